@@ -1,0 +1,33 @@
+import type { Outcome } from './outcome.js';
+
+/** One record on its way into a pool by the bulk path. The object may be reused only after `settled` was called. */
+export interface Submission<In, Out> {
+  readonly input: In;
+  /** Who sends: fair share is kept between senders. From `openSender`. */
+  readonly sender: number;
+  readonly priority: number;
+  readonly key: string | undefined;
+  /** Monotonic instant (systemClock.now()), Infinity for none. */
+  readonly deadlineAt: number;
+  /** Called exactly once for every accepted submission, never from inside `offer`. */
+  settled(outcome: Outcome<Out>): void;
+}
+
+/** Cancels one accepted submission: it settles with CANCELLED unless it has settled already. */
+export interface Ticket {
+  cancel(reason?: unknown): void;
+}
+
+/**
+ * What a stream operator needs of a pool, local or remote. Back-pressure is the return value: `offer` gives undefined
+ * while the mailbox is full, and nothing was accepted; `onRoom` calls back once, when offering is worth another try.
+ */
+export interface InferTarget<In, Out> {
+  readonly name: string;
+  openSender(name: string): number;
+  closeSender(sender: number): void;
+  offer(submission: Submission<In, Out>): Ticket | undefined;
+  onRoom(sender: number, callback: () => void): void;
+  /** Sends what is waiting without waiting for full batches: the caller has nothing more for now. */
+  flush(): void;
+}

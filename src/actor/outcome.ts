@@ -1,0 +1,6 @@
+import type { TroupeError } from '../kernel/errors.js';
+
+/** How one record ended. `version` is the model version that made the value, where the pool has a model. */
+export type Outcome<Out> =
+  | { readonly ok: true; readonly value: Out; readonly version: string | undefined }
+  | { readonly ok: false; readonly error: TroupeError };

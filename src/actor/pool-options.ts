@@ -1,0 +1,145 @@
+import { z } from '../kernel/schema.js';
+
+/**
+ * The options of `spawn`, which are also the keys of a pool in the config file. One schema gives types, defaults,
+ * validation and the reference page: every field carries its `describe` text, its unit is at the end of its name.
+ */
+
+const count = z.number().int().min(1);
+const durationMs = z
+  .number()
+  .min(0)
+  .max(2 ** 40);
+const sizeBytes = z.number().int().min(1);
+
+/** One grammar for every name and version that can reach a path or a metric label. */
+export const nameSchema = z
+  .string()
+  .regex(/^(?!\.)[A-Za-z0-9._-]{1,128}$/, 'must be 1 to 128 of A-Z a-z 0-9 . _ - and not start with a dot');
+
+export const mailboxSchema = z
+  .strictObject({
+    capacity: count.default(1024).describe('How many records may wait in the mailbox.'),
+    capacityBytes: sizeBytes.default(64_000_000).describe('How many bytes of records may wait in the mailbox.'),
+    overflow: z
+      .enum(['reject', 'wait', 'drop-oldest', 'drop-newest'])
+      .default('reject')
+      .describe('What an ask meets when the mailbox is full. Stream operators always wait.'),
+    ageingMs: durationMs
+      .default(1000)
+      .describe('A waiting record gains one level of priority each time this long has passed; 0 turns ageing off.'),
+  })
+  .prefault({});
+
+export const batchingSchema = z
+  .strictObject({
+    maxSize: count.max(65_536).default(32).describe('Most records in one batch.'),
+    maxBytes: sizeBytes
+      .default(16_000_000)
+      .describe('Most bytes of records in one batch; a single larger record goes alone.'),
+    maxWeight: z
+      .number()
+      .positive()
+      .optional()
+      .describe('Most weight in one batch, where records carry a weight (tokens, pixels).'),
+    maxDelayMs: durationMs
+      .default(0)
+      .describe('How long the oldest record may wait for company while a replica is idle; 0 sends at once.'),
+    targetLatencyMs: durationMs
+      .optional()
+      .describe('Deadline pressure: a batch is sent no later than this long after its oldest record arrived.'),
+    maxInFlight: count
+      .max(16)
+      .default(1)
+      .describe('Batches a replica may hold at once: one running, the others staged.'),
+  })
+  .prefault({});
+
+export const restartSchema = z
+  .strictObject({
+    max: z
+      .number()
+      .int()
+      .min(0)
+      .default(5)
+      .describe('Restart intensity: how many deaths are forgiven within withinMs; one more and the pool has failed.'),
+    withinMs: durationMs.default(60_000).describe('The window over which deaths are counted.'),
+    backoffMs: durationMs
+      .default(100)
+      .describe(
+        'Wait before the second restart in a row without a finished batch in between; doubles from there. The first is immediate.',
+      ),
+    maxBackoffMs: durationMs.default(30_000).describe('Longest wait before a restart.'),
+    jitter: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0.2)
+      .describe('Share of the wait that is random, so that replicas do not restart in step.'),
+    quarantineMax: z
+      .number()
+      .int()
+      .min(0)
+      .default(20)
+      .describe('Deaths blamed on single records that are forgiven within withinMs; they do not count against max.'),
+    type: z
+      .enum(['permanent', 'transient', 'temporary'])
+      .default('permanent')
+      .describe('When a replica that ended is started again: always, only after an abnormal end, never.'),
+    strategy: z
+      .enum(['one-for-one', 'rest-for-one', 'one-for-all'])
+      .default('one-for-one')
+      .describe('Which replicas are restarted when one dies.'),
+  })
+  .prefault({});
+
+export const poolOptionsSchema = z.strictObject({
+  actor: z
+    .string()
+    .min(1)
+    .describe('File URL or path of the actor module, or the name of a ready-made actor (onnx, mock).'),
+  model: z.string().min(1).optional().describe('Model directory in Triton layout: <model>/<version>/model.onnx.'),
+  version: z
+    .union([nameSchema, z.number().int().min(0)])
+    .transform(String)
+    .default('latest')
+    .describe('Model version, or latest for the highest number.'),
+  replicas: count.max(1024).default(1).describe('How many replicas run the actor.'),
+  isolation: z
+    .enum(['inline', 'thread', 'process'])
+    .optional()
+    .describe('Where replicas live; without it the safe default of the actor kind.'),
+  device: z
+    .string()
+    .regex(/^(auto|cpu|gpu:\d+)$/, 'must be auto, cpu or gpu:<n>')
+    .default('auto')
+    .describe('Device the actor should use.'),
+  mailbox: mailboxSchema.describe('The bounded inbox of the pool.'),
+  batching: batchingSchema.describe('How batches are formed.'),
+  restart: restartSchema.describe('What happens when replicas die.'),
+  attempts: count
+    .default(5)
+    .describe('How often a record is sent at most, when replicas die under it or never started it.'),
+  timeoutMs: durationMs
+    .default(30_000)
+    .describe('Default deadline of an ask, queueing included. Stream operators have none unless they set one.'),
+  batchTimeoutMs: durationMs
+    .min(1)
+    .default(30_000)
+    .describe('A replica that does not answer a batch for this long is hung, and is replaced.'),
+  loadTimeoutMs: durationMs.min(1).default(60_000).describe('Start-up deadline: import, load and warm-up together.'),
+  heartbeatMs: durationMs
+    .min(50)
+    .default(1000)
+    .describe('Beat of the watchdog thread in child processes; two missed beats mean hung.'),
+  stopTimeoutMs: durationMs.default(5000).describe('Budget of each rung of the stop ladder: drain, unload, SIGTERM.'),
+  memoryLimitBytes: sizeBytes
+    .optional()
+    .describe('Memory limit of a replica; beyond it the replica is ended with cause oom.'),
+  options: z.record(z.string(), z.unknown()).default({}).describe('Handed to load().'),
+});
+
+/** As a user writes it. */
+export type PoolOptions = z.input<typeof poolOptionsSchema>;
+/** Every default filled in; inner code has no `??`. */
+export type ResolvedPoolOptions = z.output<typeof poolOptionsSchema>;

@@ -1,0 +1,85 @@
+import type { TroupeError } from '../kernel/errors.js';
+import type { ActorDefinition, Isolation } from '../wire/definition.js';
+import type { Signature } from '../wire/tensor.js';
+
+/** Everything a replica needs to start, for every isolation. Plain data, but `definition`, which only inline takes. */
+export interface ReplicaSpec {
+  readonly pool: string;
+  readonly replica: number;
+  readonly replicas: number;
+  /** Restart number; every event of this link belongs to it. */
+  readonly incarnation: number;
+  readonly isolation: Isolation;
+  /** URL (file:) of the actor module; or the definition itself, for inline actors given as objects. */
+  readonly actor: string | ActorDefinition;
+  readonly modelDir: string | undefined;
+  readonly version: string | undefined;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly device: string;
+  readonly maxBatchSize: number;
+  /** Start-up deadline: module import, engine, load and warm-up together. */
+  readonly loadTimeoutMs: number;
+  /** The child's watchdog thread beats this often; the host declares `hung` after two missed beats. Process only. */
+  readonly heartbeatMs: number;
+  /** Budget of each rung of the stop ladder. */
+  readonly stopTimeoutMs: number;
+  /** Hard limits; thread: V8 heap (resourceLimits), process: --max-old-space-size and an RSS watchdog. */
+  readonly memoryLimitBytes: number | undefined;
+}
+
+/** What a replica says of itself once loaded. */
+export interface Description {
+  readonly signature: Signature | undefined;
+  readonly methods: readonly string[];
+  readonly repeatable: boolean;
+  readonly pid: number;
+}
+
+/** Why a replica ended. `signal` and `exitCode` where known. `stopped` = we asked for it and it obeyed. */
+export interface Death {
+  readonly cause: 'stopped' | 'exit' | 'crash' | 'killed' | 'hung' | 'oom' | 'load-failed' | 'protocol';
+  readonly exitCode?: number;
+  readonly signal?: string;
+  readonly error?: unknown;
+}
+// exit: ended without a reply by process.exit, code 0 included. crash: uncaught throw, abort, SIGSEGV, SIGBUS ...
+// killed: SIGKILL or SIGTERM from outside (not from our ladder), which is blamed on nobody. hung: we ended it, because of a
+// missed batch deadline or heartbeat. load-failed: load() failed; `error` holds the typed error.
+
+/** The answer to one record of a batch. A failed record is a TroupeError of code PREDICT_FAILED (or INPUT_INVALID). */
+export type RecordResult =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: TroupeError };
+
+/** Told by a link, always asynchronously (never inside a call to it), each at most as often as said. */
+export interface LinkEvents {
+  /** Once, after load and warm-up. */
+  ready(description: Description): void;
+  /** One entry per record, in order. */
+  reply(batchId: number, results: readonly RecordResult[]): void;
+  /** The batch as a whole failed: predict threw (PREDICT_FAILED) or broke the contract (PROTOCOL_VIOLATION). */
+  failed(batchId: number, error: TroupeError): void;
+  /** Once, last: after it nothing more is told. Also after a failed load. */
+  exited(death: Death): void;
+}
+
+/** Parent's handle on one incarnation of one replica. */
+export interface Link {
+  readonly spec: ReplicaSpec;
+  /** Sends one batch. `inputs` stay the caller's: the link copies what it transfers, so a retry finds them whole. */
+  send(batchId: number, inputs: readonly unknown[]): void;
+  /** Nobody waits for this batch any more: aborts its signal inside the actor. The reply still comes. */
+  abandon(batchId: number): void;
+  /** Control lane. Rejects with METHOD_NOT_FOUND, METHOD_FAILED or the death of the replica. */
+  call(method: string, args: readonly unknown[]): Promise<unknown>;
+  /**
+   * Stop ladder: fence, let the running batch finish, unload, then (process) SIGTERM, SIGKILL, or (thread) terminate
+   * only when it is safe. Ends in `exited`. `now: true` skips the drain. May be called again with now: true.
+   */
+  stop(options?: { readonly now?: boolean }): void;
+  /** Declares the replica hung: kills it at once (process), fences it (thread in native code). Ends in `exited` with `hung`. */
+  kill(reason: 'hung'): void;
+}
+
+/** Starts a replica in its isolation. Never throws: trouble arrives as `exited`. */
+export type StartLink = (spec: ReplicaSpec, events: LinkEvents) => Link;

@@ -1,0 +1,272 @@
+/**
+ * Every failure a user can meet has one stable code. The table below is the only place where a code is made; the page
+ * docs/errors.md is generated from it.
+ */
+
+/** Could the record have run? `not-started`: no, safe to retry. `interrupted`: perhaps. `failed`: predict itself said no. */
+export type Ran = 'not-started' | 'interrupted' | 'failed';
+
+interface CodeRow {
+  readonly ran: Ran;
+  readonly retryable: boolean;
+  /** What happened. */
+  readonly meaning: string;
+  /** What the user can do about it. */
+  readonly remedy: string;
+}
+
+const row = (ran: Ran, retryable: boolean, meaning: string, remedy: string): CodeRow => ({
+  ran,
+  retryable,
+  meaning,
+  remedy,
+});
+
+export const ERROR_CODES = {
+  // mailbox and time
+  MAILBOX_FULL: row(
+    'not-started',
+    true,
+    'The mailbox held as many records or bytes as its capacity and its overflow rule is reject, or too many callers wait already.',
+    'Ask later, raise mailbox.capacity or capacityBytes, add replicas, or use overflow: wait.',
+  ),
+  MAILBOX_DROPPED: row(
+    'not-started',
+    true,
+    'The record was dropped by the overflow rule drop-oldest or drop-newest.',
+    'Expected under overload with these rules; use wait or reject to keep every record.',
+  ),
+  RECORD_TOO_LARGE: row(
+    'not-started',
+    false,
+    'One record is larger than mailbox.capacityBytes, so it could never be accepted.',
+    'Raise mailbox.capacityBytes or split the record.',
+  ),
+  DEADLINE_PASSED: row(
+    'interrupted',
+    true,
+    'The deadline of the record passed before its result arrived; the field ran says whether it had been sent.',
+    'Raise timeoutMs, add replicas, or lower the load.',
+  ),
+  CANCELLED: row(
+    'interrupted',
+    false,
+    'The caller gave the record up through its signal.',
+    'Nothing: the caller asked for it.',
+  ),
+  // actors
+  NO_REPLICA: row(
+    'not-started',
+    true,
+    'The pool has failed: no replica is left that could run the record, and restarts are used up.',
+    'See the cause: it is the death that ended the pool. Repair it, then restart the pool.',
+  ),
+  POOL_STOPPED: row(
+    'not-started',
+    false,
+    'The pool is stopping or stopped and takes no records.',
+    'Do not ask a pool after stop(); spawn it again.',
+  ),
+  ACTOR_CRASHED: row(
+    'interrupted',
+    true,
+    'The replica ended while it held the record.',
+    'See the cause for the exit code or signal; the record was retried as far as its attempts allowed.',
+  ),
+  ACTOR_OOM: row(
+    'interrupted',
+    true,
+    'The replica ran out of memory while it held the record.',
+    'Lower batching.maxSize, raise the memory limit, or use a smaller model.',
+  ),
+  ACTOR_HUNG: row(
+    'interrupted',
+    true,
+    'The replica did not answer a batch within batchTimeoutMs, or its heartbeat stopped, and was replaced.',
+    'Raise batchTimeoutMs if the model is slow; otherwise look for an endless loop in predict.',
+  ),
+  ACTOR_LOAD_FAILED: row(
+    'not-started',
+    false,
+    'load() threw, rejected or took longer than loadTimeoutMs.',
+    'See the cause; repair the definition, the model or the options.',
+  ),
+  ACTOR_INVALID: row(
+    'not-started',
+    false,
+    'The actor module cannot be found or its default export is not a definition.',
+    'Pass a file URL of a module whose default export comes from defineActor, or the name of a ready-made actor.',
+  ),
+  PREDICT_FAILED: row(
+    'failed',
+    false,
+    'predict() threw, rejected, or put an Error in the place of this record.',
+    'See the cause: it is the error of the model code.',
+  ),
+  PROTOCOL_VIOLATION: row(
+    'failed',
+    false,
+    'The definition broke the contract: a wrong number of outputs, a wrong output type, or a reply to something never asked.',
+    'Return exactly one output per record, in order.',
+  ),
+  METHOD_NOT_FOUND: row(
+    'not-started',
+    false,
+    'The definition has no method of that name.',
+    'Use a name listed under methods of the definition.',
+  ),
+  METHOD_FAILED: row('failed', false, 'A method called with call() threw or rejected.', 'See the cause.'),
+  INPUT_INVALID: row(
+    'not-started',
+    false,
+    'The record does not fit the tensor signature of the actor, or cannot be copied to another thread or process.',
+    'The message names the input, what was expected and what came.',
+  ),
+  // models and versions
+  MODEL_NOT_FOUND: row(
+    'not-started',
+    false,
+    'The model directory or the model file does not exist.',
+    'Check the path in the message.',
+  ),
+  MODEL_INVALID: row(
+    'not-started',
+    false,
+    'The model file is empty, truncated, or not a model the engine can read.',
+    'Export the model again; the message names the file.',
+  ),
+  SIGNATURE_MISMATCH: row(
+    'not-started',
+    false,
+    'The signature of the model does not fit what is asked of it (batch dimension, dtype, or the version it replaces).',
+    'Export the model with a symbolic first dimension and supported dtypes, equal between versions.',
+  ),
+  VERSION_NOT_FOUND: row(
+    'not-started',
+    false,
+    'The model has no such version.',
+    'The message lists the versions there are.',
+  ),
+  SWAP_FAILED: row(
+    'not-started',
+    false,
+    'The new version did not load or warm up; the old version goes on serving.',
+    'See the cause.',
+  ),
+  ENGINE_NOT_INSTALLED: row(
+    'not-started',
+    false,
+    'The engine package of a ready-made actor is not installed.',
+    'Run the install command in the message.',
+  ),
+  // streams, files, config
+  SOURCE_FAILED: row(
+    'not-started',
+    true,
+    'A source could not be read.',
+    'The message names the file or source and what the system said.',
+  ),
+  FILE_UNREADABLE: row(
+    'not-started',
+    false,
+    'One file of a directory source cannot be read: it vanished, is not permitted, or is part of a symlink loop.',
+    'Only this record is affected; see the cause.',
+  ),
+  PARSE_FAILED: row(
+    'not-started',
+    false,
+    'A line of a file is not valid NDJSON or CSV.',
+    'The message names file and line.',
+  ),
+  OPERATOR_FAILED: row(
+    'failed',
+    false,
+    'A function given to map, filter, flatMap or mapParallel threw.',
+    'See the cause; only this record is affected.',
+  ),
+  SINK_FAILED: row(
+    'interrupted',
+    false,
+    'A sink could not write.',
+    'The message names the sink and what the system said.',
+  ),
+  CONFIG_INVALID: row(
+    'not-started',
+    false,
+    'The config file is missing, not YAML, or does not fit the schema.',
+    'The message gives file, line, column, key, what was expected and what stood there.',
+  ),
+  SOCKET_PATH_INVALID: row(
+    'not-started',
+    false,
+    'The path of a Unix socket is longer than 107 bytes or its directory is not private.',
+    'Set TMPDIR or XDG_RUNTIME_DIR to a short directory of your own.',
+  ),
+  INTERNAL: row(
+    'interrupted',
+    false,
+    'A check inside Troupe failed. This is a defect of Troupe.',
+    'Report it with the message.',
+  ),
+} as const satisfies Record<string, CodeRow>;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Where and to whom it happened; only what is known is set. */
+export interface ErrorDetails {
+  /** Overrides the table where the same code can mean either (a deadline before or after sending). */
+  ran?: Ran;
+  cause?: unknown;
+  actor?: string;
+  replica?: number;
+  incarnation?: number;
+  modelVersion?: string;
+  /** How often the record had been sent to a replica. */
+  attempt?: number;
+  /** Ids of the records of the batch concerned. */
+  recordIds?: readonly number[];
+}
+
+/** The one error type of Troupe. `code` is stable; `ran` says whether the record may have run. */
+export class TroupeError extends Error {
+  readonly code: ErrorCode;
+  readonly ran: Ran;
+  readonly retryable: boolean;
+  readonly actor?: string;
+  readonly replica?: number;
+  readonly incarnation?: number;
+  readonly modelVersion?: string;
+  readonly attempt?: number;
+  readonly recordIds?: readonly number[];
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'TroupeError';
+    const facts = ERROR_CODES[code];
+    this.code = code;
+    this.ran = details.ran ?? facts.ran;
+    this.retryable = facts.retryable;
+    if (details.actor !== undefined) this.actor = details.actor;
+    if (details.replica !== undefined) this.replica = details.replica;
+    if (details.incarnation !== undefined) this.incarnation = details.incarnation;
+    if (details.modelVersion !== undefined) this.modelVersion = details.modelVersion;
+    if (details.attempt !== undefined) this.attempt = details.attempt;
+    if (details.recordIds !== undefined) this.recordIds = details.recordIds;
+  }
+}
+
+/** Narrows by code across realms and copies of the package, where instanceof may fail. */
+export function isTroupeError(value: unknown): value is TroupeError {
+  return (
+    value instanceof Error &&
+    'ran' in value &&
+    'code' in value &&
+    typeof value.code === 'string' &&
+    value.code in ERROR_CODES
+  );
+}
+
+/** A check that must hold; a failure is a defect of Troupe, never of the user. */
+export function invariant(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new TroupeError('INTERNAL', `Invariant broken: ${what}`);
+}

@@ -1,0 +1,52 @@
+import type { Signature } from './tensor.js';
+
+/** What load() learns. Everything is plain data but `signal`, which aborts when the replica is to stop while it loads. */
+export interface LoadContext {
+  /** Name of the pool. */
+  readonly pool: string;
+  /** Absolute path of the version directory (`<model>/<version>`), where the pool has a model. */
+  readonly modelDir: string | undefined;
+  readonly version: string | undefined;
+  /** `options` of the pool, as given. */
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly device: string;
+  /** 0-based place of this replica, and how many there are. */
+  readonly replica: number;
+  readonly replicas: number;
+  /** The largest batch predict will be given: what to warm up for. */
+  readonly maxBatchSize: number;
+  readonly signal: AbortSignal;
+}
+
+export interface PredictContext<State> {
+  readonly state: State;
+  /** Aborts when every record of the batch has been given up, or the replica must stop now. */
+  readonly signal: AbortSignal;
+  readonly version: string | undefined;
+}
+
+export type Isolation = 'inline' | 'thread' | 'process';
+
+/**
+ * What an actor is, before it runs. With rows, `batch` is an array of records and outputs[i] answers batch[i]; an
+ * Error in an output's place fails that record alone. With a `signature` (given, or returned by `describe` after load)
+ * `batch` is `Columns` and predict returns `Columns` with the same count.
+ */
+export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
+  /** Once per replica and version. */
+  load?(context: LoadContext): State | Promise<State>;
+  // The batch is `In[]` for rows and `Columns` for tensors; defineActor gives each form its exact type.
+  predict(batch: any, context: PredictContext<State>): unknown;
+  /** Once, after the last batch. */
+  unload?(state: State): void | Promise<void>;
+  /** Further calls, outside the batch path: pool.call(name, ...args). */
+  methods?: Readonly<Record<string, (state: State, ...args: any[]) => unknown>>;
+  /** Fixed tensor signature, or one read from the loaded state (a model file knows its own). */
+  signature?: Signature | ((state: State) => Signature);
+  /** The safe default for this kind; a pool may ask for another. */
+  isolation?: Isolation;
+  /** True (default): predict may run again for the same record after a crash. */
+  repeatable?: boolean;
+  /** Compile-time only: carries the record types to the caller. */
+  readonly types?: { readonly input: In; readonly output: Out };
+}
