@@ -1,0 +1,81 @@
+import { invariant } from '../kernel/errors.js';
+import type { Request } from './request.js';
+
+/**
+ * Every finite deadline of a pool in one heap, so that one timer serves them all.
+ *
+ * H1 a request is in the heap at most once, at `heapIndex`. H2 the root has the earliest deadline.
+ * Removal is by position, so a settled record leaves at once and the heap never holds more than the pool does.
+ */
+export class Deadlines {
+  readonly #heap: Request[] = [];
+
+  /** The earliest deadline, Infinity where there is none. */
+  get nextAt(): number {
+    const first = this.#heap[0];
+    return first === undefined ? Infinity : first.deadlineAt;
+  }
+
+  get count(): number {
+    return this.#heap.length;
+  }
+
+  add(request: Request): void {
+    if (request.deadlineAt === Infinity) return;
+    invariant(request.heapIndex === -1, 'H1: a request has one deadline');
+    this.#heap.push(request);
+    this.#up(this.#heap.length - 1, request);
+  }
+
+  remove(request: Request): void {
+    const at = request.heapIndex;
+    if (at === -1) return;
+    request.heapIndex = -1;
+    const last = this.#heap.pop() as Request;
+    if (last === request) return;
+    if (at > 0 && last.deadlineAt < (this.#heap[(at - 1) >> 1] as Request).deadlineAt) this.#up(at, last);
+    else this.#down(at, last);
+  }
+
+  /** Removes and returns one request whose deadline has come, or undefined. */
+  takeDue(now: number): Request | undefined {
+    const first = this.#heap[0];
+    if (first === undefined || first.deadlineAt > now) return undefined;
+    this.remove(first);
+    return first;
+  }
+
+  #up(at: number, request: Request): void {
+    const heap = this.#heap;
+    while (at > 0) {
+      const parentAt = (at - 1) >> 1;
+      const parent = heap[parentAt] as Request;
+      if (parent.deadlineAt <= request.deadlineAt) break;
+      heap[at] = parent;
+      parent.heapIndex = at;
+      at = parentAt;
+    }
+    heap[at] = request;
+    request.heapIndex = at;
+  }
+
+  #down(at: number, request: Request): void {
+    const heap = this.#heap;
+    const half = heap.length >> 1;
+    while (at < half) {
+      let childAt = 2 * at + 1;
+      let child = heap[childAt] as Request;
+      const right = heap[childAt + 1];
+      if (right !== undefined && right.deadlineAt < child.deadlineAt) {
+        child = right;
+        childAt++;
+      }
+      if (child.deadlineAt >= request.deadlineAt) break;
+      heap[at] = child;
+      child.heapIndex = at;
+      at = childAt;
+    }
+    heap[at] = request;
+    request.heapIndex = at;
+  }
+}

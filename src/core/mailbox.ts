@@ -1,0 +1,378 @@
+/**
+ * The bounded inbox of a pool: what waits for a replica, and in which order it goes.
+ *
+ * Owns the waiting records and the door, where callers with the rule `wait` stand while it is full. Does not own
+ * deadlines (deadlines.ts), batch limits (batcher.ts) or anything in flight (ledger.ts).
+ *
+ * M1 held <= capacity and heldBytes <= capacityBytes, always. M2 the door holds at most `capacity` requests.
+ * M3 every request that came in leaves exactly once: by take, remove, or as the victim of drop-oldest.
+ * M4 inside one sender, bucket and priority, order of arrival. M5 inside one priority, senders take turns.
+ * M6 a record gains one level of priority per `ageingMs` waited, so nothing starves.
+ * M7 while another sender waits for room, no sender holds more than its share of the capacity.
+ */
+
+import { invariant } from '../kernel/errors.js';
+import type { Request } from './request.js';
+
+export type Overflow = 'reject' | 'wait' | 'drop-oldest' | 'drop-newest';
+
+export interface MailboxLimits {
+  readonly capacity: number;
+  readonly capacityBytes: number;
+  readonly ageingMs: number;
+}
+
+/** How an offer ended. `door`: it waits outside until there is room. `dropped`: the newcomer itself is the victim. */
+export type Offer = 'accepted' | 'door' | 'full' | 'dropped' | 'too-large';
+
+/** The records of one sender, of one priority, in one bucket. */
+export class SenderQueue {
+  head: Request | undefined = undefined;
+  tail: Request | undefined = undefined;
+  constructor(
+    readonly sender: number,
+    readonly level: Level,
+  ) {}
+}
+
+/** One priority of one bucket: its senders take turns. */
+class Level {
+  readonly senders: SenderQueue[] = [];
+  turn = 0;
+  constructor(
+    readonly priority: number,
+    readonly bucket: Bucket,
+  ) {}
+}
+
+/** Records that may share a batch. */
+export class Bucket {
+  readonly levels: Level[] = [];
+  count = 0;
+  bytes = 0;
+  weight = 0;
+  /** Records that arrived up to this instant are to go without waiting for company. */
+  flushedAt = -Infinity;
+  constructor(readonly name: string) {}
+
+  /** Arrival of the oldest record, Infinity when empty. */
+  get oldestAt(): number {
+    let oldestAt = Infinity;
+    for (const level of this.levels) {
+      for (const queue of level.senders) {
+        if (queue.head !== undefined && queue.head.offeredAt < oldestAt) oldestAt = queue.head.offeredAt;
+      }
+    }
+    return oldestAt;
+  }
+
+  /** Earliest deadline of all records; linear, so only asked for when a batch is held back. */
+  get earliestDeadlineAt(): number {
+    let earliestAt = Infinity;
+    for (const level of this.levels) {
+      for (const queue of level.senders) {
+        for (let r = queue.head; r !== undefined; r = r.next) if (r.deadlineAt < earliestAt) earliestAt = r.deadlineAt;
+      }
+    }
+    return earliestAt;
+  }
+}
+
+interface Share {
+  held: number;
+  /** Waits for room: at the door, or by `wantRoom`. */
+  wants: number;
+}
+
+export class Mailbox {
+  held = 0;
+  heldBytes = 0;
+  readonly buckets = new Map<string, Bucket>();
+  readonly limits: MailboxLimits;
+  readonly #shares = new Map<number, Share>();
+  #wanting = 0;
+  readonly #wantsRoom = new Set<number>();
+  /** First come, first served; a Set because a caller may leave from the middle. */
+  readonly #door = new Set<Request>();
+
+  constructor(limits: MailboxLimits) {
+    this.limits = limits;
+  }
+
+  get doorCount(): number {
+    return this.#door.size;
+  }
+
+  /** Has room for at least one record of one byte. */
+  get hasRoom(): boolean {
+    return this.held < this.limits.capacity && this.heldBytes < this.limits.capacityBytes;
+  }
+
+  /** Takes the request in, or says why not. Victims of drop-oldest are appended to `victims`. */
+  offer(request: Request, overflow: Overflow, victims: Request[]): Offer {
+    if (request.bytes > this.limits.capacityBytes) return 'too-large';
+    if (this.#fits(request)) {
+      // Whoever stands at the door came first.
+      if (this.#door.size === 0 || overflow !== 'wait') {
+        this.#push(request);
+        return 'accepted';
+      }
+    }
+    switch (overflow) {
+      case 'reject':
+        return 'full';
+      case 'drop-newest':
+        return 'dropped';
+      case 'wait':
+        if (this.#door.size >= this.limits.capacity) return 'full'; // M2
+        this.#door.add(request);
+        request.place = 'door';
+        this.#want(request.sender, 1);
+        return 'door';
+      case 'drop-oldest':
+        while (!this.#fits(request)) {
+          const victim = this.#oldest();
+          if (victim === undefined) return 'full';
+          this.remove(victim);
+          victims.push(victim);
+        }
+        this.#push(request);
+        return 'accepted';
+    }
+  }
+
+  /** The sender was refused and will come again: counts as waiting for fairness until `gotRoom`. */
+  wantRoom(sender: number): void {
+    if (this.#wantsRoom.has(sender)) return;
+    this.#wantsRoom.add(sender);
+    this.#want(sender, 1);
+  }
+
+  gotRoom(sender: number): void {
+    if (this.#wantsRoom.delete(sender)) this.#want(sender, -1);
+  }
+
+  /** Lets in from the door what fits now, first come first served. */
+  admit(): void {
+    for (const request of this.#door) {
+      // Its own wish must not count against it.
+      if (!this.#fits(request)) {
+        if (!this.hasRoom) return;
+        continue;
+      }
+      this.#leaveDoor(request);
+      this.#push(request);
+    }
+  }
+
+  /** Takes a waiting request out, wherever it stands: it was cancelled or has expired. */
+  remove(request: Request): void {
+    if (request.place === 'door') {
+      this.#leaveDoor(request);
+      request.place = 'nowhere';
+      return;
+    }
+    const queue = request.queue;
+    invariant(request.place === 'mailbox' && queue !== undefined, 'M3: only what waits can leave');
+    if (request.prev === undefined) queue.head = request.next;
+    else request.prev.next = request.next;
+    if (request.next === undefined) queue.tail = request.prev;
+    else request.next.prev = request.prev;
+    request.prev = undefined;
+    request.next = undefined;
+    request.queue = undefined;
+    request.place = 'nowhere';
+    const bucket = queue.level.bucket;
+    bucket.count--;
+    bucket.bytes -= request.bytes;
+    bucket.weight -= request.weight;
+    this.held--;
+    this.heldBytes -= request.bytes;
+    const share = this.#shares.get(request.sender) as Share;
+    share.held--;
+    if (queue.head === undefined) this.#dropQueue(queue);
+    if (share.held === 0 && share.wants === 0) this.#shares.delete(request.sender);
+  }
+
+  /** Takes everything out, the door included: the pool ends. */
+  empty(): Request[] {
+    const all: Request[] = [...this.#door];
+    for (const bucket of this.buckets.values()) {
+      for (const level of bucket.levels)
+        for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
+    }
+    for (const request of all) this.remove(request);
+    return all;
+  }
+
+  /** Takes up to the limits from one bucket: by effective priority, then turn of sender, then arrival (M4-M6). */
+  take(bucket: Bucket, maxSize: number, maxBytes: number, maxWeight: number, now: number): Request[] {
+    const taken: Request[] = [];
+    let bytes = 0;
+    let weight = 0;
+    while (taken.length < maxSize) {
+      const request = this.#next(bucket, now);
+      if (request === undefined) break;
+      if (taken.length > 0 && (bytes + request.bytes > maxBytes || weight + request.weight > maxWeight)) break;
+      bytes += request.bytes;
+      weight += request.weight;
+      this.remove(request);
+      taken.push(request);
+    }
+    return taken;
+  }
+
+  /** The highest effective priority in the bucket, for choosing between buckets. */
+  urgency(bucket: Bucket, now: number): number {
+    let highest = -Infinity;
+    for (const level of bucket.levels) {
+      const effective = this.#effective(level, now);
+      if (effective > highest) highest = effective;
+    }
+    return highest;
+  }
+
+  #next(bucket: Bucket, now: number): Request | undefined {
+    const levels = bucket.levels;
+    let best = levels[0];
+    if (best === undefined) return undefined;
+    let aged = false;
+    if (levels.length > 1) {
+      let highest = -Infinity;
+      for (const level of levels) {
+        const effective = this.#effective(level, now);
+        if (effective > highest || (effective === highest && level.priority > (best as Level).priority)) {
+          best = level;
+          highest = effective;
+        }
+      }
+      aged = highest > (best as Level).priority;
+    }
+    const senders = (best as Level).senders;
+    if (senders.length === 1) return (senders[0] as SenderQueue).head;
+    if (aged) {
+      // M6: it was chosen for its age, so the oldest goes, whosever turn it is.
+      let oldest = (senders[0] as SenderQueue).head as Request;
+      for (const queue of senders) {
+        const head = queue.head as Request;
+        if (head.offeredAt < oldest.offeredAt) oldest = head;
+      }
+      return oldest;
+    }
+    const level = best as Level;
+    if (level.turn >= senders.length) level.turn = 0;
+    const queue = senders[level.turn] as SenderQueue;
+    // M5: move on before the queue may vanish; a vanished queue makes the next one slide into its place.
+    if (queue.head !== queue.tail) level.turn++;
+    return queue.head;
+  }
+
+  #effective(level: Level, now: number): number {
+    const { ageingMs } = this.limits;
+    if (ageingMs === 0) return level.priority;
+    let oldestAt = Infinity;
+    for (const queue of level.senders) {
+      const head = queue.head as Request;
+      if (head.offeredAt < oldestAt) oldestAt = head.offeredAt;
+    }
+    return oldestAt === Infinity ? level.priority : level.priority + Math.floor((now - oldestAt) / ageingMs);
+  }
+
+  #fits(request: Request): boolean {
+    if (this.held >= this.limits.capacity || this.heldBytes + request.bytes > this.limits.capacityBytes) return false;
+    if (this.#wanting === 0) return true;
+    // M7: others wait for room, so this sender keeps to its share.
+    const share = this.#shares.get(request.sender);
+    if (share === undefined) return true;
+    const othersWait = this.#wanting - (share.wants > 0 ? 1 : 0) > 0;
+    return !othersWait || share.held < Math.max(1, Math.floor(this.limits.capacity / this.#shares.size));
+  }
+
+  #push(request: Request): void {
+    let bucket = this.buckets.get(request.bucket);
+    if (bucket === undefined) {
+      bucket = new Bucket(request.bucket);
+      this.buckets.set(request.bucket, bucket);
+    }
+    let level: Level | undefined;
+    for (const candidate of bucket.levels) if (candidate.priority === request.priority) level = candidate;
+    if (level === undefined) {
+      level = new Level(request.priority, bucket);
+      bucket.levels.push(level);
+    }
+    let queue: SenderQueue | undefined;
+    for (const candidate of level.senders) if (candidate.sender === request.sender) queue = candidate;
+    if (queue === undefined) {
+      queue = new SenderQueue(request.sender, level);
+      level.senders.push(queue);
+    }
+    request.queue = queue;
+    request.prev = queue.tail;
+    if (queue.tail === undefined) queue.head = request;
+    else queue.tail.next = request;
+    queue.tail = request;
+    request.place = 'mailbox';
+    bucket.count++;
+    bucket.bytes += request.bytes;
+    bucket.weight += request.weight;
+    this.held++;
+    this.heldBytes += request.bytes;
+    this.#share(request.sender).held++;
+    invariant(
+      this.held <= this.limits.capacity && this.heldBytes <= this.limits.capacityBytes,
+      'M1: a mailbox never holds more than its capacity',
+    );
+  }
+
+  #dropQueue(queue: SenderQueue): void {
+    const level = queue.level;
+    const at = level.senders.indexOf(queue);
+    level.senders.splice(at, 1);
+    if (at < level.turn) level.turn--;
+    if (level.senders.length > 0) return;
+    const bucket = level.bucket;
+    bucket.levels.splice(bucket.levels.indexOf(level), 1);
+    if (bucket.count === 0) this.buckets.delete(bucket.name);
+  }
+
+  /** The victim of drop-oldest: of the lowest priority, the one that waits longest. */
+  #oldest(): Request | undefined {
+    let victim: Request | undefined;
+    for (const bucket of this.buckets.values()) {
+      for (const level of bucket.levels) {
+        for (const { head } of level.senders) {
+          if (head === undefined) continue;
+          if (
+            victim === undefined ||
+            head.priority < victim.priority ||
+            (head.priority === victim.priority && head.offeredAt < victim.offeredAt)
+          )
+            victim = head;
+        }
+      }
+    }
+    return victim;
+  }
+
+  #leaveDoor(request: Request): void {
+    this.#door.delete(request);
+    this.#want(request.sender, -1);
+  }
+
+  #want(sender: number, by: 1 | -1): void {
+    const share = this.#share(sender);
+    if (share.wants === 0 && by === 1) this.#wanting++;
+    share.wants += by;
+    if (share.wants === 0) this.#wanting--;
+    if (share.held === 0 && share.wants === 0) this.#shares.delete(sender);
+  }
+
+  #share(sender: number): Share {
+    let share = this.#shares.get(sender);
+    if (share === undefined) {
+      share = { held: 0, wants: 0 };
+      this.#shares.set(sender, share);
+    }
+    return share;
+  }
+}

@@ -1,0 +1,73 @@
+import type { TroupeError } from '../kernel/errors.js';
+import type { SenderQueue } from './mailbox.js';
+
+/**
+ * One accepted record on its way through a pool. Plain mutable fields and a stable shape: this is the object the hot
+ * path touches most, and it is made once per record.
+ *
+ * Who writes what: the mailbox the links, the deadline heap `heapIndex`, the pool core everything below "fate".
+ * `owner` belongs to the edge and is never looked into.
+ */
+export class Request {
+  // rules
+  readonly id: number;
+  readonly input: unknown;
+  readonly owner: unknown;
+  readonly sender: number;
+  readonly priority: number;
+  readonly bucket: string;
+  readonly bytes: number;
+  readonly weight: number;
+  readonly offeredAt: number;
+  readonly deadlineAt: number;
+
+  // links
+  prev: Request | undefined = undefined;
+  next: Request | undefined = undefined;
+  queue: SenderQueue | undefined = undefined;
+  heapIndex = -1;
+
+  // fate
+  place: 'nowhere' | 'door' | 'mailbox' | 'retry' | 'in-flight' | 'settled' = 'nowhere';
+  /** How often it was sent to a replica. */
+  sendCount = 0;
+  /** How many replicas died while they held it. */
+  deathCount = 0;
+  /** Batch it is in, while in flight. */
+  batchId = -1;
+  /** When it was last sent; the wait before it is the queue wait. */
+  sentAt = 0;
+  value: unknown = undefined;
+  error: TroupeError | undefined = undefined;
+  version: string | undefined = undefined;
+
+  constructor(rules: RequestRules) {
+    this.id = rules.id;
+    this.input = rules.input;
+    this.owner = rules.owner;
+    this.sender = rules.sender;
+    this.priority = rules.priority;
+    this.bucket = rules.bucket;
+    this.bytes = rules.bytes;
+    this.weight = rules.weight;
+    this.offeredAt = rules.offeredAt;
+    this.deadlineAt = rules.deadlineAt;
+  }
+}
+
+export interface RequestRules {
+  readonly id: number;
+  readonly input: unknown;
+  readonly owner: unknown;
+  /** Who sends; takes are fair between senders. */
+  readonly sender: number;
+  /** 0 is normal, higher goes first, ageing lifts what waits. */
+  readonly priority: number;
+  /** Records of different buckets (shapes) never share a batch. */
+  readonly bucket: string;
+  readonly bytes: number;
+  readonly weight: number;
+  readonly offeredAt: number;
+  /** Infinity for none. */
+  readonly deadlineAt: number;
+}
