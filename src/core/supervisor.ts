@@ -20,14 +20,14 @@ import { type LifecycleTable, transition } from '../kernel/lifecycle.js';
  * S6 A child that has never been up and fails to start is removed: whoever added it learns that, no restart is spent.
  */
 
-export type SupervisorStrategy = 'one-for-one' | 'rest-for-one' | 'one-for-all';
+export type Strategy = 'one-for-one' | 'rest-for-one' | 'one-for-all';
 /** Started again: permanent always, transient only after a crash, temporary never. */
-export type ChildType = 'permanent' | 'transient' | 'temporary';
+export type RestartType = 'permanent' | 'transient' | 'temporary';
 /** `normal`: it had nothing more to do. `shutdown`: it was asked to end. `crash`: everything else. */
 export type Ending = 'normal' | 'shutdown' | 'crash';
 
 export interface SupervisorOptions {
-  readonly strategy: SupervisorStrategy;
+  readonly strategy: Strategy;
   /** Restart intensity: how many restarts within `withinMs` are forgiven; one more escalates. */
   readonly intensity: { readonly max: number; readonly withinMs: number };
 }
@@ -65,7 +65,7 @@ export type ChildPhase = 'due' | 'starting' | 'up' | 'doomed' | 'stopping' | 'do
 
 interface Child {
   readonly id: string;
-  readonly type: ChildType;
+  readonly type: RestartType;
   phase: ChildPhase;
   /** True once it has been up (S6). */
   wasUp: boolean;
@@ -77,7 +77,7 @@ const STRATEGIES: readonly string[] = ['one-for-one', 'rest-for-one', 'one-for-a
 const TYPES: readonly string[] = ['permanent', 'transient', 'temporary'];
 
 /** Which of `count` children are restarted when the one at `index` fails, in start order. */
-export function affected(strategy: SupervisorStrategy, index: number, count: number): number[] {
+export function affected(strategy: Strategy, index: number, count: number): number[] {
   if (strategy === 'one-for-one') return [index];
   const first = strategy === 'one-for-all' ? 0 : index;
   return Array.from({ length: count - first }, (_, offset) => first + offset);
@@ -85,7 +85,7 @@ export function affected(strategy: SupervisorStrategy, index: number, count: num
 
 /** Wrong options throw a TypeError that names the option, what was expected and what came. */
 export class SupervisorCore {
-  readonly #strategy: SupervisorStrategy;
+  readonly #strategy: Strategy;
   readonly #max: number;
   readonly #withinMs: number;
   /** In start order, which is the order of `add`. */
@@ -114,12 +114,12 @@ export class SupervisorCore {
   }
 
   /** The children in start order. */
-  get children(): readonly { readonly id: string; readonly type: ChildType; readonly phase: ChildPhase }[] {
+  get children(): readonly { readonly id: string; readonly type: RestartType; readonly phase: ChildPhase }[] {
     return this.#children.map(({ id, type, phase }) => ({ id, type, phase }));
   }
 
   /** Takes a new child, last in the order, and has it started. Throws INTERNAL once the supervisor ends or has ended. */
-  add(id: string, type: ChildType): SupervisorEffect[] {
+  add(id: string, type: RestartType): SupervisorEffect[] {
     if (typeof id !== 'string' || id === '') refuse('child id', 'a non-empty string', id);
     if (!TYPES.includes(type)) refuse(`type of child "${id}"`, `one of ${TYPES.join(', ')}`, type);
     if (this.#find(id) !== undefined) throw new TypeError(`child id "${id}" is already taken; every child has its own`);

@@ -2,20 +2,20 @@ import test from 'ava';
 import fc from 'fast-check';
 import {
   affected,
-  type ChildType,
+  type RestartType,
   type Ending,
   SUPERVISOR_LIFECYCLE,
   SupervisorCore,
   type SupervisorEffect,
-  type SupervisorStrategy,
+  type Strategy,
 } from '../../src/core/supervisor.js';
 
-const STRATEGIES: SupervisorStrategy[] = ['one-for-one', 'rest-for-one', 'one-for-all'];
-const TYPES: ChildType[] = ['permanent', 'transient', 'temporary'];
+const STRATEGIES: Strategy[] = ['one-for-one', 'rest-for-one', 'one-for-all'];
+const TYPES: RestartType[] = ['permanent', 'transient', 'temporary'];
 const ENDINGS: Ending[] = ['normal', 'shutdown', 'crash'];
 
 /** A supervisor whose children obey: every start and stop effect is carried out at once, and what happened is written down. */
-function obedient(strategy: SupervisorStrategy, max = 10, withinMs = 1000) {
+function obedient(strategy: Strategy, max = 10, withinMs = 1000) {
   const core = new SupervisorCore({ strategy, intensity: { max, withinMs } });
   const log: string[] = [];
   const failing = new Set<string>();
@@ -38,7 +38,7 @@ function obedient(strategy: SupervisorStrategy, max = 10, withinMs = 1000) {
     at(instant: number) {
       now = instant;
     },
-    add(id: string, type: ChildType = 'permanent') {
+    add(id: string, type: RestartType = 'permanent') {
       run(core.add(id, type));
     },
     end(id: string, ending: Ending = 'crash') {
@@ -53,12 +53,12 @@ function obedient(strategy: SupervisorStrategy, max = 10, withinMs = 1000) {
 const kinds = (effects: SupervisorEffect[]): string[] => effects.map((effect) => `${effect.kind} ${effect.id}`);
 
 // OTP's restart matrix. Three children a, b, c; b has the type of the row and ends; a and c are permanent.
-const RESTART_OF: Record<SupervisorStrategy, string[]> = {
+const RESTART_OF: Record<Strategy, string[]> = {
   'one-for-one': ['start b'],
   'rest-for-one': ['stop c', 'start b', 'start c'],
   'one-for-all': ['stop c', 'stop a', 'start a', 'start b', 'start c'],
 };
-const comesBack = (type: ChildType, ending: Ending): boolean =>
+const comesBack = (type: RestartType, ending: Ending): boolean =>
   type === 'permanent' || (type === 'transient' && ending === 'crash');
 
 for (const strategy of STRATEGIES) {
@@ -398,7 +398,7 @@ interface Life {
   phase: 'starting' | 'up' | 'stopping';
 }
 type Command =
-  | { kind: 'add'; type: ChildType }
+  | { kind: 'add'; type: RestartType }
   | { kind: 'end'; pick: number; ending: Ending }
   | { kind: 'finish'; pick: number; well: boolean }
   | { kind: 'remove'; pick: number }
