@@ -101,8 +101,8 @@ export const poolOptionsSchema = z.strictObject({
   model: z.string().min(1).optional().describe('Model directory in Triton layout: <model>/<version>/model.onnx.'),
   version: z
     .union([nameSchema, z.number().int().min(0)])
-    .transform(String)
     .default('latest')
+    .transform(String)
     .describe('Model version, or latest for the highest number.'),
   replicas: count.max(1024).default(1).describe('How many replicas run the actor.'),
   isolation: z

@@ -1,0 +1,53 @@
+import type { LoadedConfig } from './load.js';
+import { pathText, type Position } from './problem.js';
+import { nodeAt } from './yaml-tree.js';
+
+/** One resolved value of a config and where it came from. */
+export interface ExplainedValue {
+  /** Key path, `pools.sentiment.replicas`. */
+  readonly path: string;
+  /** As the system will see it: defaults filled in, paths absolute. `***` where a variable looks like a secret. */
+  readonly value: unknown;
+  readonly origin:
+    | { readonly kind: 'file'; readonly at: Position }
+    | { readonly kind: 'environment'; readonly at: Position; readonly variables: readonly string[] }
+    | { readonly kind: 'default' };
+}
+
+/** Every value of the config, in its order; empty maps and lists count as values. */
+export function explainConfig(loaded: LoadedConfig): readonly ExplainedValue[] {
+  const values: ExplainedValue[] = [];
+  const visit = (value: unknown, path: readonly PropertyKey[]): void => {
+    const children = childrenOf(value);
+    if (children.length === 0) values.push(explain(loaded, path, value));
+    for (const [key, child] of children) visit(child, [...path, key]);
+  };
+  visit(loaded.config, []);
+  return values;
+}
+
+/** `troupe.yaml:4:15`, `NAME at troupe.yaml:4:15` or `default`. */
+export function originText(file: string, { origin }: ExplainedValue): string {
+  if (origin.kind === 'default') return 'default';
+  const place = `${file}:${origin.at.line}:${origin.at.col}`;
+  return origin.kind === 'file' ? place : `${origin.variables.join(', ')} at ${place}`;
+}
+
+const SECRET_NAME = /SECRET|TOKEN|PASSW|KEY|CREDENTIAL/i;
+
+function explain({ tree }: LoadedConfig, path: readonly PropertyKey[], value: unknown): ExplainedValue {
+  const { node, depth } = nodeAt(tree, path);
+  const at = node.at;
+  if (depth < path.length) return { path: pathText(path), value, origin: { kind: 'default' } };
+  if (node.kind !== 'scalar' || node.variables.length === 0) {
+    return { path: pathText(path), value, origin: { kind: 'file', at } };
+  }
+  const { variables } = node;
+  const shown = variables.some((name) => SECRET_NAME.test(name)) ? '***' : value;
+  return { path: pathText(path), value: shown, origin: { kind: 'environment', at, variables } };
+}
+
+function childrenOf(value: unknown): readonly (readonly [PropertyKey, unknown])[] {
+  if (Array.isArray(value)) return value.map((item, index) => [index, item] as const);
+  return typeof value === 'object' && value !== null ? Object.entries(value) : [];
+}

@@ -1,0 +1,206 @@
+import { existsSync } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { isTroupeError } from '../kernel/errors.js';
+import { type Environment, substitute } from './environment.js';
+import { problemsOf } from './expectation.js';
+import { configError, pathText, type Problem } from './problem.js';
+import { type Config, configJsonSchema, configSchema } from './schema.js';
+import { suggest } from './suggest.js';
+import { nodeAt, readYaml, toPlain, type TreeNode } from './yaml-tree.js';
+
+/**
+ * Reads troupe.yaml. Either everything in it fits and a `LoadedConfig` comes back, or CONFIG_INVALID names every problem
+ * with file, line, column and key; there is nothing in between and nothing is started here.
+ */
+
+export interface LoadedConfig {
+  /** As given, for messages. */
+  readonly file: string;
+  /** Absolute folder of the file: relative paths start here. */
+  readonly dir: string;
+  readonly config: Config;
+  /** The file as written, for `explain`. */
+  readonly tree: TreeNode;
+}
+
+export interface LoadOptions {
+  /** Where ${VAR} comes from. Default: process.env. */
+  readonly env?: Environment;
+}
+
+export const CONFIG_BYTES_MAX = 1024 * 1024;
+
+/** Reads and checks one config file. Rejects with CONFIG_INVALID. */
+export async function loadConfig(file: string, options: LoadOptions = {}): Promise<LoadedConfig> {
+  return parseConfig(await readText(file), { ...options, file });
+}
+
+/** The same for text that is already here; `file` names it in messages, and its folder is where relative paths start. */
+export function parseConfig(text: string, options: LoadOptions & { readonly file: string }): LoadedConfig {
+  const { file, env = process.env } = options;
+  if (Buffer.byteLength(text) > CONFIG_BYTES_MAX) throw configError(file, [tooLarge()]);
+  try {
+    return check(text, file, env);
+  } catch (error) {
+    if (isTroupeError(error)) throw error;
+    // The parser recurses; text nested absurdly deep can exhaust the stack before any limit of ours is reached.
+    if (!(error instanceof RangeError)) throw error;
+    throw configError(file, [whole('nested too deep to be read')], error);
+  }
+}
+
+function check(text: string, file: string, env: Environment): LoadedConfig {
+  const read = readYaml(text);
+  if (read.tree === undefined || read.problems.length > 0) throw configError(file, read.problems);
+  const filled = substitute(read.tree, env);
+  const parsed = configSchema.safeParse(toPlain(filled.tree));
+  const found = [...filled.problems];
+  const reported = new Set(found.map(({ path: key }) => key));
+  if (!parsed.success) {
+    const issues = problemsOf(parsed.error.issues, filled.tree, configJsonSchema());
+    // A value whose variable is missing does not fit either; one message is enough.
+    found.push(...issues.filter((problem) => !reported.has(problem.path)));
+  }
+  if (found.length > 0 || !parsed.success) throw configError(file, found);
+  const dir = path.dirname(path.resolve(file));
+  const { config, problems } = resolveReferences(parsed.data, dir, filled.tree);
+  if (problems.length > 0) throw configError(file, problems);
+  return { file, dir, config, tree: filled.tree };
+}
+
+/** Makes every path absolute and every module a file URL; names pools and modules that do not exist. */
+function resolveReferences(config: Config, dir: string, tree: TreeNode): { config: Config; problems: Problem[] } {
+  const problems: Problem[] = [];
+  const refuse = (at: readonly PropertyKey[], text: string): void => {
+    problems.push({ at: nodeAt(tree, at).node.at, path: pathText(at), text });
+  };
+  const absolute = (given: string): string => path.resolve(dir, given);
+  const moduleUrl = (given: string, at: readonly PropertyKey[]): string => {
+    const url = fileUrl(given, dir);
+    if (url === undefined || !existsSync(url))
+      refuse(at, `expected a module that exists; there is none at ${url?.href ?? given}`);
+    return url?.href ?? given;
+  };
+  const reference = (given: string | undefined, at: readonly PropertyKey[]): string | undefined => {
+    if (given === undefined) return undefined;
+    const hash = given.lastIndexOf('#');
+    return moduleUrl(given.slice(0, hash), at) + given.slice(hash);
+  };
+
+  const pools = mapRecord(config.pools, (pool, name) => ({
+    ...pool,
+    // A bare word is the name of a ready-made actor; anything with a slash or an ending is a module.
+    actor: /^[A-Za-z][\w-]*$/.test(pool.actor) ? pool.actor : moduleUrl(pool.actor, ['pools', name, 'actor']),
+    ...(pool.model === undefined ? {} : { model: absolute(pool.model) }),
+  }));
+  const pipelines = mapRecord(config.pipelines, (pipeline, name) => {
+    const here = ['pipelines', name];
+    const steps = pipeline.steps.map((step, index) => {
+      const resolved = { ...step };
+      for (const kind of ['map', 'filter', 'flatMap', 'mapParallel'] as const) {
+        const target = reference(step[kind], [...here, 'steps', index, kind]);
+        if (target !== undefined) resolved[kind] = target;
+      }
+      if (step.infer !== undefined) {
+        const at = [...here, 'steps', index, 'infer'];
+        const { pool } = step.infer;
+        if (!Object.hasOwn(config.pools, pool)) refuse([...at, 'pool'], noSuchPool(pool, Object.keys(config.pools)));
+        const input = reference(step.infer.input, [...at, 'input']);
+        const output = reference(step.infer.output, [...at, 'output']);
+        resolved.infer = {
+          ...step.infer,
+          ...(input === undefined ? {} : { input }),
+          ...(output === undefined ? {} : { output }),
+        };
+      }
+      return resolved;
+    });
+    const { source, sink, deadLetters } = pipeline;
+    return {
+      ...pipeline,
+      steps,
+      source: {
+        ...source,
+        ...(source.file === undefined ? {} : { file: absolute(source.file) }),
+        ...(source.files === undefined ? {} : { files: absolute(source.files) }),
+      },
+      sink: { ...sink, ...(sink.file === undefined ? {} : { file: absolute(sink.file) }) },
+      ...(deadLetters === undefined ? {} : { deadLetters: { file: absolute(deadLetters.file) } }),
+    };
+  });
+  return { config: { ...config, pools, pipelines }, problems };
+}
+
+function fileUrl(given: string, dir: string): URL | undefined {
+  if (!given.startsWith('file:')) return pathToFileURL(path.resolve(dir, given));
+  try {
+    const url = new URL(given);
+    fileURLToPath(url); // throws for a host part and for encoded slashes
+    return url;
+  } catch {
+    return undefined;
+  }
+}
+
+function noSuchPool(name: string, pools: readonly string[]): string {
+  const near = suggest(name, pools);
+  const there =
+    near !== undefined ? `did you mean ${near}?` : `the pools are ${pools.length === 0 ? 'none' : pools.join(', ')}`;
+  return `expected the name of a pool; there is no pool ${JSON.stringify(name)}; ${there}`;
+}
+
+function mapRecord<A, B>(record: Readonly<Record<string, A>>, change: (value: A, key: string) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value, key)]));
+}
+
+async function readText(file: string): Promise<string> {
+  let bytes: Buffer;
+  try {
+    // Asked before it is opened: opening a named pipe waits for its other end.
+    const facts = await stat(file);
+    if (!facts.isFile()) throw configError(file, [whole('expected a file; this is not a regular file')]);
+    if (facts.size > CONFIG_BYTES_MAX) throw configError(file, [tooLarge()]);
+    bytes = await readFile(file);
+  } catch (error) {
+    if (isTroupeError(error)) throw error;
+    const reason =
+      error instanceof Error && 'code' in error && error.code === 'ENOENT' ? 'there is no such file' : String(error);
+    throw configError(file, [whole(`cannot be read: ${reason}`)], error);
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw configError(file, [{ ...whole('expected UTF-8 text; found other bytes'), at: firstBadByte(bytes) }], error);
+  }
+}
+
+/** Where UTF-8 ends: the first character that decoding had to replace and that does not stand there itself. */
+function firstBadByte(bytes: Buffer): { line: number; col: number } {
+  let low = 0;
+  let high = bytes.length;
+  const isGood = (length: number): boolean => {
+    try {
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length), { stream: true });
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (isGood(middle)) low = middle;
+    else high = middle - 1;
+  }
+  const before = bytes.subarray(0, low).toString('utf8').split('\n');
+  return { line: before.length, col: (before.at(-1) as string).length + 1 };
+}
+
+function whole(text: string): Problem {
+  return { at: { line: 1, col: 1 }, path: '', text };
+}
+
+function tooLarge(): Problem {
+  return whole(`larger than ${CONFIG_BYTES_MAX} bytes, the most a config may hold`);
+}
