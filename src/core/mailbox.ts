@@ -205,6 +205,20 @@ export class Mailbox {
     return all;
   }
 
+  /** Sorts what waits into other buckets: the shapes became known after it had arrived. */
+  rebucket(bucketOf: (request: Request) => string): void {
+    const all: Request[] = [];
+    for (const bucket of this.buckets.values()) {
+      for (const level of bucket.levels)
+        for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
+    }
+    for (const request of all) this.remove(request);
+    for (const request of all) {
+      request.bucket = bucketOf(request);
+      this.#push(request);
+    }
+  }
+
   /** Takes up to the limits from one bucket: by effective priority, then turn of sender, then arrival (M4-M6). */
   take(bucket: Bucket, maxSize: number, maxBytes: number, maxWeight: number, now: number): Request[] {
     const taken: Request[] = [];

@@ -80,6 +80,7 @@ export type PoolNews =
   | { readonly name: 'rollout-failed'; readonly version: string | undefined; readonly error: TroupeError }
   | { readonly name: 'freed'; readonly version: string | undefined }
   | { readonly name: 'scaled'; readonly replicas: number }
+  | { readonly name: 'held' }
   | { readonly name: 'drained' }
   | { readonly name: 'stopped' };
 
@@ -167,6 +168,8 @@ export class PoolCore {
   #rollout: Rollout | undefined;
   #failure: TroupeError | undefined;
   #drainedTold = false;
+  #held = false;
+  #resuming = false;
   #repeatable = true;
   /** What a restart of a pool that never came up is to load. */
   #lastVersion: string | undefined;
@@ -368,9 +371,9 @@ export class PoolCore {
         request.version = version;
         this.resolvedCount++;
         this.#settle(request);
-      } else this.#settleError(request, result.error);
+      } else this.#settleError(request, this.#locate(result.error, cellId, [request]));
     }
-    this.#release(cellId);
+    this.#free(cellId);
   }
 
   /** The batch as a whole failed. A throw is halved until the culprit is alone (P3); a broken contract is not. */
@@ -382,9 +385,10 @@ export class PoolCore {
       const half = Math.ceil(left.length / 2);
       this.#retryFirst([left.slice(0, half), left.slice(half)], 'split');
     } else {
-      for (const request of left) this.#settleError(request, error);
+      const located = this.#locate(error, cellId, left);
+      for (const request of left) this.#settleError(request, located);
     }
-    this.#release(cellId);
+    this.#free(cellId);
   }
 
   /** The replica ended. What it held is fenced off, retried or settled; the window decides about its next life. */
@@ -403,6 +407,7 @@ export class PoolCore {
     this.#salvage(cell, flights, death, expected, now);
     this.#afterlife(cell, death, flights.length > 0, expected, inQuarantine, now);
     this.#startDue(now);
+    this.#checkHeld();
     this.#checkStopped();
   }
 
@@ -426,6 +431,29 @@ export class PoolCore {
     this.#rollout = undefined;
     for (const cell of this.#cells.values()) this.#stopCell(cell, now);
     this.#checkStopped();
+  }
+
+  /** Ends every replica but keeps the mailbox, until `release`; `held` is told when the last has ended. */
+  hold(): void {
+    this.#held = true;
+    for (const cell of this.#cells.values()) {
+      if (cell.state !== 'ready' && cell.state !== 'starting') continue;
+      this.#move(cell, 'recycle');
+      this.#effects.push({ kind: 'stop', cell: cell.id, now: false });
+    }
+    this.#checkHeld();
+  }
+
+  /** Starts the replicas again after `hold`, or a failed pool with fresh budgets; `up` is told when all are ready. */
+  release(now: number): void {
+    this.#held = false;
+    if (this.state === 'failed') {
+      this.restart(now);
+      return;
+    }
+    this.#resuming = true;
+    for (const cell of this.#cells.values()) if (cell.state === 'backoff') cell.startAt = now;
+    this.#startDue(now);
   }
 
   /** A failed pool tries again with fresh budgets, asked by its supervisor or its user. */
@@ -500,7 +528,7 @@ export class PoolCore {
   }
 
   /** A replica that drains may have given its last answer. */
-  #release(cellId: number): void {
+  #free(cellId: number): void {
     const cell = this.#cells.get(cellId) as Cell;
     if (cell.state === 'draining' && this.ledger.count(cellId) === 0) this.#stopCell(cell, false);
   }
@@ -647,6 +675,7 @@ export class PoolCore {
   }
 
   #startDue(now: number): void {
+    if (this.#held) return;
     for (const cell of this.#cells.values()) {
       // Restarted together, so none starts before the last of them has ended.
       if (cell.state === 'recycling') return;
@@ -820,11 +849,34 @@ export class PoolCore {
     this.#news({ name: 'drained' });
   }
 
+  #checkHeld(): void {
+    if (!this.#held) return;
+    for (const cell of this.#cells.values())
+      if (cell.state !== 'backoff' && cell.state !== 'failed' && cell.state !== 'stopped' && cell.state !== 'idle')
+        return;
+    this.#news({ name: 'held' });
+  }
+
   #checkStopped(): void {
     if (this.state !== 'stopping') return;
     for (const cell of this.#cells.values()) if (cell.state !== 'stopped' && cell.state !== 'failed') return;
     this.#state('gone');
     this.#news({ name: 'stopped' });
+  }
+
+  /** The same error with where it happened and to which records. */
+  #locate(error: TroupeError, cellId: number, requests: readonly Request[]): TroupeError {
+    const cell = this.#cells.get(cellId) as Cell;
+    return new TroupeError(error.code, error.message, {
+      ran: error.ran,
+      cause: error.cause,
+      actor: this.limits.name,
+      replica: cell.replica,
+      incarnation: cell.incarnation,
+      attempt: requests[0]?.sendCount ?? 1,
+      recordIds: requests.map((request) => request.id),
+      ...(cell.version === undefined ? {} : { modelVersion: cell.version }),
+    });
   }
 
   #deathError(cell: Cell, death: DeathNotice, request: Request): TroupeError {

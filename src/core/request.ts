@@ -15,7 +15,7 @@ export class Request {
   readonly owner: unknown;
   readonly sender: number;
   readonly priority: number;
-  readonly bucket: string;
+  bucket: string;
   readonly bytes: number;
   readonly weight: number;
   readonly offeredAt: number;
