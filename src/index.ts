@@ -1,2 +1,10 @@
 export { defineActor } from './actor/define-actor.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
+export { type DeadLetter, RecordFailure } from './stream/envelope.js';
+export { type InferOptions, type Pipeline, type StreamOptions, type ToOptions, stream } from './stream/pipeline.js';
+export { type Report, StreamError } from './stream/report.js';
+export { type Sink, SinkClosed } from './stream/sink.js';
+export { type ArraySink, toArray } from './stream/sinks/array.js';
+export { forEach } from './stream/sinks/for-each.js';
+export type { Source, SourceReader } from './stream/source.js';
+export { fromIterable } from './stream/sources/iterable.js';

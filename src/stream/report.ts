@@ -1,0 +1,87 @@
+import { TroupeError, invariant, type ErrorCode } from '../kernel/errors.js';
+import { LatencyHistogram } from './latency.js';
+
+/**
+ * What became of the records of one run. Every record is in exactly one class, so that always
+ * `records = results + failed + deadLetters`, and what the source gave `= records + filtered`, unless a flatMap was
+ * there: its children take the place of their parent, and a parent without children counts as filtered.
+ */
+export interface Report {
+  /** Records that entered the pipeline and were not filtered. */
+  readonly records: number;
+  /** Values handed to the sink. */
+  readonly results: number;
+  /** Failed records without a dead-letter sink, those that a step's `failed` turned into a value, and those a cancelled run gave up. */
+  readonly failed: number;
+  /** Failed records handed to a dead-letter sink. */
+  readonly deadLetters: number;
+  /** Records a filter refused, and parents to which flatMap gave no child. */
+  readonly filtered: number;
+  readonly durationMs: number;
+  readonly recordsPerSecond: number;
+  /** From the pull at the source to the hand-over at the end; at most 4.4 % too high. Records given up are not in it. */
+  readonly latencyMs: { readonly p50: number; readonly p99: number };
+  /** How many records failed with each code. */
+  readonly errors: Readonly<Partial<Record<ErrorCode, number>>>;
+  /** True when the signal of the caller, or a reader that went away, ended the run. */
+  readonly cancelled: boolean;
+}
+
+/** A run that ended by a failure of its source or its sink; `report` says how far it came. */
+export class StreamError extends TroupeError {
+  constructor(
+    failure: TroupeError,
+    readonly report: Report,
+  ) {
+    super(failure.code, failure.message, { ran: failure.ran, cause: failure.cause ?? failure });
+  }
+}
+
+/** The ledger of one run. N1: entered - filtered = results + failed + deadLetters + held, at every moment. */
+export class Counts {
+  entered = 0;
+  filtered = 0;
+  results = 0;
+  failed = 0;
+  deadLetters = 0;
+  readonly latency = new LatencyHistogram();
+  readonly #errors: Partial<Record<ErrorCode, number>> = {};
+
+  constructor(private readonly startedAt: number) {}
+
+  /** Records inside the pipeline. */
+  get held(): number {
+    return this.entered - this.filtered - this.results - this.failed - this.deadLetters;
+  }
+
+  error(code: ErrorCode, count = 1): void {
+    this.#errors[code] = (this.#errors[code] ?? 0) + count;
+  }
+
+  /** The run ended early: what it still held has no other outcome any more. */
+  giveUpHeld(): void {
+    const held = this.held;
+    if (held === 0) return;
+    this.failed += held;
+    this.error('CANCELLED', held);
+  }
+
+  report(now: number, cancelled: boolean): Report {
+    const { results, failed, deadLetters, filtered } = this;
+    const durationMs = now - this.startedAt;
+    const records = results + failed + deadLetters;
+    invariant(this.held >= 0, `records leave a stream once: ${-this.held} left twice`);
+    return {
+      records,
+      results,
+      failed,
+      deadLetters,
+      filtered,
+      durationMs,
+      recordsPerSecond: durationMs > 0 ? (records / durationMs) * 1000 : 0,
+      latencyMs: { p50: this.latency.quantile(0.5), p99: this.latency.quantile(0.99) },
+      errors: { ...this.#errors },
+      cancelled,
+    };
+  }
+}
