@@ -45,6 +45,11 @@ export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
   signature?: Signature | ((state: State) => Signature);
   /** The safe default for this kind; a pool may ask for another. */
   isolation?: Isolation;
+  /**
+   * True: predict and load run native code that cannot be interrupted. In a thread such an actor is never terminated
+   * while it is busy, because that aborts the whole process; it is set aside until its call returns. Default false.
+   */
+  native?: boolean;
   /** True (default): predict may run again for the same record after a crash. */
   repeatable?: boolean;
   /** Compile-time only: carries the record types to the caller. */

@@ -1,0 +1,400 @@
+import { types } from 'node:util';
+import { deferred, type Deferred } from '../kernel/deferred.js';
+import { type ErrorDetails, isTroupeError, TroupeError } from '../kernel/errors.js';
+import { checkColumns, numericClassOf } from '../wire/columns.js';
+import type { ActorDefinition } from '../wire/definition.js';
+import { type Fault, toFault } from '../wire/fault.js';
+import {
+  type Answer,
+  type BatchMessage,
+  type EntryDescription,
+  type EntrySpec,
+  type HostLane,
+  type Runner,
+  STATE_BUSY,
+  STATE_NATIVE,
+  type ToEntry,
+} from '../wire/messages.js';
+import { packRows, type Payload, payloadCount, unpackRows } from '../wire/rows.js';
+import type { Column, Columns, Signature } from '../wire/tensor.js';
+import { BatchContext } from './batch-context.js';
+import { checkSignature, loadDefinition } from './load-definition.js';
+
+/**
+ * The runner of one replica, the same inline, in a thread and in a child process. It owns the definition, its loaded
+ * state and the batches that were received; it does not own the lane (the entry files do) or any decision about what
+ * happens after a failure (the host side does).
+ *
+ * S1 One predict at a time; batches run in the order they came.
+ * S2 Every batch that was received is answered once, by `reply` or `failed`, unless the replica ends or is fenced first.
+ * S3 The next predict starts only when the last reply no longer needs the arrays of the actor.
+ * S4 unload runs once, after the last predict, and only when load succeeded.
+ * S5 STATE_BUSY is above zero while code of the actor runs or may run.
+ */
+export function createShell(lane: HostLane, state: Int32Array, options: ShellOptions = {}): Runner {
+  return new Shell(lane, state, options.copiesOutputs ?? true);
+}
+
+export interface ShellOptions {
+  /** Whether output columns are copied before they are posted, because the lane takes the arrays away. Default true. */
+  readonly copiesOutputs?: boolean;
+}
+
+interface Loaded {
+  readonly definition: ActorDefinition;
+  readonly spec: EntrySpec;
+  readonly state: unknown;
+  readonly signature: Signature | undefined;
+}
+
+class Shell implements Runner {
+  private readonly lane: HostLane;
+  private readonly words: Int32Array;
+  private readonly copiesOutputs: boolean;
+  private readonly queue: BatchMessage[] = [];
+  private readonly abandoned = new Set<number>();
+  private readonly loadAbort = new AbortController();
+  private spec: EntrySpec | undefined;
+  private loading: Promise<unknown> | undefined;
+  private loaded: Loaded | undefined;
+  private running: { readonly id: number; readonly context: BatchContext } | undefined;
+  private stopping: Promise<Answer<undefined>> | undefined;
+  private receivedCount = 0;
+  private expectedCount = 0;
+  private isFenced = false;
+  private idle: Deferred<void> | undefined;
+
+  constructor(lane: HostLane, words: Int32Array, copiesOutputs: boolean) {
+    this.lane = lane;
+    this.words = words;
+    this.copiesOutputs = copiesOutputs;
+  }
+
+  start(spec: EntrySpec): Promise<Answer<EntryDescription>> {
+    const answer = this.load(spec).catch(
+      (error: unknown): Answer<EntryDescription> => ({ ok: false, fault: toFault(asLoadError(error, spec)) }),
+    );
+    this.loading = answer;
+    return answer;
+  }
+
+  receive(message: ToEntry): void {
+    if (message.incarnation !== this.spec?.incarnation || this.isFenced) return;
+    if (message.kind === 'abandon') {
+      if (this.running?.id === message.id) this.running.context.abort();
+      else if (this.queue.some((batch) => batch.id === message.id)) this.abandoned.add(message.id);
+      return;
+    }
+    this.receivedCount++;
+    this.queue.push(message);
+    this.pump();
+  }
+
+  async call(method: string, args: readonly unknown[]): Promise<Answer<unknown>> {
+    const { loaded } = this;
+    const methods = loaded?.definition.methods;
+    if (loaded === undefined || methods === undefined || !Object.hasOwn(methods, method)) {
+      const names = Object.keys(methods ?? {});
+      const known = names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`;
+      const message = `Actor "${this.spec?.pool ?? ''}" has no method "${method.slice(0, 128)}"; ${known}`;
+      return { ok: false, fault: toFault(new TroupeError('METHOD_NOT_FOUND', message)) };
+    }
+    this.enter();
+    try {
+      const value = await (methods[method] as (...all: unknown[]) => unknown)(loaded.state, ...args);
+      return { ok: true, value };
+    } catch (cause) {
+      const message = `Method "${method}" of actor "${loaded.spec.pool}" failed: ${messageOf(cause)}`;
+      return { ok: false, fault: toFault(new TroupeError('METHOD_FAILED', message, { ...this.where(), cause })) };
+    } finally {
+      this.leave();
+    }
+  }
+
+  stop(now: boolean, sentCount: number): Promise<Answer<undefined>> {
+    this.expectedCount = now ? 0 : sentCount;
+    if (now) this.abortAll();
+    if (this.isDrained()) this.idle?.resolve();
+    this.loadAbort.abort();
+    this.stopping ??= this.drainAndUnload();
+    return this.stopping;
+  }
+
+  fence(): void {
+    this.isFenced = true;
+    this.loadAbort.abort();
+    this.abortAll();
+  }
+
+  private async load(spec: EntrySpec): Promise<Answer<EntryDescription>> {
+    this.spec = spec;
+    this.enter();
+    try {
+      const definition = await loadDefinition(spec.actor);
+      Atomics.store(this.words, STATE_NATIVE, definition.native === true ? 1 : 0);
+      const { pool, modelDir, version, options, device, replica, replicas, maxBatchSize } = spec;
+      const { signal } = this.loadAbort;
+      const context = { pool, modelDir, version, options, device, replica, replicas, maxBatchSize, signal };
+      const state = definition.load === undefined ? undefined : await definition.load(context);
+      const signature = await this.signatureOf(definition, state);
+      this.loaded = { definition, spec, state, signature };
+      return {
+        ok: true,
+        value: {
+          signature,
+          methods: Object.keys(definition.methods ?? {}),
+          repeatable: definition.repeatable !== false,
+          native: definition.native === true,
+          pid: process.pid,
+        },
+      };
+    } finally {
+      this.leave();
+    }
+  }
+
+  private async signatureOf(definition: ActorDefinition, state: unknown): Promise<Signature | undefined> {
+    const { signature } = definition;
+    if (typeof signature !== 'function') return signature;
+    try {
+      return checkSignature(signature(state), 'the loaded state');
+    } catch (error) {
+      // The state is loaded but will never be used: free it here, nobody else knows of it.
+      await definition.unload?.(state);
+      throw error;
+    }
+  }
+
+  private pump(): void {
+    while (this.running === undefined) {
+      const { loaded } = this;
+      const batch = loaded === undefined || this.isFenced ? undefined : this.queue.shift();
+      if (loaded === undefined || batch === undefined) {
+        if (this.isDrained()) this.idle?.resolve();
+        return;
+      }
+      if (this.abandoned.delete(batch.id)) this.refuse(batch.id);
+      else this.run(batch, loaded);
+    }
+  }
+
+  /** A batch that was given up before it began: it never runs, and its reply still comes (S2). */
+  private refuse(id: number): void {
+    const details: ErrorDetails = { ...this.where(), ran: 'not-started' };
+    this.fail(id, new TroupeError('CANCELLED', 'Every record of the batch was given up before it began', details));
+  }
+
+  private run(batch: BatchMessage, loaded: Loaded): void {
+    const context = new BatchContext(loaded.state, loaded.spec.version);
+    this.running = { id: batch.id, context };
+    const count = payloadCount(batch.payload);
+    this.enter();
+    let outputs: unknown;
+    try {
+      outputs = loaded.definition.predict(inputsOf(batch.payload), context);
+    } catch (error) {
+      this.finish(this.fail(batch.id, this.asPredictError(error)));
+      return;
+    }
+    if (!isThenable(outputs)) {
+      this.finish(this.answer(batch.id, outputs, count));
+      return;
+    }
+    // Promise.resolve tames a thenable that settles twice or throws.
+    void Promise.resolve(outputs).then(
+      (settled) => this.finish(this.answer(batch.id, settled, count)),
+      (error: unknown) => this.finish(this.fail(batch.id, this.asPredictError(error))),
+    );
+  }
+
+  private finish(flushed: Promise<void> | undefined): void {
+    this.leave();
+    if (flushed === undefined) {
+      this.running = undefined;
+      this.pump();
+      return;
+    }
+    // S3: the lane still reads the actor's arrays.
+    void flushed.then(() => {
+      this.running = undefined;
+      this.pump();
+    });
+  }
+
+  private answer(id: number, outputs: unknown, count: number): Promise<void> | undefined {
+    if (this.isFenced) return undefined;
+    const { loaded } = this;
+    if (loaded?.signature !== undefined) {
+      let columns: Columns;
+      try {
+        columns = checkColumns(outputs, loaded.signature.outputs, count);
+      } catch (error) {
+        return this.fail(id, this.asPredictError(error));
+      }
+      return this.reply(
+        id,
+        { kind: 'columns', columns: this.copiesOutputs ? copyColumns(columns) : columns },
+        undefined,
+      );
+    }
+    if (!Array.isArray(outputs) || outputs.length !== count) {
+      const got = Array.isArray(outputs) ? `${outputs.length} outputs` : `a value of type ${typeof outputs}`;
+      const message = `predict of actor "${loaded?.spec.pool}" was given ${count} records and returned ${got}`;
+      return this.fail(id, new TroupeError('PROTOCOL_VIOLATION', message, this.where()));
+    }
+    return this.answerRows(id, outputs);
+  }
+
+  private answerRows(id: number, outputs: unknown[]): Promise<void> | undefined {
+    let values = outputs;
+    let faults: [number, Fault][] | undefined;
+    for (let index = 0; index < outputs.length; index++) {
+      const value = outputs[index];
+      if (typeof value !== 'object' || value === null || !isError(value)) continue;
+      if (faults === undefined) {
+        faults = [];
+        values = outputs.slice();
+      }
+      values[index] = undefined;
+      faults.push([index, toFault(this.asPredictError(value))]);
+    }
+    return this.reply(id, packRows(values), faults);
+  }
+
+  private reply(id: number, payload: Payload, faults: [number, Fault][] | undefined): Promise<void> | undefined {
+    const incarnation = this.spec?.incarnation ?? 0;
+    try {
+      return this.lane.post({ kind: 'reply', incarnation, id, payload, faults });
+    } catch (error) {
+      // Some output cannot cross (a function, a getter that throws): find which, and let only those fail.
+      if (payload.kind !== 'rows') return this.fail(id, this.asPredictError(error));
+      return this.replyOneByOne(id, payload.values, faults ?? []);
+    }
+  }
+
+  private replyOneByOne(id: number, values: readonly unknown[], known: [number, Fault][]): Promise<void> | undefined {
+    const faults = new Map(known);
+    const copies: unknown[] = [];
+    for (let index = 0; index < values.length; index++) {
+      try {
+        copies.push(this.lane.copy(values[index]));
+      } catch (cause) {
+        copies.push(undefined);
+        const message = `The output of this record cannot be sent to the host: ${messageOf(cause)}`;
+        faults.set(index, toFault(new TroupeError('PREDICT_FAILED', message, { ...this.where(), cause })));
+      }
+    }
+    const inOrder = [...faults].sort((a, b) => a[0] - b[0]);
+    try {
+      const incarnation = this.spec?.incarnation ?? 0;
+      return this.lane.post({
+        kind: 'reply',
+        incarnation,
+        id,
+        payload: { kind: 'rows', values: copies },
+        faults: inOrder,
+      });
+    } catch (error) {
+      return this.fail(id, this.asPredictError(error));
+    }
+  }
+
+  private fail(id: number, error: TroupeError): Promise<void> | undefined {
+    if (this.isFenced) return undefined;
+    return this.lane.post({ kind: 'failed', incarnation: this.spec?.incarnation ?? 0, id, fault: toFault(error) });
+  }
+
+  private asPredictError(error: unknown): TroupeError {
+    if (isTroupeError(error) && OWN_CODES.has(error.code)) return error;
+    const message = `predict of actor "${this.spec?.pool}" failed: ${messageOf(error)}`;
+    return new TroupeError('PREDICT_FAILED', message, { ...this.where(), cause: error });
+  }
+
+  private where(): ErrorDetails {
+    const { spec } = this;
+    if (spec === undefined) return {};
+    const { pool: actor, replica, incarnation, version } = spec;
+    return { actor, replica, incarnation, ...(version === undefined ? {} : { modelVersion: version }) };
+  }
+
+  private abortAll(): void {
+    this.queue.length = 0;
+    this.running?.context.abort();
+  }
+
+  private async drainAndUnload(): Promise<Answer<undefined>> {
+    await this.loading;
+    if (this.loaded === undefined) return { ok: true, value: undefined };
+    this.idle = deferred<void>();
+    if (this.isDrained()) this.idle.resolve();
+    await this.idle.promise;
+    const { definition, state } = this.loaded;
+    this.loaded = undefined; // S4: what is received from here on never runs.
+    this.enter();
+    try {
+      await definition.unload?.(state);
+      return { ok: true, value: undefined };
+    } catch (cause) {
+      const message = `unload() of actor "${this.spec?.pool}" failed: ${messageOf(cause)}`;
+      return { ok: false, fault: toFault(new TroupeError('METHOD_FAILED', message, { ...this.where(), cause })) };
+    } finally {
+      this.leave();
+    }
+  }
+
+  private isDrained(): boolean {
+    return this.running === undefined && this.queue.length === 0 && this.receivedCount >= this.expectedCount;
+  }
+
+  private enter(): void {
+    Atomics.add(this.words, STATE_BUSY, 1);
+  }
+
+  private leave(): void {
+    Atomics.sub(this.words, STATE_BUSY, 1);
+  }
+}
+
+/** Codes that predict may use itself; every other error is the cause of a PREDICT_FAILED. */
+const OWN_CODES: ReadonlySet<string> = new Set(['PREDICT_FAILED', 'PROTOCOL_VIOLATION', 'INPUT_INVALID']);
+
+function asLoadError(error: unknown, spec: EntrySpec): TroupeError {
+  // MODEL_NOT_FOUND, ENGINE_NOT_INSTALLED and the like say more than "load failed".
+  if (isTroupeError(error)) return error;
+  const { pool: actor, replica, incarnation } = spec;
+  const message = `load() of actor "${actor}" failed: ${messageOf(error)}`;
+  return new TroupeError('ACTOR_LOAD_FAILED', message, { actor, replica, incarnation, cause: error });
+}
+
+function inputsOf(payload: Payload): unknown {
+  return payload.kind === 'columns' ? payload.columns : unpackRows(payload);
+}
+
+function copyColumns(columns: Columns): Columns {
+  const copies: Record<string, Column> = Object.create(null) as Record<string, Column>;
+  for (const name of Object.keys(columns.columns)) {
+    const { dtype, shape, data } = columns.columns[name] as Column;
+    if (Array.isArray(data)) {
+      copies[name] = { dtype, shape, data: data.slice() };
+      continue;
+    }
+    // Not slice(): that of a Buffer makes a view.
+    const copy = numericClassOf(dtype)?.make(data.length) ?? data;
+    (copy as Float32Array).set(data as Float32Array);
+    copies[name] = { dtype, shape, data: copy };
+  }
+  return { count: columns.count, columns: copies };
+}
+
+function isError(value: object): boolean {
+  return types.isNativeError(value) || value instanceof Error;
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}
+
+/** The message of anything thrown, at most 1 KiB of it. Never throws. */
+function messageOf(error: unknown): string {
+  return toFault(error).message.slice(0, 1024);
+}

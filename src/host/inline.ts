@@ -1,0 +1,68 @@
+import { type InlineEntry, type HostLane, STATE_BUSY, STATE_WORD_COUNT, type ToHost } from '../wire/messages.js';
+import { fromFault } from '../wire/fault.js';
+import type { Carrier } from './carrier.js';
+import type { Link, StartLink } from './link.js';
+import { LinkCore } from './link-core.js';
+
+/** By URL, as the entries of threads and children: host and entry share no code but wire. */
+const ENTRY_URL = new URL('../entry/inline.js', import.meta.url).href;
+
+/**
+ * Runs a replica in this thread. It is isolated in nothing but its errors: an endless loop blocks the host, an unhandled
+ * rejection it leaves behind is the host's, and a hung one can only be fenced.
+ */
+export const startInline: StartLink = (spec, events): Link => {
+  const core = new LinkCore(spec, events);
+  const state = new Int32Array(STATE_WORD_COUNT);
+  let isFenced = false;
+  const lane: HostLane = {
+    // Deferred: predict may answer inside our own post.
+    post: (message: ToHost) => {
+      core.message(message);
+      return undefined;
+    },
+    copy: (value) => value,
+  };
+  const opened = (import(ENTRY_URL) as Promise<InlineEntry>).then(({ openInline }) => openInline(lane, state));
+  let ready: Awaited<typeof opened> | undefined;
+  let end = (): void => {
+    end = () => undefined;
+    core.closedBy({ exitCode: 0 });
+  };
+  const carrier: Carrier = {
+    isLocal: true,
+    control: {
+      start: async (entrySpec) => {
+        ready = await opened;
+        return ready.start(entrySpec);
+      },
+      call: async (method, args) => (await opened).call(method, args),
+      stop: async (now, sentCount) => {
+        const answer = await (await opened).stop(now, sentCount);
+        // After the link has heard the answer.
+        setImmediate(() => end());
+        return answer;
+      },
+    },
+    // setImmediate and not a microtask: a busy pool would otherwise never let timers and sockets have their turn.
+    post: (message) => void setImmediate(() => ready?.receive(message)),
+    copy: (value) => value,
+    terminate: () => undefined,
+    kill: () => {
+      const isIdle = Atomics.load(state, STATE_BUSY) === 0;
+      if (!isFenced) {
+        isFenced = true;
+        ready?.fence();
+        void opened
+          .then((runner) => runner.stop(true, 0))
+          .then((answer) => {
+            if (!answer.ok) process.emitWarning(fromFault(answer.fault));
+            end();
+          });
+      }
+      return isIdle;
+    },
+  };
+  core.begin(carrier);
+  return core;
+};

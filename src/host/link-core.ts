@@ -1,0 +1,341 @@
+import { systemClock, type Timer } from '../kernel/clock.js';
+import { deferred } from '../kernel/deferred.js';
+import { invariant, isTroupeError, TroupeError } from '../kernel/errors.js';
+import { type LifecycleTable, transition } from '../kernel/lifecycle.js';
+import { packColumns } from '../wire/columns.js';
+import { fromFault } from '../wire/fault.js';
+import type { Answer, BatchMessage, EntryDescription, EntrySpec, ToHost } from '../wire/messages.js';
+import { packRows, type Payload, payloadCount } from '../wire/rows.js';
+import type { Carrier, CarrierEvents, RawEnd } from './carrier.js';
+import { deathError, judgeDeath, type Verdict } from './death.js';
+import { asTroupeError, type InFlightBatch, refusedResults, resultsOf } from './in-flight-batch.js';
+import type { Death, Link, LinkEvents, RecordResult, ReplicaSpec } from './link.js';
+import { type LiveReplica, trackLive } from './shutdown.js';
+
+/**
+ * The part of a link that is the same in every isolation: start, batches, calls, the stop ladder, and the one death.
+ * It owns what was sent and not answered; the carrier owns the thread, the child or the shell.
+ *
+ * L1 `ready` at most once, `exited` exactly once and last.
+ * L2 A reply is told once per batch that was sent, and only while the link has not ended; everything else is dropped.
+ * L3 A promise of the control lane is never waited for alone: a call to a dead peer never settles.
+ * L4 The inputs of a batch stay the caller's: what is transferred was copied first.
+ * L5 A replica that cannot be killed safely is told as ended (fenced), but stays counted as live until it really ends.
+ */
+export type Phase = 'starting' | 'ready' | 'stopping' | 'ended';
+type PhaseEvent = 'loaded' | 'stop' | 'end';
+
+export const LINK_LIFECYCLE: LifecycleTable<Phase, PhaseEvent> = {
+  starting: { loaded: 'ready', stop: 'stopping', end: 'ended' },
+  ready: { stop: 'stopping', end: 'ended' },
+  stopping: { stop: 'stopping', end: 'ended' },
+  ended: {},
+};
+
+export class LinkCore implements Link, CarrierEvents, LiveReplica {
+  readonly spec: ReplicaSpec;
+  readonly closed: Promise<void>;
+  private readonly events: LinkEvents;
+  private readonly inFlight = new Map<number, InFlightBatch>();
+  private readonly calls = new Set<(error: TroupeError) => void>();
+  private readonly close: () => void;
+  private carrier: Carrier | undefined;
+  private phase: Phase = 'starting';
+  private description: EntryDescription | undefined;
+  private verdict: Verdict | undefined;
+  private death: Death | undefined;
+  private crashError: Error | undefined;
+  private sentCount = 0;
+  private isForced = false;
+  private isClosed = false;
+  private timer: Timer | undefined;
+
+  constructor(spec: ReplicaSpec, events: LinkEvents) {
+    this.spec = spec;
+    this.events = events;
+    const closed = deferred<void>();
+    this.closed = closed.promise;
+    this.close = () => closed.resolve();
+    trackLive(this);
+  }
+
+  /** Begins to load. The carrier has begun to start and will tell `closed` once. */
+  begin(carrier: Carrier): void {
+    this.carrier = carrier;
+    this.arm(this.spec.loadTimeoutMs, () => {
+      const { pool, loadTimeoutMs } = this.spec;
+      const message = `Actor "${pool}" was not loaded after ${loadTimeoutMs} ms; raise loadTimeoutMs if the model is large`;
+      this.condemn({ cause: 'load-failed', error: new TroupeError('ACTOR_LOAD_FAILED', message, this.where()) });
+    });
+    carrier.control.start(entrySpecOf(this.spec)).then(
+      (answer) => this.started(answer),
+      (error: unknown) => this.startFailed(error),
+    );
+  }
+
+  /** Instead of begin, where not even a thread or child could be made. */
+  failToStart(cause: unknown): void {
+    const message = `Actor "${this.spec.pool}" cannot be started with isolation ${this.spec.isolation}: ${messageOf(cause)}`;
+    const error = isTroupeError(cause)
+      ? cause
+      : new TroupeError('ACTOR_LOAD_FAILED', message, { ...this.where(), cause });
+    this.verdict = { cause: 'load-failed', error };
+    setImmediate(() => this.closedBy({}));
+  }
+
+  send(batchId: number, inputs: readonly unknown[]): void {
+    if (this.phase === 'stopping' || this.phase === 'ended') return; // The caller learns of it by `exited`.
+    const { carrier, description } = this;
+    invariant(carrier !== undefined && description !== undefined, 'a batch is sent only after ready');
+    const count = inputs.length;
+    if (description.signature !== undefined) {
+      const { columns, faults } = packColumns(inputs, description.signature.inputs);
+      this.post(batchId, { count, refusals: faults }, { kind: 'columns', columns }, carrier);
+    } else if (carrier.isLocal) {
+      this.post(batchId, { count, refusals: NO_REFUSALS }, { kind: 'rows', values: inputs.slice() }, carrier);
+    } else {
+      this.postRows(batchId, inputs, carrier);
+    }
+  }
+
+  abandon(batchId: number): void {
+    if (this.phase === 'ended' || !this.inFlight.has(batchId)) return;
+    this.carrier?.post({ kind: 'abandon', incarnation: this.spec.incarnation, id: batchId });
+  }
+
+  call(method: string, args: readonly unknown[]): Promise<unknown> {
+    const { carrier } = this;
+    if (this.death !== undefined || carrier === undefined) return Promise.reject(this.endedError());
+    return new Promise((resolve, reject) => {
+      const settle = (): boolean => this.calls.delete(reject);
+      this.calls.add(reject); // L3: the death rejects it.
+      carrier.control.call(method, args).then(
+        (answer) => {
+          if (!settle()) return;
+          if (answer.ok) resolve(answer.value);
+          else reject(fromFault(answer.fault));
+        },
+        (cause: unknown) => {
+          if (!settle()) return;
+          const message = `Method "${method}" of actor "${this.spec.pool}": its arguments or its result cannot be copied`;
+          reject(new TroupeError('METHOD_FAILED', message, { ...this.where(), cause }));
+        },
+      );
+    });
+  }
+
+  stop(options: { readonly now?: boolean } = {}): void {
+    const now = options.now === true;
+    const { carrier } = this;
+    if (this.isClosed || carrier === undefined || this.isForced || (this.phase === 'stopping' && !now)) return;
+    if (this.phase === 'ended') return; // Fenced: nothing more can be done than wait for it.
+    this.phase = transition('link', LINK_LIFECYCLE, this.phase, 'stop');
+    this.isForced = now;
+    this.disarm();
+    if (now) {
+      this.verdict ??= { cause: 'stopped' };
+      if (this.killed(carrier, this.verdict)) return;
+    }
+    carrier.control.stop(now, this.sentCount).then(
+      (answer) => this.unloaded(answer),
+      // The lane is broken, which only a death does: the carrier tells it, and the ladder goes on.
+      () => undefined,
+    );
+    this.climb(now ? ['kill'] : ['terminate', 'kill'], carrier);
+  }
+
+  kill(reason: 'hung'): void {
+    const error = new TroupeError(
+      'ACTOR_HUNG',
+      `Replica ${this.spec.replica} of "${this.spec.pool}" did not answer in time`,
+      this.where(),
+    );
+    this.condemn({ cause: reason, error });
+  }
+
+  message(message: ToHost): void {
+    if (this.phase === 'ended' || message.incarnation !== this.spec.incarnation) return; // L2
+    if (message.kind === 'crash') {
+      this.crashError = fromFault(message.fault);
+      return;
+    }
+    const batch = this.inFlight.get(message.id);
+    if (batch === undefined) return; // L2
+    this.inFlight.delete(message.id);
+    if (message.kind === 'failed') {
+      this.events.failed(message.id, asTroupeError(fromFault(message.fault)));
+      return;
+    }
+    let results: RecordResult[];
+    try {
+      results = resultsOf(batch, message);
+    } catch (error) {
+      this.events.failed(message.id, isTroupeError(error) ? error : this.violation(error));
+      return;
+    }
+    this.events.reply(message.id, results);
+  }
+
+  garbled(error: unknown): void {
+    this.condemn({ cause: 'protocol', error: isTroupeError(error) ? error : this.violation(error) });
+  }
+
+  silent(what: string): void {
+    const message = `Replica ${this.spec.replica} of "${this.spec.pool}" shows no sign of life: ${what}`;
+    this.condemn({ cause: 'hung', error: new TroupeError('ACTOR_HUNG', message, this.where()) });
+  }
+
+  closedBy(end: RawEnd): void {
+    this.isClosed = true;
+    const whole = this.crashError === undefined || end.error !== undefined ? end : { ...end, error: this.crashError };
+    this.exit(judgeDeath(this.spec, whole, this.verdict, this.phase === 'stopping'));
+    this.close();
+  }
+
+  private started(answer: Answer<EntryDescription>): void {
+    if (this.phase !== 'starting' || this.verdict !== undefined) return;
+    if (!answer.ok) {
+      this.condemn({ cause: 'load-failed', error: fromFault(answer.fault) });
+      return;
+    }
+    this.disarm();
+    this.phase = transition('link', LINK_LIFECYCLE, this.phase, 'loaded');
+    this.description = answer.value;
+    const { signature, methods, repeatable, pid } = answer.value;
+    this.events.ready({ signature, methods, repeatable, pid });
+  }
+
+  private startFailed(cause: unknown): void {
+    if (this.phase !== 'starting') return;
+    const message = `Actor "${this.spec.pool}" cannot be started: its options cannot be copied to it; use plain data`;
+    this.condemn({
+      cause: 'load-failed',
+      error: new TroupeError('ACTOR_LOAD_FAILED', message, { ...this.where(), cause }),
+    });
+  }
+
+  private unloaded(answer: Answer<undefined>): void {
+    if (!answer.ok && this.verdict === undefined) this.verdict = { cause: 'stopped', error: fromFault(answer.fault) };
+  }
+
+  /** Rungs of the stop ladder, each after stopTimeoutMs without an end. */
+  private climb(rungs: readonly ('terminate' | 'kill')[], carrier: Carrier): void {
+    const [rung, ...rest] = rungs;
+    this.arm(this.spec.stopTimeoutMs, () => {
+      if (rung === 'terminate') {
+        carrier.terminate();
+        this.climb(rest, carrier);
+      } else if (!carrier.kill()) {
+        this.fence('it was asked to stop, is busy in code that cannot be interrupted, and was set aside');
+      }
+    });
+  }
+
+  /** Ends the replica for a reason of ours. */
+  private condemn(verdict: Verdict): void {
+    if (this.phase === 'ended' || this.verdict !== undefined) return;
+    this.disarm();
+    this.verdict = verdict;
+    if (this.carrier === undefined || this.killed(this.carrier, verdict)) return;
+    // L5. Told later, never inside a call to the link.
+    setImmediate(() => this.exit(judgeDeath(this.spec, {}, verdict, false)));
+  }
+
+  /** Kills, and does not wait for ever: a thread inside a blocking system call ends only when the call returns. */
+  private killed(carrier: Carrier, verdict: Verdict): boolean {
+    if (!carrier.kill()) return false;
+    this.arm(KILL_GRACE_MS, () => this.exit(judgeDeath(this.spec, {}, verdict, false)));
+    return true;
+  }
+
+  private fence(what: string): void {
+    this.verdict = { cause: 'hung', error: deathError(this.spec, 'hung', { error: new Error(what) }) };
+    this.exit(judgeDeath(this.spec, {}, this.verdict, false));
+  }
+
+  private exit(death: Death): void {
+    if (this.phase === 'ended') return;
+    this.disarm();
+    this.phase = transition('link', LINK_LIFECYCLE, this.phase, 'end');
+    this.death = death;
+    this.inFlight.clear();
+    const error = this.endedError();
+    for (const reject of this.calls) reject(error);
+    this.calls.clear();
+    this.events.exited(death);
+  }
+
+  private postRows(batchId: number, inputs: readonly unknown[], carrier: Carrier): void {
+    try {
+      this.post(batchId, { count: inputs.length, refusals: NO_REFUSALS }, packRows(inputs), carrier);
+    } catch {
+      // Some record cannot be copied: find which, so that only it fails.
+      const refusals: [number, TroupeError][] = [];
+      const values: unknown[] = [];
+      for (let index = 0; index < inputs.length; index++) {
+        try {
+          values.push(carrier.copy(inputs[index]));
+        } catch (cause) {
+          const message = `Record ${index} of the batch cannot be copied to the actor: ${messageOf(cause)}`;
+          refusals.push([index, new TroupeError('INPUT_INVALID', message, { ...this.where(), cause })]);
+        }
+      }
+      this.post(batchId, { count: inputs.length, refusals }, { kind: 'rows', values }, carrier);
+    }
+  }
+
+  private post(batchId: number, batch: InFlightBatch, payload: Payload, carrier: Carrier): void {
+    if (payloadCount(payload) === 0 && batch.count > 0) {
+      setImmediate(() => {
+        if (this.phase !== 'ended') this.events.reply(batchId, refusedResults(batch.refusals));
+      });
+      return;
+    }
+    const message: BatchMessage = { kind: 'batch', incarnation: this.spec.incarnation, id: batchId, payload };
+    carrier.post(message);
+    this.sentCount++;
+    this.inFlight.set(batchId, batch);
+  }
+
+  private endedError(): TroupeError {
+    const { death } = this;
+    if (death !== undefined && isTroupeError(death.error) && death.cause !== 'stopped') return death.error;
+    return deathError(this.spec, death?.cause ?? 'stopped', {});
+  }
+
+  private violation(cause: unknown): TroupeError {
+    return new TroupeError('PROTOCOL_VIOLATION', `The reply of actor "${this.spec.pool}" cannot be read`, {
+      ...this.where(),
+      cause,
+    });
+  }
+
+  private where(): { actor: string; replica: number; incarnation: number } {
+    const { pool: actor, replica, incarnation } = this.spec;
+    return { actor, replica, incarnation };
+  }
+
+  private arm(ms: number, fn: () => void): void {
+    this.disarm();
+    this.timer = systemClock.at(systemClock.now() + ms, fn);
+  }
+
+  private disarm(): void {
+    this.timer?.cancel();
+    this.timer = undefined;
+  }
+}
+
+/** After this long a killed replica that has not ended is told as ended all the same, and is only counted as live. */
+const KILL_GRACE_MS = 500;
+
+const NO_REFUSALS: readonly never[] = [];
+
+function entrySpecOf(spec: ReplicaSpec): EntrySpec {
+  const { pool, replica, replicas, incarnation, actor, modelDir, version, options, device, maxBatchSize } = spec;
+  return { pool, replica, replicas, incarnation, actor, modelDir, version, options, device, maxBatchSize };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,123 @@
+import type { ActorDefinition } from './definition.js';
+import type { Fault } from './fault.js';
+import type { Payload } from './rows.js';
+import type { Signature } from './tensor.js';
+
+/**
+ * What the two sides say to each other: the only place where host and entry meet. The data lane carries one message per
+ * batch; the control lane is a handful of calls. Every message carries the incarnation, and whoever receives one of
+ * another incarnation drops it.
+ */
+
+export interface BatchMessage {
+  readonly kind: 'batch';
+  readonly incarnation: number;
+  readonly id: number;
+  readonly payload: Payload;
+}
+
+export interface AbandonMessage {
+  readonly kind: 'abandon';
+  readonly incarnation: number;
+  readonly id: number;
+}
+
+export type ToEntry = BatchMessage | AbandonMessage;
+
+export interface ReplyMessage {
+  readonly kind: 'reply';
+  readonly incarnation: number;
+  readonly id: number;
+  /** One entry per record of the batch; what stands in a faulted place means nothing. */
+  readonly payload: Payload;
+  /** Records that failed alone, by position. */
+  readonly faults: readonly (readonly [number, Fault])[] | undefined;
+}
+
+export interface FailedMessage {
+  readonly kind: 'failed';
+  readonly incarnation: number;
+  readonly id: number;
+  readonly fault: Fault;
+}
+
+/** Last words: an uncaught throw or an unhandled rejection ends the actor, and this says which. */
+export interface CrashMessage {
+  readonly kind: 'crash';
+  readonly incarnation: number;
+  readonly fault: Fault;
+}
+
+export type ToHost = ReplyMessage | FailedMessage | CrashMessage;
+
+/** What a child needs to run its replica. Plain data, but `actor`, which is a definition object only inline. */
+export interface EntrySpec {
+  readonly pool: string;
+  readonly replica: number;
+  readonly replicas: number;
+  readonly incarnation: number;
+  readonly actor: string | ActorDefinition;
+  readonly modelDir: string | undefined;
+  readonly version: string | undefined;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly device: string;
+  readonly maxBatchSize: number;
+}
+
+/** What the entry says of itself once loaded. */
+export interface EntryDescription {
+  readonly signature: Signature | undefined;
+  readonly methods: readonly string[];
+  readonly repeatable: boolean;
+  readonly native: boolean;
+  readonly pid: number;
+}
+
+/** Errors cross as faults, never as throws: comlink keeps only name, message and stack of a thrown one. */
+export type Answer<Value> =
+  | { readonly ok: true; readonly value: Value }
+  | { readonly ok: false; readonly fault: Fault };
+
+/** The control lane, served by the entry. */
+export interface ControlApi {
+  start(spec: EntrySpec): Promise<Answer<EntryDescription>>;
+  call(method: string, args: readonly unknown[]): Promise<Answer<unknown>>;
+  /**
+   * Finishes the batches that were sent, unloads, then answers and ends. `sentCount`: how many were sent in all, because
+   * this call may overtake the last ones on the data lane. `now` aborts what runs instead, and waits for nothing else.
+   */
+  stop(now: boolean, sentCount: number): Promise<Answer<undefined>>;
+}
+
+/** How a shell talks to the host: whole messages, with a wait where the lane is full. */
+export interface HostLane {
+  /** Undefined: the message is out of our memory and its arrays may be used again. Otherwise wait for it. */
+  post(message: ToHost): Promise<void> | undefined;
+  /** Throws when a value cannot cross this lane. Returns what would arrive. */
+  copy(value: unknown): unknown;
+}
+
+/** The runner of one replica, the same in every isolation. */
+export interface Runner extends ControlApi {
+  receive(message: ToEntry): void;
+  /** Aborts the batch that runs, starts no other one, and unloads nothing: the host has given this replica up. */
+  fence(): void;
+}
+
+/** What `entry/inline.js` exports: the host loads it by URL, as it loads the entries of threads and children. */
+export interface InlineEntry {
+  readonly openInline: (lane: HostLane, state: Int32Array) => Runner;
+}
+
+/** Places in the shared state words by which a host judges, without asking, whether a thread may be terminated. */
+export const STATE_BUSY = 0;
+export const STATE_NATIVE = 1;
+export const STATE_WORD_COUNT = 2;
+
+/** What a thread is started with. */
+export interface ThreadData {
+  readonly incarnation: number;
+  readonly state: Int32Array;
+  readonly control: unknown;
+  readonly data: unknown;
+}
