@@ -14,7 +14,8 @@
 import { invariant } from '../kernel/errors.js';
 import type { Request } from './request.js';
 
-export type Overflow = 'reject' | 'wait' | 'drop-oldest' | 'drop-newest';
+/** `try` is the rule of stream operators: refused without a trace, they come back when there is room. */
+export type Overflow = 'reject' | 'wait' | 'drop-oldest' | 'drop-newest' | 'try';
 
 export interface MailboxLimits {
   readonly capacity: number;
@@ -120,6 +121,7 @@ export class Mailbox {
     }
     switch (overflow) {
       case 'reject':
+      case 'try':
         return 'full';
       case 'drop-newest':
         return 'dropped';

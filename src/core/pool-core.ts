@@ -246,7 +246,7 @@ export class PoolCore {
     }
     const offer = this.mailbox.offer(request, overflow, this.#victims);
     if (offer === 'full' || offer === 'too-large') {
-      this.refusedCount++;
+      if (overflow !== 'try') this.refusedCount++;
       return offer;
     }
     this.acceptedCount++;
@@ -697,9 +697,15 @@ export class PoolCore {
 
   #checkRollout(): void {
     const rollout = this.#rollout;
-    if (rollout === undefined) return;
-    for (const cell of this.#cells.values())
+    if (rollout === undefined) {
+      if (!this.#resuming || this.readyCount < this.#replicas) return;
+      this.#resuming = false;
+      this.#news({ name: 'up', version: this.version });
+      return;
+    }
+    for (const cell of this.#cells.values()) {
       if (cell.generation === rollout.generation && cell.state !== 'ready') return;
+    }
     // The switch: from here on the new generation serves, the old one finishes what it holds.
     this.#rollout = undefined;
     this.#serving = rollout.generation;

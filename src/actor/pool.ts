@@ -1,0 +1,1010 @@
+/**
+ * The edge of one pool: carries out what the pool core decides, with real links, one timer and promises.
+ *
+ * Owns the core, the links of the replicas, the timer, the callers' promises. Decides nothing: which record goes when,
+ * who restarts, what is retried stands in core/pool-core.ts.
+ *
+ * E1 effects are carried out before callers hear of results: user code runs last, when our own state is whole.
+ * E2 every event of a link is handed on with cell and incarnation; the core fences what is stale.
+ */
+
+import { type Clock, systemClock, type Timer } from '../kernel/clock.js';
+import { type Deferred, deferred } from '../kernel/deferred.js';
+import { type ErrorCode, TroupeError } from '../kernel/errors.js';
+import { EventEmitter } from '../kernel/events.js';
+import { type Random, systemRandom } from '../kernel/random.js';
+import { type DeathNotice, describeDeath, type Effect, PoolCore, type PoolNews } from '../core/pool-core.js';
+import { Request } from '../core/request.js';
+import type { Overflow } from '../core/mailbox.js';
+import type { Description, Link, LinkEvents, StartLink } from '../host/link.js';
+import { LatencyWindow } from '../telemetry/latency.js';
+import type { Log } from '../telemetry/log.js';
+import type { ActorDefinition, Isolation } from '../wire/definition.js';
+import { shapeKey } from '../wire/columns.js';
+import { recordBytes } from '../wire/record-bytes.js';
+import type { Signature } from '../wire/tensor.js';
+import type { InferTarget, Submission, Ticket } from './infer-target.js';
+import { locateModel } from './locate.js';
+import type { Outcome } from './outcome.js';
+import type { ResolvedPoolOptions } from './pool-options.js';
+import type { PoolStats } from './stats.js';
+import { Turn } from './turn.js';
+
+export interface AskOptions {
+  /** Deadline of this record, queueing included. Default: timeoutMs of the pool. */
+  readonly timeoutMs?: number;
+  /** Gives the record up: queued work leaves at once, the result of running work is dropped. */
+  readonly signal?: AbortSignal;
+  /** 0 is normal; higher goes first. Whole numbers from -100 to 100. */
+  readonly priority?: number;
+}
+
+export interface StopOptions {
+  /** How long what is held may still be finished; what is left then settles with POOL_STOPPED. Default 10,000. */
+  readonly timeoutMs?: number;
+}
+
+/** How a pool ended: records finished during the drain, and records rejected with POOL_STOPPED. */
+export interface StopReport {
+  readonly drained: number;
+  readonly rejected: number;
+}
+
+/** Events of a pool and what they carry. */
+export interface PoolEvents {
+  ready: [{ replica: number; incarnation: number; version: string | undefined }];
+  died: [{ replica: number; incarnation: number; death: DeathNotice; heldCount: number }];
+  restarting: [{ replica: number; incarnation: number; delayMs: number }];
+  restarted: [{ replica: number; incarnation: number }];
+  'replica-failed': [{ replica: number; death: DeathNotice }];
+  failed: [{ error: TroupeError }];
+  swapped: [{ from: string | undefined; to: string | undefined }];
+  'swap-failed': [{ version: string | undefined; error: TroupeError }];
+  freed: [{ version: string | undefined }];
+  scaled: [{ replicas: number }];
+  'dead-letter': [{ input: unknown; error: TroupeError }];
+  stopped: [];
+}
+
+/** Everything a pool needs that a test may want to replace. */
+export interface PoolParts {
+  readonly startLink: StartLink;
+  readonly log: Log;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+export interface PoolSpec<In> {
+  readonly name: string;
+  readonly options: ResolvedPoolOptions;
+  readonly actor: string | ActorDefinition<any, any, any>;
+  readonly isolation: Isolation;
+  /** Weight of one record, for batching.maxWeight. Default 1 each. */
+  readonly weigh: ((input: In) => number) | undefined;
+}
+
+/** Who gets the outcome of a request. */
+interface Owner {
+  settled(outcome: Outcome<any>): void;
+}
+
+/** Sender 0 is everybody who asks from application code. */
+const APPLICATION = 0;
+
+export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, AsyncDisposable {
+  readonly name: string;
+  readonly #spec: PoolSpec<In>;
+  readonly #core: PoolCore;
+  readonly #clock: Clock;
+  readonly #parts: PoolParts;
+  readonly #events = new EventEmitter<PoolEvents>();
+  readonly #links = new Map<
+    number,
+    { readonly link: Link; readonly incarnation: number; readonly version: string | undefined }
+  >();
+  readonly #turn = new Turn(() => this.#endTurn());
+  readonly #roomWaiters = new Map<number, () => void>();
+  readonly #latency = new LatencyWindow();
+  readonly #queueWait = new LatencyWindow();
+  #description: Description | undefined;
+  #timer: Timer | undefined;
+  #timerAt = Infinity;
+  #lastRequest = 0;
+  #lastSender = APPLICATION;
+  #operations: Promise<unknown> = Promise.resolve();
+  #rollout: Deferred<void> | undefined;
+  #freed: Deferred<void> | undefined;
+  #drained: Deferred<void> | undefined;
+  #stopped: Deferred<void> | undefined;
+  #stopping: Promise<StopReport> | undefined;
+  #heldUp: Deferred<void> | undefined;
+  #startedAt: number;
+  #modelDirs = new Map<string | undefined, string | undefined>();
+  #failuresUntold = 0;
+  #failureToldAt = -Infinity;
+
+  constructor(spec: PoolSpec<In>, parts: PoolParts) {
+    this.name = spec.name;
+    this.#spec = spec;
+    this.#parts = parts;
+    this.#clock = parts.clock ?? systemClock;
+    this.#startedAt = this.#clock.now();
+    const { mailbox, batching, restart, batchTimeoutMs, attempts } = spec.options;
+    this.#core = new PoolCore(
+      {
+        name: spec.name,
+        mailbox,
+        batching: {
+          maxSize: batching.maxSize,
+          maxBytes: batching.maxBytes,
+          maxWeight: batching.maxWeight ?? Infinity,
+          maxDelayMs: batching.maxDelayMs,
+          targetLatencyMs: batching.targetLatencyMs ?? Infinity,
+        },
+        maxInFlight: batching.maxInFlight,
+        batchTimeoutMs,
+        attempts,
+        restart,
+        restartType: restart.type,
+        strategy: restart.strategy,
+      },
+      parts.random ?? systemRandom,
+    );
+  }
+
+  /** The version that serves, where the pool has a model. */
+  get version(): string | undefined {
+    return this.#core.version;
+  }
+
+  /** Tensor signature, once a replica is up and if the actor has one. */
+  get signature(): Signature | undefined {
+    return this.#description?.signature;
+  }
+
+  /** Loads the first replicas. Rejects with the typed error of the load that failed; nothing is left running then. */
+  start(): Promise<void> {
+    return this.#operation(async () => {
+      const version = this.#locate(this.#spec.options.version);
+      await this.#rollOut(version, this.#spec.options.replicas);
+    });
+  }
+
+  /**
+   * Sends one record and resolves to its result. Rejects with a TroupeError: MAILBOX_FULL, DEADLINE_PASSED, CANCELLED,
+   * PREDICT_FAILED, ACTOR_CRASHED, NO_REPLICA, POOL_STOPPED ...
+   */
+  ask(input: In, options: AskOptions = {}): Promise<Out> {
+    const rules = this.#askRules(options);
+    return new Promise<Out>((resolve, reject) => {
+      const owner = new AskOwner<Out>(resolve, reject, rules.signal);
+      const refused = this.#offer(
+        input,
+        owner,
+        APPLICATION,
+        rules.priority,
+        this.#clock.now() + rules.timeoutMs,
+        this.#spec.options.mailbox.overflow,
+      );
+      if (refused instanceof TroupeError) reject(refused);
+      else owner.watch(() => this.#cancel(refused, rules.signal?.reason));
+    });
+  }
+
+  /**
+   * Sends many records and resolves to one settled outcome per record, in order. Never rejects for a record; feeds
+   * itself as the mailbox has room, so any number is fine. timeoutMs counts for each record from its acceptance.
+   */
+  async askMany(inputs: Iterable<In>, options: AskOptions = {}): Promise<Outcome<Out>[]> {
+    const rules = this.#askRules(options);
+    const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
+    const run = new ManyOwner<In, Out>(this, records, rules, this.#clock);
+    return run.outcomes;
+  }
+
+  /** Sends one record without wanting its result. Never throws for the pool's sake: what fails becomes a `dead-letter` event. */
+  tell(input: In, options: Omit<AskOptions, 'signal'> = {}): void {
+    const rules = this.#askRules(options);
+    const owner: Owner = {
+      settled: (outcome) =>
+        outcome.ok ? undefined : this.#events.emit('dead-letter', { input, error: outcome.error }),
+    };
+    const refused = this.#offer(
+      input,
+      owner,
+      APPLICATION,
+      rules.priority,
+      this.#clock.now() + rules.timeoutMs,
+      this.#spec.options.mailbox.overflow,
+    );
+    if (refused instanceof TroupeError) this.#events.emit('dead-letter', { input, error: refused });
+  }
+
+  /** Calls a method of the definition on one ready replica, outside the batch path. */
+  async call(method: string, ...args: readonly unknown[]): Promise<unknown> {
+    for (const cell of this.#core.cells) {
+      const held = this.#links.get(cell.id);
+      if (cell.state === 'ready' && held !== undefined) return held.link.call(method, args);
+    }
+    throw (
+      this.#core.failure ??
+      new TroupeError('NO_REPLICA', `Pool "${this.name}" has no ready replica to call "${method}" on`, {
+        actor: this.name,
+      })
+    );
+  }
+
+  /**
+   * Loads and warms `version` beside the serving one, switches, drains and frees the old. Resolves when the old is
+   * gone. Rejects with SWAP_FAILED, and nothing has changed, when the new version does not come up or its signature
+   * differs. Swaps and scalings run one after another.
+   */
+  swap(version: string | number): Promise<void> {
+    return this.#operation(async () => {
+      const from = this.version;
+      const wanted = String(version);
+      try {
+        const to = this.#locate(wanted);
+        const freed = deferred<void>();
+        this.#freed = freed;
+        await this.#rollOut(to, this.#core.replicas);
+        this.#events.emit('swapped', { from, to });
+        await freed.promise;
+      } catch (cause) {
+        const why = cause instanceof Error ? cause.message : String(cause);
+        const error = new TroupeError(
+          'SWAP_FAILED',
+          `Pool "${this.name}" stays on version ${from ?? 'none'}: version ${wanted} did not come up: ${why}`,
+          { cause, actor: this.name },
+        );
+        this.#events.emit('swap-failed', { version: wanted, error });
+        throw error;
+      }
+    });
+  }
+
+  /** Changes the number of replicas; what is too many finishes its batch first. Resolves when all are ready. */
+  scale(replicas: number): Promise<void> {
+    if (!Number.isInteger(replicas) || replicas < 1 || replicas > 1024)
+      throw new TypeError(`scale: expected a whole number from 1 to 1024, got ${String(replicas)}`);
+    return this.#operation(async () => {
+      this.#refuseUnlessRunning('scale');
+      this.#core.scale(replicas, this.#clock.now());
+      this.#pump();
+      while (this.#core.readyCount < replicas && this.#core.state === 'running')
+        await this.#next('ready', 'failed', 'stopped');
+    });
+  }
+
+  /** Takes no more records and resolves when the last one held is settled. The replicas stay up until `stop`. */
+  async drain(): Promise<void> {
+    if (this.#core.state === 'failed' || this.#core.state === 'stopped' || this.#core.state === 'stopping') return;
+    this.#drained ??= deferred<void>();
+    this.#core.drain();
+    this.#core.flush(this.#clock.now());
+    this.#turn.schedule();
+    await this.#drained.promise;
+  }
+
+  /** Drains for at most timeoutMs, rejects what is left with POOL_STOPPED, and stops every replica. May be called twice. */
+  stop(options: StopOptions = {}): Promise<StopReport> {
+    const timeoutMs = options.timeoutMs ?? 10_000;
+    if (this.#stopping !== undefined) {
+      if (timeoutMs === 0) this.#halt();
+      return this.#stopping;
+    }
+    this.#stopping = this.#stop(timeoutMs);
+    return this.#stopping;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  on<Name extends keyof PoolEvents>(name: Name, listener: (...args: PoolEvents[Name]) => void): this {
+    this.#events.on(name, listener as never);
+    return this;
+  }
+
+  once<Name extends keyof PoolEvents>(name: Name, listener: (...args: PoolEvents[Name]) => void): this {
+    this.#events.once(name, listener as never);
+    return this;
+  }
+
+  off<Name extends keyof PoolEvents>(name: Name, listener: (...args: PoolEvents[Name]) => void): this {
+    this.#events.off(name, listener as never);
+    return this;
+  }
+
+  /** A snapshot: plain data, cheap, safe to call often. */
+  stats(): PoolStats {
+    const core = this.#core;
+    return {
+      name: this.name,
+      state: core.state,
+      version: core.version,
+      replicas: [...core.cells].map((cell) => ({
+        replica: cell.replica,
+        state: cell.state,
+        incarnation: cell.incarnation,
+        version: cell.version,
+        inFlightBatches: core.ledger.count(cell.id),
+      })),
+      mailbox: {
+        held: core.mailbox.held,
+        heldBytes: core.mailbox.heldBytes,
+        capacity: core.mailbox.limits.capacity,
+        capacityBytes: core.mailbox.limits.capacityBytes,
+        waitingAtDoor: core.mailbox.doorCount,
+      },
+      accepted: core.acceptedCount,
+      refused: core.refusedCount,
+      settled: core.settledCount,
+      results: core.resolvedCount,
+      held: core.heldCount,
+      errors: Object.fromEntries(core.errorCounts) as Partial<Record<ErrorCode, number>>,
+      batches: core.batchCount,
+      meanBatchSize: core.batchCount === 0 ? 0 : core.batchedCount / core.batchCount,
+      triggers: { ...core.triggerCounts },
+      expectedBatchMs: core.batcher.expectedMs,
+      restarts: core.restartCount,
+      deaths: { ...core.deathCounts },
+      staleReplies: core.ledger.staleReplyCount,
+      lateResults: core.lateResultCount,
+      latencyMs: this.#latency.summary(),
+      queueWaitMs: this.#queueWait.summary(),
+      upMs: this.#clock.now() - this.#startedAt,
+    };
+  }
+
+  // ------------------------------------------------- InferTarget: the bulk path
+
+  openSender(_name: string): number {
+    return ++this.#lastSender;
+  }
+
+  closeSender(sender: number): void {
+    this.#roomWaiters.delete(sender);
+    this.#core.mailbox.gotRoom(sender);
+    this.#turn.schedule();
+  }
+
+  offer(submission: Submission<In, Out>): Ticket | undefined {
+    const refused = this.#offer(
+      submission.input,
+      submission,
+      submission.sender,
+      submission.priority,
+      submission.deadlineAt,
+      'try',
+    );
+    if (refused instanceof Request) return new RequestTicket(this, refused);
+    if (refused.code === 'MAILBOX_FULL') return undefined;
+    // Refused for good: it counts as accepted and settled at once, so that the caller has one way to hear of it.
+    process.nextTick(() => submission.settled({ ok: false, error: refused }));
+    return NO_TICKET;
+  }
+
+  onRoom(sender: number, callback: () => void): void {
+    this.#roomWaiters.set(sender, callback);
+    this.#core.mailbox.wantRoom(sender);
+    this.#turn.schedule();
+  }
+
+  flush(): void {
+    this.#core.flush(this.#clock.now());
+    this.#turn.schedule();
+  }
+
+  /** For tickets: one accepted request is given up. */
+  cancelRequest(request: Request, reason: unknown): void {
+    this.#cancel(request, reason);
+  }
+
+  // --------------------------------------------------- for the supervisor only
+
+  /** Ends every replica but keeps the mailbox; resolves when the last has ended. */
+  async hold(): Promise<void> {
+    this.#heldUp = deferred<void>();
+    this.#core.hold();
+    this.#pump();
+    await this.#heldUp.promise;
+  }
+
+  /** Starts again after `hold` or after failing; rejects when it fails again. */
+  async release(): Promise<void> {
+    const up = deferred<void>();
+    this.#rollout = up;
+    this.#core.release(this.#clock.now());
+    this.#pump();
+    await up.promise;
+  }
+
+  // ------------------------------------------------------------------- private
+
+  #offer(
+    input: In,
+    owner: Owner,
+    sender: number,
+    priority: number,
+    deadlineAt: number,
+    overflow: Overflow,
+  ): Request | TroupeError {
+    const now = this.#clock.now();
+    const { signature } = this;
+    const request = new Request({
+      id: ++this.#lastRequest,
+      input,
+      owner,
+      sender,
+      priority,
+      bucket: signature === undefined ? '' : shapeKey(input, signature),
+      bytes: recordBytes(input),
+      weight: this.#spec.weigh === undefined ? 1 : this.#weight(input),
+      offeredAt: now,
+      deadlineAt,
+    });
+    const offer = this.#core.offer(request, overflow, now);
+    this.#turn.schedule();
+    switch (offer) {
+      case 'accepted':
+      case 'door':
+      case 'dropped':
+        return request;
+      case 'full':
+        return new TroupeError(
+          'MAILBOX_FULL',
+          `Mailbox of "${this.name}" is full: ${this.#core.mailbox.held} of ${this.#core.mailbox.limits.capacity} records, ${this.#core.mailbox.heldBytes} of ${this.#core.mailbox.limits.capacityBytes} bytes held, ${this.#core.mailbox.doorCount} waiting, overflow ${overflow}`,
+          { actor: this.name },
+        );
+      case 'too-large':
+        return new TroupeError(
+          'RECORD_TOO_LARGE',
+          `The record has about ${request.bytes} bytes, more than mailbox.capacityBytes ${this.#core.mailbox.limits.capacityBytes} of "${this.name}"`,
+          { actor: this.name },
+        );
+      case 'failed':
+        return new TroupeError(
+          'NO_REPLICA',
+          `Pool "${this.name}" has failed: ${this.#core.failure?.message ?? 'unknown'}`,
+          { cause: this.#core.failure, actor: this.name },
+        );
+      case 'closed':
+        return new TroupeError('POOL_STOPPED', `Pool "${this.name}" is ${this.#core.state} and takes no records`, {
+          actor: this.name,
+        });
+    }
+  }
+
+  #weight(input: In): number {
+    const weight = (this.#spec.weigh as (input: In) => number)(input);
+    if (!Number.isFinite(weight) || weight < 0)
+      throw new TypeError(`weigh of pool "${this.name}" must return a number of at least 0, got ${String(weight)}`);
+    return weight;
+  }
+
+  #cancel(request: Request, reason: unknown): void {
+    this.#core.cancel(request, reason);
+    this.#turn.schedule();
+  }
+
+  #askRules(options: AskOptions): AskRules {
+    for (const key of Object.keys(options)) {
+      if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority')
+        throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal or priority`);
+    }
+    const timeoutMs = options.timeoutMs ?? this.#spec.options.timeoutMs;
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0))
+      throw new TypeError(`ask: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
+    const priority = options.priority ?? 0;
+    if (!Number.isInteger(priority) || Math.abs(priority) > 100)
+      throw new TypeError(`ask: priority must be a whole number from -100 to 100, got ${String(priority)}`);
+    const { signal } = options;
+    if (signal !== undefined && !(signal instanceof AbortSignal))
+      throw new TypeError('ask: signal must be an AbortSignal');
+    return { timeoutMs, priority, signal };
+  }
+
+  /** The end of a turn: what arrived in it goes out together. */
+  #endTurn(): void {
+    this.#core.dispatch(this.#clock.now());
+    this.#pump();
+    if (this.#roomWaiters.size > 0 && this.#core.mailbox.hasRoom) {
+      for (const [sender, callback] of [...this.#roomWaiters]) {
+        if (!this.#core.mailbox.hasRoom) break;
+        this.#roomWaiters.delete(sender);
+        this.#core.mailbox.gotRoom(sender);
+        callback();
+      }
+    }
+  }
+
+  /** Carries out effects, then tells the callers (E1), until there is nothing left to do. */
+  #pump(): void {
+    for (;;) {
+      const effects = this.#core.takeEffects();
+      const settled = this.#core.takeSettled();
+      if (effects.length === 0 && settled.length === 0) break;
+      for (const effect of effects) this.#carryOut(effect);
+      if (settled.length > 0) {
+        const now = this.#clock.now();
+        for (const request of settled) this.#tellOwner(request, now);
+        if (this.#roomWaiters.size > 0) this.#turn.schedule();
+      }
+    }
+    this.#arm();
+  }
+
+  #tellOwner(request: Request, now: number): void {
+    const owner = request.owner as Owner;
+    if (request.error === undefined) {
+      this.#latency.record(now - request.offeredAt);
+      this.#queueWait.record(request.sentAt - request.offeredAt);
+      owner.settled({ ok: true, value: request.value, version: request.version });
+      return;
+    }
+    this.#logFailure(request.error, now);
+    owner.settled({ ok: false, error: request.error });
+  }
+
+  #carryOut(effect: Effect): void {
+    switch (effect.kind) {
+      case 'send': {
+        const inputs = new Array<unknown>(effect.requests.length);
+        for (let i = 0; i < inputs.length; i++) inputs[i] = (effect.requests[i] as Request).input;
+        this.#links.get(effect.cell)?.link.send(effect.batchId, inputs);
+        return;
+      }
+      case 'abandon':
+        this.#links.get(effect.cell)?.link.abandon(effect.batchId);
+        return;
+      case 'start':
+        this.#startReplica(effect);
+        return;
+      case 'stop':
+        this.#links.get(effect.cell)?.link.stop({ now: effect.now });
+        return;
+      case 'kill':
+        this.#links.get(effect.cell)?.link.kill('hung');
+        return;
+      case 'news':
+        this.#hear(effect.news);
+        return;
+    }
+  }
+
+  #startReplica({ cell, replica, replicas, incarnation, version }: Extract<Effect, { kind: 'start' }>): void {
+    const { options } = this.#spec;
+    const events: LinkEvents = {
+      ready: (description) => this.#ready(cell, incarnation, description),
+      reply: (batchId, results) => {
+        this.#core.reply(cell, incarnation, batchId, results, this.#clock.now());
+        this.#afterReply();
+      },
+      failed: (batchId, error) => {
+        this.#core.failed(cell, incarnation, batchId, error, this.#clock.now());
+        this.#afterReply();
+      },
+      exited: (death) => {
+        if (this.#links.get(cell)?.incarnation === incarnation) this.#links.delete(cell);
+        this.#core.died(cell, incarnation, death, this.#clock.now());
+        this.#pump();
+        this.#turn.schedule();
+      },
+    };
+    const link = this.#parts.startLink(
+      {
+        pool: this.name,
+        replica,
+        replicas,
+        incarnation,
+        isolation: this.#spec.isolation,
+        actor: this.#spec.actor,
+        modelDir: this.#modelDirs.get(version),
+        version,
+        options: options.options,
+        device: options.device,
+        maxBatchSize: options.batching.maxSize,
+        loadTimeoutMs: options.loadTimeoutMs,
+        heartbeatMs: options.heartbeatMs,
+        stopTimeoutMs: options.stopTimeoutMs,
+        memoryLimitBytes: options.memoryLimitBytes,
+      },
+      events,
+    );
+    this.#links.set(cell, { link, incarnation, version });
+  }
+
+  #ready(cell: number, incarnation: number, description: Description): void {
+    const held = this.#links.get(cell);
+    if (held === undefined || held.incarnation !== incarnation) return;
+    const mismatch = this.#mismatch(description, held.version);
+    if (mismatch !== undefined) {
+      this.#core.died(cell, incarnation, { cause: 'load-failed', error: mismatch }, this.#clock.now());
+      this.#links.delete(cell);
+      held.link.stop({ now: true });
+      this.#pump();
+      return;
+    }
+    if (this.#description === undefined) {
+      this.#description = description;
+      this.#core.setRepeatable(description.repeatable);
+      const { signature } = description;
+      if (signature !== undefined) this.#core.mailbox.rebucket((request) => shapeKey(request.input, signature));
+    }
+    this.#core.ready(cell, incarnation);
+    this.#pump();
+    this.#turn.schedule();
+  }
+
+  /** A version may only replace another one that takes and gives the same tensors. */
+  #mismatch(description: Description, version: string | undefined): TroupeError | undefined {
+    if (this.#description === undefined || this.#core.version === undefined) return undefined;
+    const before = describeSignature(this.#description.signature);
+    const after = describeSignature(description.signature);
+    if (before === after) return undefined;
+    return new TroupeError(
+      'SIGNATURE_MISMATCH',
+      `Version ${version ?? 'none'} of "${this.name}" has the signature ${after}; the serving version has ${before}`,
+      { actor: this.name },
+    );
+  }
+
+  #afterReply(): void {
+    // A full batch that waits already goes at once; a partial one may grow until the turn ends.
+    if (this.#core.mailbox.held >= this.#spec.options.batching.maxSize) this.#core.dispatch(this.#clock.now());
+    this.#pump();
+    this.#turn.schedule();
+  }
+
+  #hear(news: PoolNews): void {
+    const { log } = this.#parts;
+    switch (news.name) {
+      case 'died': {
+        const { replica, incarnation, death, heldCount } = news;
+        if (death.cause !== 'stopped')
+          log({
+            level: 'warn',
+            message: `replica ended: ${describeDeath(death)}; it held ${heldCount} records`,
+            pool: this.name,
+            replica,
+            incarnation,
+          });
+        this.#events.emit('died', { replica, incarnation, death, heldCount });
+        return;
+      }
+      case 'failed':
+        log({ level: 'error', message: news.error.message, pool: this.name, code: news.error.code });
+        this.#rollout?.reject(news.error);
+        this.#rollout = undefined;
+        this.#drained?.resolve();
+        this.#events.emit('failed', { error: news.error });
+        return;
+      case 'up':
+        this.#rollout?.resolve();
+        this.#rollout = undefined;
+        return;
+      case 'rollout-failed':
+        this.#rollout?.reject(news.error);
+        this.#rollout = undefined;
+        return;
+      case 'freed':
+        this.#freed?.resolve();
+        this.#freed = undefined;
+        this.#events.emit('freed', { version: news.version });
+        return;
+      case 'held':
+        this.#heldUp?.resolve();
+        return;
+      case 'drained':
+        this.#drained?.resolve();
+        return;
+      case 'stopped':
+        this.#timer?.cancel();
+        this.#stopped?.resolve();
+        this.#events.emit('stopped');
+        return;
+      case 'replica-failed':
+        log({
+          level: 'error',
+          message: `restarts used up: ${describeDeath(news.death)}`,
+          pool: this.name,
+          replica: news.replica,
+        });
+        this.#events.emit('replica-failed', { replica: news.replica, death: news.death });
+        return;
+      case 'ready':
+        this.#events.emit('ready', { replica: news.replica, incarnation: news.incarnation, version: news.version });
+        return;
+      case 'restarting':
+        this.#events.emit('restarting', {
+          replica: news.replica,
+          incarnation: news.incarnation,
+          delayMs: news.delayMs,
+        });
+        return;
+      case 'restarted':
+        this.#events.emit('restarted', { replica: news.replica, incarnation: news.incarnation });
+        return;
+      case 'scaled':
+        this.#events.emit('scaled', { replicas: news.replicas });
+        return;
+    }
+  }
+
+  /** One line for the first failed record, then at most one per second with the number since. */
+  #logFailure(error: TroupeError, now: number): void {
+    if (error.ran !== 'failed') return;
+    this.#failuresUntold++;
+    if (now - this.#failureToldAt < 1000) return;
+    this.#parts.log({
+      level: 'warn',
+      message: `${this.#failuresUntold} record(s) failed, the latest: ${error.message}`,
+      pool: this.name,
+      code: error.code,
+      ...(error.replica === undefined ? {} : { replica: error.replica }),
+    });
+    this.#failureToldAt = now;
+    this.#failuresUntold = 0;
+  }
+
+  #arm(): void {
+    const wakeAt = this.#core.state === 'stopped' ? Infinity : this.#core.nextWakeAt();
+    if (wakeAt === this.#timerAt) return;
+    // A timer that comes early costs one empty tick; one that is moved for every record costs more.
+    if (this.#timer !== undefined && this.#timerAt <= wakeAt && wakeAt !== Infinity) return;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#timerAt = wakeAt;
+    if (wakeAt !== Infinity) this.#timer = this.#clock.at(wakeAt, this.#onTimer);
+  }
+
+  readonly #onTimer = (): void => {
+    this.#timer = undefined;
+    this.#timerAt = Infinity;
+    this.#core.tick(this.#clock.now());
+    this.#pump();
+    if (this.#roomWaiters.size > 0) this.#turn.schedule();
+  };
+
+  #locate(version: string): string | undefined {
+    const { model } = this.#spec.options;
+    if (model === undefined) {
+      const plain = version === 'latest' ? undefined : version;
+      this.#modelDirs.set(plain, undefined);
+      return plain;
+    }
+    const located = locateModel(this.name, model, version);
+    this.#modelDirs.set(located.version, located.modelDir);
+    return located.version;
+  }
+
+  async #rollOut(version: string | undefined, replicas: number): Promise<void> {
+    if (this.#core.state !== 'starting') this.#refuseUnlessRunning('swap');
+    const up = deferred<void>();
+    this.#rollout = up;
+    this.#core.rollOut(version, replicas, this.#clock.now());
+    this.#pump();
+    await up.promise;
+  }
+
+  #refuseUnlessRunning(what: string): void {
+    if (this.#core.state === 'running') return;
+    throw (
+      this.#core.failure ??
+      new TroupeError('POOL_STOPPED', `Pool "${this.name}" is ${this.#core.state}: ${what} is not possible`, {
+        actor: this.name,
+      })
+    );
+  }
+
+  /** Swaps and scalings of one pool never overlap. */
+  #operation<T>(run: () => Promise<T>): Promise<T> {
+    const result = this.#operations.then(run);
+    this.#operations = result.catch(() => undefined);
+    return result;
+  }
+
+  #next(...names: (keyof PoolEvents)[]): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        for (const name of names) this.#events.off(name, done);
+        resolve();
+      };
+      for (const name of names) this.#events.on(name, done);
+    });
+  }
+
+  async #stop(timeoutMs: number): Promise<StopReport> {
+    const heldBefore = this.#core.heldCount;
+    if (this.#core.state === 'stopped') return { drained: 0, rejected: 0 };
+    if (timeoutMs > 0 && heldBefore > 0) {
+      const overdue = deferred<void>();
+      const timer = this.#clock.at(this.#clock.now() + timeoutMs, overdue.resolve as () => void);
+      await Promise.race([this.drain(), overdue.promise]);
+      timer.cancel();
+    }
+    const rejected = this.#core.heldCount;
+    await this.#halt();
+    return { drained: Math.max(0, heldBefore - rejected), rejected };
+  }
+
+  #halt(): Promise<void> {
+    this.#stopped ??= deferred<void>();
+    this.#drained?.resolve();
+    const stopped = new TroupeError('POOL_STOPPED', `Pool "${this.name}" was stopped`, { actor: this.name });
+    this.#core.stop(this.#core.heldCount > 0);
+    this.#pump();
+    this.#rollout?.reject(stopped);
+    this.#rollout = undefined;
+    this.#freed?.resolve();
+    return this.#stopped.promise;
+  }
+}
+
+interface AskRules {
+  readonly timeoutMs: number;
+  readonly priority: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+class AskOwner<Out> implements Owner {
+  readonly #resolve: (value: Out) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #signal: AbortSignal | undefined;
+  #onAbort: (() => void) | undefined;
+
+  constructor(resolve: (value: Out) => void, reject: (error: unknown) => void, signal: AbortSignal | undefined) {
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#signal = signal;
+  }
+
+  watch(cancel: () => void): void {
+    const signal = this.#signal;
+    if (signal === undefined) return;
+    if (signal.aborted) {
+      cancel();
+      return;
+    }
+    this.#onAbort = cancel;
+    signal.addEventListener('abort', cancel, { once: true });
+  }
+
+  settled(outcome: Outcome<Out>): void {
+    if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
+    if (outcome.ok) this.#resolve(outcome.value);
+    else this.#reject(outcome.error);
+  }
+}
+
+/** One call of askMany: feeds the pool as it has room and collects the outcomes under one promise. */
+class ManyOwner<In, Out> {
+  readonly outcomes: Promise<Outcome<Out>[]>;
+  readonly #pool: Pool<In, Out>;
+  readonly #records: readonly In[];
+  readonly #rules: AskRules;
+  readonly #clock: Clock;
+  readonly #sender: number;
+  readonly #results: Outcome<Out>[];
+  readonly #tickets = new Set<Ticket>();
+  readonly #done: Deferred<Outcome<Out>[]>;
+  #next = 0;
+  #left: number;
+
+  constructor(pool: Pool<In, Out>, records: readonly In[], rules: AskRules, clock: Clock) {
+    this.#pool = pool;
+    this.#records = records;
+    this.#rules = rules;
+    this.#clock = clock;
+    this.#left = records.length;
+    this.#results = new Array<Outcome<Out>>(records.length);
+    this.#done = deferred<Outcome<Out>[]>();
+    this.outcomes = this.#done.promise;
+    this.#sender = pool.openSender('askMany');
+    const { signal } = rules;
+    if (records.length === 0) this.#finish();
+    else if (signal?.aborted === true) this.#cancelRest(signal.reason);
+    else {
+      signal?.addEventListener('abort', this.#onAbort, { once: true });
+      this.#feed();
+    }
+  }
+
+  readonly #feed = (): void => {
+    const records = this.#records;
+    while (this.#next < records.length) {
+      const index = this.#next;
+      const submission = new ManySubmission<In, Out>(
+        this,
+        index,
+        records[index] as In,
+        this.#sender,
+        this.#rules.priority,
+        this.#clock.now() + this.#rules.timeoutMs,
+      );
+      const ticket = this.#pool.offer(submission);
+      if (ticket === undefined) {
+        this.#pool.onRoom(this.#sender, this.#feed);
+        return;
+      }
+      this.#next++;
+      if (this.#rules.signal !== undefined) {
+        submission.ticket = ticket;
+        this.#tickets.add(ticket);
+      }
+    }
+  };
+
+  take(submission: ManySubmission<In, Out>, outcome: Outcome<Out>): void {
+    this.#results[submission.index] = outcome;
+    if (submission.ticket !== undefined) this.#tickets.delete(submission.ticket);
+    if (--this.#left === 0) this.#finish();
+  }
+
+  readonly #onAbort = (): void => {
+    this.#cancelRest(this.#rules.signal?.reason);
+  };
+
+  #cancelRest(reason: unknown): void {
+    const from = this.#next;
+    this.#next = this.#records.length;
+    for (const ticket of [...this.#tickets]) ticket.cancel(reason);
+    for (let index = from; index < this.#records.length; index++) {
+      this.#results[index] = {
+        ok: false,
+        error: new TroupeError('CANCELLED', 'The record was cancelled by its caller before it was sent', {
+          ran: 'not-started',
+          cause: reason,
+        }),
+      };
+      this.#left--;
+    }
+    if (this.#left === 0) this.#finish();
+  }
+
+  #finish(): void {
+    this.#rules.signal?.removeEventListener('abort', this.#onAbort);
+    this.#pool.closeSender(this.#sender);
+    this.#done.resolve(this.#results);
+  }
+}
+
+class ManySubmission<In, Out> implements Submission<In, Out> {
+  ticket: Ticket | undefined = undefined;
+  readonly key = undefined;
+  constructor(
+    readonly owner: ManyOwner<In, Out>,
+    readonly index: number,
+    readonly input: In,
+    readonly sender: number,
+    readonly priority: number,
+    readonly deadlineAt: number,
+  ) {}
+
+  settled(outcome: Outcome<Out>): void {
+    this.owner.take(this, outcome);
+  }
+}
+
+class RequestTicket implements Ticket {
+  readonly #pool: Pool<any, any>;
+  readonly #request: Request;
+  constructor(pool: Pool<any, any>, request: Request) {
+    this.#pool = pool;
+    this.#request = request;
+  }
+
+  cancel(reason?: unknown): void {
+    this.#pool.cancelRequest(this.#request, reason);
+  }
+}
+
+const NO_TICKET: Ticket = { cancel: () => undefined };
+
+function describeSignature(signature: Signature | undefined): string {
+  if (signature === undefined) return 'rows';
+  const side = (specs: Signature['inputs']): string =>
+    specs.map(({ name, dtype, shape }) => `${name}:${dtype}[${shape.join(',')}]`).join(' ');
+  return `${side(signature.inputs)} -> ${side(signature.outputs)}`;
+}

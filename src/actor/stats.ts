@@ -1,0 +1,46 @@
+import type { ErrorCode } from '../kernel/errors.js';
+import type { Trigger } from '../core/batcher.js';
+import type { PoolState, ReplicaState } from '../core/lifecycles.js';
+import type { LatencySummary } from '../telemetry/latency.js';
+
+/** What `pool.stats()` gives: counters since the pool began, and what is true now. */
+export interface PoolStats {
+  readonly name: string;
+  readonly state: PoolState;
+  readonly version: string | undefined;
+  readonly replicas: readonly {
+    readonly replica: number;
+    readonly state: ReplicaState;
+    /** How often this replica has been started. */
+    readonly incarnation: number;
+    readonly version: string | undefined;
+    readonly inFlightBatches: number;
+  }[];
+  readonly mailbox: {
+    readonly held: number;
+    readonly heldBytes: number;
+    readonly capacity: number;
+    readonly capacityBytes: number;
+    readonly waitingAtDoor: number;
+  };
+  /** accepted = settled + held; settled = results + the sum of errors. */
+  readonly accepted: number;
+  readonly refused: number;
+  readonly settled: number;
+  readonly results: number;
+  readonly held: number;
+  readonly errors: Partial<Record<ErrorCode, number>>;
+  readonly batches: number;
+  readonly meanBatchSize: number;
+  readonly triggers: Readonly<Record<Trigger, number>>;
+  /** What a batch is expected to take, from those seen. */
+  readonly expectedBatchMs: number;
+  readonly restarts: number;
+  readonly deaths: Readonly<Record<'init' | 'crash' | 'hang' | 'oom' | 'quarantine', number>>;
+  readonly staleReplies: number;
+  readonly lateResults: number;
+  /** From acceptance to result, and from acceptance to the send that answered it. */
+  readonly latencyMs: LatencySummary;
+  readonly queueWaitMs: LatencySummary;
+  readonly upMs: number;
+}

@@ -1,0 +1,255 @@
+/**
+ * A system: the named pools of one application under one supervisor.
+ *
+ * Owns the pools by name and the supervisor core that says which of them restart together. Does not own what happens
+ * inside a pool. Pools stop in reverse order of their spawning.
+ */
+
+import { systemClock } from '../kernel/clock.js';
+import { type Deferred, deferred } from '../kernel/deferred.js';
+import { TroupeError } from '../kernel/errors.js';
+import { EventEmitter } from '../kernel/events.js';
+import { z } from '../kernel/schema.js';
+import { SupervisorCore, type SupervisorEffect } from '../core/supervisor.js';
+import { startLink } from '../host/start-link.js';
+import { type Log, stderrLog } from '../telemetry/log.js';
+import type { ActorDefinition } from '../wire/definition.js';
+import { locateActor } from './locate.js';
+import { Pool, type StopOptions, type StopReport } from './pool.js';
+import { nameSchema, type PoolOptions, poolOptionsSchema } from './pool-options.js';
+import type { PoolStats } from './stats.js';
+
+const systemOptionsSchema = z.strictObject({
+  name: nameSchema.default('troupe'),
+  supervision: z
+    .strictObject({
+      strategy: z.enum(['one-for-one', 'rest-for-one', 'one-for-all']).default('one-for-one'),
+      max: z.number().int().min(0).default(0),
+      withinMs: z.number().min(0).default(60_000),
+    })
+    .prefault({}),
+});
+
+export interface SystemOptions {
+  readonly name?: string;
+  /**
+   * What happens when a pool has failed, its own restarts being used up. Default: one-for-one with max 0, so that the
+   * pool stays failed and the others go on. With max > 0 failed pools are started again, alone (one-for-one), with those
+   * spawned after them (rest-for-one), or all together (one-for-all); more than max within withinMs stops the system.
+   */
+  readonly supervision?: {
+    readonly strategy?: 'one-for-one' | 'rest-for-one' | 'one-for-all';
+    readonly max?: number;
+    readonly withinMs?: number;
+  };
+  /** Where warnings and errors go. Default: one line each on stderr. */
+  readonly log?: Log;
+}
+
+/** What a pool is spawned with: the options of the config file, and what only code can give. */
+export type SpawnOptions<In = any, Out = any> = Omit<PoolOptions, 'actor'> & {
+  /** File URL or path of the actor module, the name of a ready-made actor, or (isolation inline only) the definition itself. */
+  readonly actor: string | ActorDefinition<In, Out, any>;
+  /** Weight of a record, for batching.maxWeight. Default 1 each. */
+  readonly weigh?: (input: In) => number;
+};
+
+export interface SystemEvents {
+  'pool-failed': [{ name: string; error: TroupeError }];
+  'pool-restarted': [{ name: string }];
+  /** More pools failed than the intensity forgives: every pool is being stopped. */
+  escalated: [{ name: string; why: string }];
+}
+
+export interface SystemStopReport {
+  readonly pools: Readonly<Record<string, StopReport>>;
+}
+
+/** Makes an empty system. Wrong options throw a TypeError. */
+export class System implements AsyncDisposable {
+  readonly name: string;
+  readonly #log: Log;
+  readonly #supervisor: SupervisorCore;
+  readonly #pools = new Map<string, Pool<any, any>>();
+  readonly #starts = new Map<string, Deferred<void>>();
+  readonly #events = new EventEmitter<SystemEvents>();
+  readonly #reports: Record<string, StopReport> = {};
+  #stopping: Promise<SystemStopReport> | undefined;
+  #stopOptions: StopOptions = {};
+
+  constructor(options: SystemOptions = {}) {
+    const { log, ...plain } = options;
+    const resolved = check('createSystem', systemOptionsSchema, plain);
+    this.name = resolved.name;
+    this.#log = log ?? stderrLog;
+    const { strategy, max, withinMs } = resolved.supervision;
+    this.#supervisor = new SupervisorCore({ strategy, intensity: { max, withinMs } });
+  }
+
+  /**
+   * Starts a pool and resolves to it when every replica has loaded and warmed up. Rejects with the typed error of the
+   * load (ACTOR_INVALID, ACTOR_LOAD_FAILED, MODEL_NOT_FOUND, ENGINE_NOT_INSTALLED ...), leaving nothing behind and the
+   * other pools alone; wrong options throw a TypeError that names option, expectation and value.
+   */
+  async spawn<In = any, Out = any>(name: string, options: SpawnOptions<In, Out>): Promise<Pool<In, Out>> {
+    check(`name of the pool`, nameSchema, name);
+    if (this.#stopping !== undefined)
+      throw new TroupeError('POOL_STOPPED', `System "${this.name}" is stopping and spawns no pool "${name}"`);
+    if (this.#pools.has(name))
+      throw new TypeError(`spawn: a pool named "${name}" exists already; every pool has its own name`);
+    const pool = new Pool<In, Out>(this.#specOf(name, options), { startLink, log: this.#log });
+    this.#pools.set(name, pool);
+    pool.on('failed', ({ error }) => this.#failed(name, error));
+    pool.on('stopped', () => this.#pools.delete(name));
+    const started = deferred<void>();
+    this.#starts.set(name, started);
+    this.#carryOut(this.#supervisor.add(name, 'permanent'));
+    await started.promise;
+    return pool;
+  }
+
+  /** The pool of that name, also while it loads. */
+  get<In = any, Out = any>(name: string): Pool<In, Out> | undefined {
+    return this.#pools.get(name);
+  }
+
+  /** Stops one pool for good; its name is free afterwards. */
+  async stopPool(name: string, options: StopOptions = {}): Promise<StopReport | undefined> {
+    const pool = this.#pools.get(name);
+    if (pool === undefined) return undefined;
+    this.#stopOptions = options;
+    const report = pool.stop(options);
+    this.#carryOut(this.#supervisor.remove(name));
+    return report;
+  }
+
+  stats(): Readonly<Record<string, PoolStats>> {
+    return Object.fromEntries([...this.#pools].map(([name, pool]) => [name, pool.stats()]));
+  }
+
+  /** Stops all pools, the last spawned first; each drains for at most timeoutMs. May be called again, with 0 to end now. */
+  stop(options: StopOptions = {}): Promise<SystemStopReport> {
+    this.#stopOptions = options;
+    if (this.#stopping !== undefined) {
+      if (options.timeoutMs === 0) for (const pool of this.#pools.values()) void pool.stop(options);
+      return this.#stopping;
+    }
+    this.#stopping = this.#stopAll();
+    return this.#stopping;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  on<Name extends keyof SystemEvents>(name: Name, listener: (...args: SystemEvents[Name]) => void): this {
+    this.#events.on(name, listener as never);
+    return this;
+  }
+
+  off<Name extends keyof SystemEvents>(name: Name, listener: (...args: SystemEvents[Name]) => void): this {
+    this.#events.off(name, listener as never);
+    return this;
+  }
+
+  #specOf<In, Out>(name: string, options: SpawnOptions<In, Out>): ConstructorParameters<typeof Pool<In, Out>>[0] {
+    const { actor, weigh, ...plain } = options;
+    if (weigh !== undefined && typeof weigh !== 'function')
+      throw new TypeError(`spawn "${name}": weigh must be a function, got ${typeof weigh}`);
+    if (typeof actor === 'object' && actor !== null) {
+      if (typeof actor.predict !== 'function')
+        throw new TypeError(`spawn "${name}": actor must be a definition with a predict function`);
+      const resolved = check(`spawn "${name}"`, poolOptionsSchema, { isolation: 'inline', ...plain, actor: 'inline' });
+      if (resolved.isolation !== 'inline')
+        throw new TypeError(
+          `spawn "${name}": a definition object runs inline only; for isolation ${resolved.isolation} pass the URL of its module, since functions cannot cross to a ${resolved.isolation}`,
+        );
+      return { name, options: resolved, actor, isolation: 'inline', weigh };
+    }
+    const resolved = check(`spawn "${name}"`, poolOptionsSchema, { ...plain, actor });
+    const located = locateActor(name, resolved.actor);
+    return { name, options: resolved, actor: located.url, isolation: resolved.isolation ?? located.isolation, weigh };
+  }
+
+  #failed(name: string, error: TroupeError): void {
+    this.#events.emit('pool-failed', { name, error });
+    // A pool that fails while it starts is told by the rejection of its start.
+    if (!this.#starts.has(name)) this.#carryOut(this.#supervisor.ended(name, 'crash', systemClock.now()));
+  }
+
+  #carryOut(effects: readonly SupervisorEffect[]): void {
+    for (const effect of effects) {
+      switch (effect.kind) {
+        case 'start':
+          void this.#start(effect.id);
+          break;
+        case 'stop':
+          void this.#stopOne(effect.id);
+          break;
+        case 'escalate':
+          this.#log({ level: 'error', message: `system "${this.name}" stops: ${effect.why}`, pool: effect.id });
+          this.#events.emit('escalated', { name: effect.id, why: effect.why });
+          break;
+        case 'failed':
+        case 'removed':
+          break;
+      }
+    }
+  }
+
+  async #start(name: string): Promise<void> {
+    const pool = this.#pools.get(name);
+    if (pool === undefined) return;
+    const first = this.#starts.get(name);
+    try {
+      if (first === undefined) await pool.release();
+      else await pool.start();
+      this.#starts.delete(name);
+      this.#carryOut(this.#supervisor.started(name));
+      if (first === undefined) this.#events.emit('pool-restarted', { name });
+      first?.resolve();
+    } catch (error) {
+      this.#starts.delete(name);
+      if (first !== undefined) await pool.stop({ timeoutMs: 0 });
+      this.#carryOut(this.#supervisor.startFailed(name, systemClock.now()));
+      first?.reject(error);
+    }
+  }
+
+  async #stopOne(name: string): Promise<void> {
+    const pool = this.#pools.get(name);
+    if (pool !== undefined) {
+      if (this.#supervisor.state === 'restarting') await pool.hold();
+      else this.#reports[name] = await pool.stop(this.#stopOptions);
+    }
+    this.#carryOut(this.#supervisor.stopped(name));
+  }
+
+  async #stopAll(): Promise<SystemStopReport> {
+    // Failed pools are no longer supervised but still hold their place; they go with the rest.
+    this.#carryOut(this.#supervisor.stopAll());
+    for (const [name, pool] of [...this.#pools].reverse()) this.#reports[name] = await pool.stop(this.#stopOptions);
+    return { pools: { ...this.#reports } };
+  }
+}
+
+/** Makes an empty system; pools are spawned into it. `await using` stops it at the end of the block. */
+export function createSystem(options: SystemOptions = {}): System {
+  return new System(options);
+}
+
+/** Validates wrong use at once: option, expectation, value received. */
+function check<Schema extends z.ZodType>(where: string, schema: Schema, value: unknown): z.output<Schema> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const lines = result.error.issues.map((issue) => {
+    const key = issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
+    const received = issue.path.reduce<unknown>(
+      (at, step) => (at as Record<PropertyKey, unknown> | undefined)?.[step],
+      value,
+    );
+    const shown = issue.code === 'unrecognized_keys' ? '' : `, got ${JSON.stringify(received) ?? typeof received}`;
+    return `${key}${issue.message}${shown}`;
+  });
+  throw new TypeError(`${where}: ${lines.join('; ')}`);
+}
