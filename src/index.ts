@@ -1,4 +1,17 @@
 export { defineActor } from './actor/define-actor.js';
+export type { InferTarget, Submission, Ticket } from './actor/infer-target.js';
+export type { Outcome } from './actor/outcome.js';
+export type { AskOptions, Pool, PoolEvents, StopOptions, StopReport } from './actor/pool.js';
+export type { PoolOptions } from './actor/pool-options.js';
+export type { PoolStats } from './actor/stats.js';
+export {
+  createSystem,
+  type SpawnOptions,
+  type System,
+  type SystemEvents,
+  type SystemOptions,
+  type SystemStopReport,
+} from './actor/system.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
 export { type DeadLetter, RecordFailure } from './stream/envelope.js';
 export { type InferOptions, type Pipeline, type StreamOptions, type ToOptions, stream } from './stream/pipeline.js';
@@ -8,3 +21,7 @@ export { type ArraySink, toArray } from './stream/sinks/array.js';
 export { forEach } from './stream/sinks/for-each.js';
 export type { Source, SourceReader } from './stream/source.js';
 export { fromIterable } from './stream/sources/iterable.js';
+export type { LatencySummary } from './telemetry/latency.js';
+export { type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
+export type { ActorDefinition, Isolation, LoadContext, PredictContext } from './wire/definition.js';
+export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from './wire/tensor.js';

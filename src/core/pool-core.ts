@@ -941,7 +941,7 @@ export function describeDeath(death: DeathNotice): string {
   const why = death.error instanceof Error ? `: ${death.error.message}` : '';
   switch (death.cause) {
     case 'exit':
-      return `it exited with code ${death.exitCode ?? 'unknown'} without a reply${why}`;
+      return `it exited with code ${death.exitCode ?? 'unknown'} without a reply`;
     case 'killed':
       return `it was killed from outside by ${death.signal ?? 'a signal'}`;
     case 'crash':

@@ -232,12 +232,12 @@ export class TroupeError extends Error {
   readonly code: ErrorCode;
   readonly ran: Ran;
   readonly retryable: boolean;
-  readonly actor?: string;
-  readonly replica?: number;
-  readonly incarnation?: number;
-  readonly modelVersion?: string;
-  readonly attempt?: number;
-  readonly recordIds?: readonly number[];
+  declare readonly actor?: string;
+  declare readonly replica?: number;
+  declare readonly incarnation?: number;
+  declare readonly modelVersion?: string;
+  declare readonly attempt?: number;
+  declare readonly recordIds?: readonly number[];
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
