@@ -13,7 +13,8 @@ import { type Deferred, deferred } from '../kernel/deferred.js';
 import { type ErrorCode, TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
 import { type Random, systemRandom } from '../kernel/random.js';
-import { type DeathNotice, describeDeath, type Effect, PoolCore, type PoolNews } from '../core/pool-core.js';
+import { type DeathNotice, describeDeath, type Effect, type PoolNews } from '../core/effects.js';
+import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import type { Overflow } from '../core/mailbox.js';
 import type { Description, Link, LinkEvents, StartLink } from '../host/link.js';
@@ -154,7 +155,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** The version that serves, where the pool has a model. */
   get version(): string | undefined {
-    return this.#core.version;
+    return this.#core.fleet.version;
   }
 
   /** Tensor signature, once a replica is up and if the actor has one. */
@@ -222,7 +223,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** Calls a method of the definition on one ready replica, outside the batch path. */
   async call(method: string, ...args: readonly unknown[]): Promise<unknown> {
-    for (const cell of this.#core.cells) {
+    for (const cell of this.#core.fleet.cells.values()) {
       const held = this.#links.get(cell.id);
       if (cell.state === 'ready' && held !== undefined) return held.link.call(method, args);
     }
@@ -247,7 +248,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         const to = this.#locate(wanted);
         const freed = deferred<void>();
         this.#freed = freed;
-        await this.#rollOut(to, this.#core.replicas);
+        await this.#rollOut(to, this.#core.fleet.replicas);
         this.#events.emit('swapped', { from, to });
         await freed.promise;
       } catch (cause) {
@@ -271,7 +272,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       this.#refuseUnlessRunning('scale');
       this.#core.scale(replicas, this.#clock.now());
       this.#pump();
-      while (this.#core.readyCount < replicas && this.#core.state === 'running')
+      while (this.#core.fleet.readyCount < replicas && this.#core.state === 'running')
         await this.#next('ready', 'failed', 'stopped');
     });
   }
@@ -322,8 +323,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     return {
       name: this.name,
       state: core.state,
-      version: core.version,
-      replicas: [...core.cells].map((cell) => ({
+      version: core.fleet.version,
+      replicas: [...core.fleet.cells.values()].map((cell) => ({
         replica: cell.replica,
         state: cell.state,
         incarnation: cell.incarnation,
@@ -347,8 +348,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       meanBatchSize: core.batchCount === 0 ? 0 : core.batchedCount / core.batchCount,
       triggers: { ...core.triggerCounts },
       expectedBatchMs: core.batcher.expectedMs,
-      restarts: core.restartCount,
-      deaths: { ...core.deathCounts },
+      restarts: core.fleet.restartCount,
+      deaths: { ...core.fleet.deathCounts },
       staleReplies: core.ledger.staleReplyCount,
       lateResults: core.lateResultCount,
       latencyMs: this.#latency.summary(),
@@ -639,7 +640,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** A version may only replace another one that takes and gives the same tensors. */
   #mismatch(description: Description, version: string | undefined): TroupeError | undefined {
-    if (this.#description === undefined || this.#core.version === undefined) return undefined;
+    if (this.#description === undefined || this.#core.fleet.version === undefined) return undefined;
     const before = describeSignature(this.#description.signature);
     const after = describeSignature(description.signature);
     if (before === after) return undefined;

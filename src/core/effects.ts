@@ -1,0 +1,81 @@
+import type { TroupeError } from '../kernel/errors.js';
+import type { Request } from './request.js';
+
+/** What a pool core is told of the end of a replica, and what it tells its edge to do. Plain data only. */
+
+/** Why a replica ended, as told by its link. */
+export interface DeathNotice {
+  readonly cause: 'stopped' | 'exit' | 'crash' | 'killed' | 'hung' | 'oom' | 'load-failed' | 'protocol';
+  readonly exitCode?: number;
+  readonly signal?: string;
+  readonly error?: unknown;
+}
+
+/** The answer to one record; shape-compatible with the link's. */
+export type CoreResult =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: TroupeError };
+
+export type PoolNews =
+  | {
+      readonly name: 'ready';
+      readonly replica: number;
+      readonly incarnation: number;
+      readonly version: string | undefined;
+    }
+  | {
+      readonly name: 'died';
+      readonly replica: number;
+      readonly incarnation: number;
+      readonly death: DeathNotice;
+      readonly heldCount: number;
+    }
+  | { readonly name: 'restarting'; readonly replica: number; readonly incarnation: number; readonly delayMs: number }
+  | { readonly name: 'restarted'; readonly replica: number; readonly incarnation: number }
+  | { readonly name: 'replica-failed'; readonly replica: number; readonly death: DeathNotice }
+  | { readonly name: 'failed'; readonly error: TroupeError }
+  | { readonly name: 'up'; readonly version: string | undefined }
+  | { readonly name: 'rollout-failed'; readonly version: string | undefined; readonly error: TroupeError }
+  | { readonly name: 'freed'; readonly version: string | undefined }
+  | { readonly name: 'scaled'; readonly replicas: number }
+  | { readonly name: 'held' }
+  | { readonly name: 'drained' }
+  | { readonly name: 'stopped' };
+
+export type Effect =
+  | {
+      readonly kind: 'start';
+      readonly cell: number;
+      readonly replica: number;
+      readonly replicas: number;
+      readonly incarnation: number;
+      readonly version: string | undefined;
+    }
+  | { readonly kind: 'send'; readonly cell: number; readonly batchId: number; readonly requests: readonly Request[] }
+  | { readonly kind: 'abandon'; readonly cell: number; readonly batchId: number }
+  | { readonly kind: 'stop'; readonly cell: number; readonly now: boolean }
+  | { readonly kind: 'kill'; readonly cell: number }
+  | { readonly kind: 'news'; readonly news: PoolNews };
+
+/** One line for people: what ended the replica. */
+export function describeDeath(death: DeathNotice): string {
+  const why = death.error instanceof Error ? `: ${death.error.message}` : '';
+  switch (death.cause) {
+    case 'exit':
+      return `it exited with code ${death.exitCode ?? 'unknown'} without a reply`;
+    case 'killed':
+      return `it was killed from outside by ${death.signal ?? 'a signal'}`;
+    case 'crash':
+      return `it crashed${death.signal === undefined ? '' : ` with ${death.signal}`}${why}`;
+    case 'hung':
+      return 'it did not answer in time and was ended';
+    case 'oom':
+      return `it ran out of memory${why}`;
+    case 'load-failed':
+      return `it could not load${why}`;
+    case 'protocol':
+      return `it broke the protocol${why}`;
+    case 'stopped':
+      return 'it was stopped';
+  }
+}

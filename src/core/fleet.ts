@@ -1,0 +1,430 @@
+/**
+ * The replicas of one pool: which slots there are, in which state, of which version; who starts, stops and restarts.
+ *
+ * Owns the cells, their restart windows, the roll-out of a version and the hold of a supervisor. Does not own records:
+ * what a dead replica held is the pool core's business, which calls `ended` when it has salvaged it.
+ *
+ * F1 work goes to the serving generation only, so versions never mix. F2 a roll-out that fails changes nothing.
+ * F3 replicas that restart together start only after the last of them has ended. F4 while held, nothing starts.
+ */
+
+import { invariant, TroupeError } from '../kernel/errors.js';
+import { transition } from '../kernel/lifecycle.js';
+import type { Random } from '../kernel/random.js';
+import { type DeathNotice, describeDeath, type Effect, type PoolNews } from './effects.js';
+import type { Ledger } from './ledger.js';
+import { REPLICA_LIFECYCLE, type ReplicaEvent, type ReplicaState } from './lifecycles.js';
+import { type DeathKind, type RestartLimits, RestartWindow } from './restart-window.js';
+import { affected, type RestartType, type Strategy } from './supervisor.js';
+
+export interface FleetLimits {
+  readonly name: string;
+  readonly restart: RestartLimits;
+  readonly restartType: RestartType;
+  readonly strategy: Strategy;
+}
+
+/** One replica slot through all its incarnations. */
+export interface Cell {
+  readonly id: number;
+  readonly replica: number;
+  readonly generation: number;
+  readonly version: string | undefined;
+  readonly window: RestartWindow;
+  incarnation: number;
+  state: ReplicaState;
+  /** It runs a suspect alone. */
+  solo: boolean;
+  /** It was told to die because it hung; telling it once is enough. */
+  killed: boolean;
+  startAt: number;
+  lastDeath: DeathNotice | undefined;
+}
+
+/** How a replica ended, seen from its work. */
+export interface Ending {
+  /** It held a batch. */
+  readonly wasBusy: boolean;
+  /** We had told it to. */
+  readonly expected: boolean;
+  /** The one suspect it ran is to blame. */
+  readonly inQuarantine: boolean;
+}
+
+/** Who hears of the fleet as a whole. */
+export interface FleetOwner {
+  emit(effect: Effect): void;
+  /** A generation serves (again). */
+  up(): void;
+  /** No replica is left, and none will come. */
+  noReplica(error: TroupeError): void;
+}
+
+export class Fleet {
+  /** The version that serves. */
+  version: string | undefined = undefined;
+  /** How many replicas there are to be. */
+  replicas = 0;
+  restartCount = 0;
+  readonly deathCounts: Record<DeathKind | 'quarantine', number> = {
+    init: 0,
+    crash: 0,
+    hang: 0,
+    oom: 0,
+    quarantine: 0,
+  };
+  readonly cells = new Map<number, Cell>();
+
+  readonly #limits: FleetLimits;
+  readonly #random: Random;
+  readonly #ledger: Ledger;
+  readonly #owner: FleetOwner;
+  #lastCell = 0;
+  #lastGeneration = 0;
+  #serving = 0;
+  #rollout: { readonly generation: number; readonly version: string | undefined } | undefined;
+  #isHeld = false;
+  #isResuming = false;
+  /** What a restart of a pool that never came up is to load. */
+  #lastVersion: string | undefined;
+
+  constructor(limits: FleetLimits, random: Random, ledger: Ledger, owner: FleetOwner) {
+    this.#limits = limits;
+    this.#random = random;
+    this.#ledger = ledger;
+    this.#owner = owner;
+  }
+
+  /** F1: may this replica be given work? */
+  serves(cell: Cell): boolean {
+    return cell.state === 'ready' && cell.generation === this.#serving;
+  }
+
+  get readyCount(): number {
+    let count = 0;
+    for (const cell of this.cells.values()) if (this.serves(cell)) count++;
+    return count;
+  }
+
+  /** Starts `count` replicas of `version`, beside the old generation if there is one; all must come up. */
+  rollOut(version: string | undefined, count: number, now: number): void {
+    invariant(this.#rollout === undefined, 'one roll-out at a time');
+    const generation = ++this.#lastGeneration;
+    this.#rollout = { generation, version };
+    if (this.#serving === 0) this.replicas = count;
+    for (let replica = 0; replica < count; replica++) this.#addCell(replica, generation, version, now);
+    this.startDue(now);
+  }
+
+  /** Grows or shrinks the serving generation; what shrinks finishes its batch first. */
+  scale(count: number, now: number): void {
+    invariant(this.#rollout === undefined, 'no scaling during a roll-out');
+    const serving = [...this.cells.values()].filter(
+      (cell) => cell.generation === this.#serving && cell.state !== 'draining' && cell.state !== 'stopping',
+    );
+    this.replicas = count;
+    const present = new Set(serving.map((cell) => cell.replica));
+    for (let replica = 0; replica < count; replica++) {
+      if (!present.has(replica)) this.#addCell(replica, this.#serving, this.version, now);
+    }
+    for (const cell of serving) if (cell.replica >= count) this.#drain(cell);
+    this.startDue(now);
+    this.#news({ name: 'scaled', replicas: count });
+  }
+
+  ready(cell: Cell): void {
+    this.#move(cell, 'ready');
+    this.#news({ name: 'ready', replica: cell.replica, incarnation: cell.incarnation, version: cell.version });
+    if (cell.incarnation > 1) {
+      this.restartCount++;
+      this.#news({ name: 'restarted', replica: cell.replica, incarnation: cell.incarnation });
+    }
+    this.#checkUp();
+  }
+
+  /** The replica hangs: it is told to die, and its end is awaited like any other. */
+  condemn(cell: Cell): void {
+    if (cell.killed) return;
+    cell.killed = true;
+    this.#move(cell, 'condemn');
+    this.#owner.emit({ kind: 'kill', cell: cell.id });
+  }
+
+  /** A replica has ended and its records are salvaged: what becomes of the slot? */
+  ended(cell: Cell, death: DeathNotice, ending: Ending, now: number): void {
+    cell.lastDeath = death;
+    this.#afterlife(cell, death, ending, now);
+    this.startDue(now);
+    this.#checkHeld();
+  }
+
+  /** A replica that drains has answered its last batch. */
+  idle(cell: Cell): void {
+    if (cell.state === 'draining') this.#stop(cell, false);
+  }
+
+  /** Starts what is due. */
+  startDue(now: number): void {
+    if (this.#isHeld) return; // F4
+    for (const cell of this.cells.values()) if (cell.state === 'recycling') return; // F3
+    for (const cell of this.cells.values()) {
+      if ((cell.state !== 'idle' && cell.state !== 'backoff') || cell.startAt > now) continue;
+      this.#move(cell, 'start');
+      cell.incarnation++;
+      cell.killed = false;
+      this.#owner.emit({
+        kind: 'start',
+        cell: cell.id,
+        replica: cell.replica,
+        replicas: this.replicas,
+        incarnation: cell.incarnation,
+        version: cell.version,
+      });
+    }
+  }
+
+  /** When the next restart is due; Infinity for none. */
+  nextStartAt(): number {
+    let startAt = Infinity;
+    if (this.#isHeld) return startAt;
+    for (const cell of this.cells.values()) {
+      if (cell.state === 'recycling') return Infinity;
+      if (cell.state === 'backoff' && cell.startAt < startAt) startAt = cell.startAt;
+    }
+    return startAt;
+  }
+
+  /** Ends every replica until `release`; `held` is told when the last has ended. */
+  hold(): void {
+    this.#isHeld = true;
+    for (const cell of this.cells.values())
+      if (cell.state === 'ready' || cell.state === 'starting') this.#recycle(cell);
+    this.#checkHeld();
+  }
+
+  /** Starts the replicas again after `hold`; `up` is told when all are ready. */
+  release(now: number): void {
+    this.#isHeld = false;
+    this.#isResuming = true;
+    for (const cell of this.cells.values()) if (cell.state === 'backoff') cell.startAt = now;
+    this.startDue(now);
+  }
+
+  /** After a failure: everything anew, with fresh budgets. */
+  restart(now: number): void {
+    for (const cell of [...this.cells.values()]) {
+      if (cell.state === 'failed' || cell.state === 'stopped') this.cells.delete(cell.id);
+    }
+    const version = this.version ?? this.#lastVersion;
+    this.#isHeld = false;
+    this.#serving = 0;
+    this.#rollout = undefined;
+    this.rollOut(version, Math.max(1, this.replicas), now);
+  }
+
+  stopAll(now: boolean): void {
+    this.#rollout = undefined;
+    for (const cell of [...this.cells.values()]) this.#stop(cell, now);
+  }
+
+  /** No replica runs or is about to. */
+  get isGone(): boolean {
+    for (const cell of this.cells.values()) if (cell.state !== 'stopped' && cell.state !== 'failed') return false;
+    return true;
+  }
+
+  #afterlife(cell: Cell, death: DeathNotice, ending: Ending, now: number): void {
+    if (cell.state === 'stopping' || cell.state === 'draining') {
+      this.#move(cell, 'died');
+      this.#remove(cell);
+      return;
+    }
+    if (cell.state === 'recycling') {
+      this.#move(cell, 'died');
+      cell.startAt = now;
+      return;
+    }
+    // A kill from outside says nothing about the version that loads; anything else does.
+    if (this.#rollout?.generation === cell.generation && death.cause !== 'killed') {
+      this.#move(cell, 'ended');
+      this.#abortRollout(death);
+      return;
+    }
+    const { restartType } = this.#limits;
+    const comesAgain = restartType === 'permanent' || (restartType === 'transient' && isCrash(death, ending));
+    if (!comesAgain) {
+      this.#move(cell, 'ended');
+      this.#bury(cell, death);
+      return;
+    }
+    if (ending.inQuarantine) {
+      // Blamed on the record, so the replica starts again at once and keeps its own budget.
+      cell.window.diedInQuarantine(now);
+      this.deathCounts.quarantine++;
+      this.#restartAt(cell, now, now);
+      return;
+    }
+    const kind = kindOf(death);
+    this.deathCounts[kind]++;
+    const decision = cell.window.died(kind, this.#random, now);
+    if (decision.kind === 'restart') {
+      this.#restartAt(cell, decision.at, now);
+      return;
+    }
+    this.#move(cell, 'gave-up');
+    this.#news({ name: 'replica-failed', replica: cell.replica, death });
+    this.#bury(cell, death);
+  }
+
+  #restartAt(cell: Cell, at: number, now: number): void {
+    this.#move(cell, 'died');
+    cell.startAt = at;
+    this.#news({ name: 'restarting', replica: cell.replica, incarnation: cell.incarnation + 1, delayMs: at - now });
+    if (this.#limits.strategy === 'one-for-one') return;
+    const siblings = [...this.cells.values()].filter((other) => other.generation === cell.generation);
+    for (const index of affected(this.#limits.strategy, siblings.indexOf(cell), siblings.length)) {
+      const sibling = siblings[index] as Cell;
+      if (sibling.state === 'ready' || sibling.state === 'starting') this.#recycle(sibling);
+    }
+  }
+
+  /** A replica will not come back: its roll-out, or its pool if it was the last, ends with it. */
+  #bury(cell: Cell, death: DeathNotice): void {
+    if (this.#rollout?.generation === cell.generation) {
+      this.#abortRollout(death);
+      return;
+    }
+    for (const other of this.cells.values()) {
+      if (other.generation === cell.generation && other.state !== 'failed' && other.state !== 'stopped') return;
+    }
+    const { name } = this.#limits;
+    this.#owner.noReplica(
+      new TroupeError(
+        'NO_REPLICA',
+        `Pool "${name}" has failed: no replica is left, the last one ended because ${describeDeath(death)}`,
+        { cause: death.error, actor: name },
+      ),
+    );
+  }
+
+  #checkUp(): void {
+    const rollout = this.#rollout;
+    if (rollout === undefined) {
+      if (!this.#isResuming || this.readyCount < this.replicas) return;
+      this.#isResuming = false;
+      this.#news({ name: 'up', version: this.version });
+      return;
+    }
+    for (const cell of this.cells.values()) {
+      if (cell.generation === rollout.generation && cell.state !== 'ready') return;
+    }
+    // The switch: from here on the new generation serves, the old one finishes what it holds.
+    this.#rollout = undefined;
+    this.#serving = rollout.generation;
+    this.version = rollout.version;
+    this.#owner.up();
+    this.#news({ name: 'up', version: rollout.version });
+    for (const cell of [...this.cells.values()]) if (cell.generation !== rollout.generation) this.#drain(cell);
+  }
+
+  #abortRollout(death: DeathNotice): void {
+    const rollout = this.#rollout;
+    invariant(rollout !== undefined, 'a roll-out that fails is under way');
+    this.#rollout = undefined;
+    const { name } = this.#limits;
+    const error =
+      death.error instanceof TroupeError
+        ? death.error
+        : new TroupeError(
+            'ACTOR_LOAD_FAILED',
+            `A replica of "${name}" ended while it loaded: ${describeDeath(death)}`,
+            { cause: death.error, actor: name },
+          );
+    for (const cell of [...this.cells.values()]) {
+      if (cell.generation !== rollout.generation) continue;
+      if (cell.state === 'stopped') this.cells.delete(cell.id);
+      else this.#stop(cell, true);
+    }
+    this.#news({ name: 'rollout-failed', version: rollout.version, error }); // F2
+    if (this.#serving === 0) this.#owner.noReplica(error);
+  }
+
+  #addCell(replica: number, generation: number, version: string | undefined, now: number): void {
+    this.#lastVersion = version;
+    const id = ++this.#lastCell;
+    this.cells.set(id, {
+      id,
+      replica,
+      generation,
+      version,
+      window: new RestartWindow(this.#limits.restart),
+      incarnation: 0,
+      state: 'idle',
+      solo: false,
+      killed: false,
+      startAt: now,
+      lastDeath: undefined,
+    });
+  }
+
+  #recycle(cell: Cell): void {
+    this.#move(cell, 'recycle');
+    this.#owner.emit({ kind: 'stop', cell: cell.id, now: false });
+  }
+
+  #drain(cell: Cell): void {
+    if (cell.state === 'ready' && this.#ledger.count(cell.id) > 0) this.#move(cell, 'drain');
+    else this.#stop(cell, false);
+  }
+
+  #stop(cell: Cell, now: boolean): void {
+    this.#move(cell, 'stop');
+    if (cell.state === 'stopped') this.#remove(cell);
+    else this.#owner.emit({ kind: 'stop', cell: cell.id, now });
+  }
+
+  #remove(gone: Cell): void {
+    this.cells.delete(gone.id);
+    for (const cell of this.cells.values()) if (cell.generation === gone.generation) return;
+    this.#news({ name: 'freed', version: gone.version });
+  }
+
+  #checkHeld(): void {
+    if (!this.#isHeld) return;
+    for (const { state } of this.cells.values()) {
+      if (state !== 'backoff' && state !== 'failed' && state !== 'stopped' && state !== 'idle') return;
+    }
+    this.#news({ name: 'held' });
+  }
+
+  #move(cell: Cell, event: ReplicaEvent): void {
+    cell.state = transition('replica', REPLICA_LIFECYCLE, cell.state, event);
+  }
+
+  #news(news: PoolNews): void {
+    this.#owner.emit({ kind: 'news', news });
+  }
+}
+
+/** OTP's words for an end: exit code 0 or SIGTERM from outside while it had no work is no crash. */
+function isCrash(death: DeathNotice, ending: Ending): boolean {
+  if (ending.expected) return false;
+  if (ending.wasBusy) return true;
+  return !(
+    (death.cause === 'exit' && death.exitCode === 0) ||
+    (death.cause === 'killed' && death.signal === 'SIGTERM')
+  );
+}
+
+function kindOf(death: DeathNotice): DeathKind {
+  switch (death.cause) {
+    case 'load-failed':
+      return 'init';
+    case 'hung':
+      return 'hang';
+    case 'oom':
+      return 'oom';
+    default:
+      return 'crash';
+  }
+}

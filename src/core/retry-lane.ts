@@ -1,0 +1,52 @@
+/**
+ * Records that were sent once and must go again, ahead of everything in the mailbox.
+ *
+ * A group is sent exactly as it stands: the halves of a batch that threw (`split`), one suspect alone (`quarantine`),
+ * or what a dead replica held without blame (`retry`). At most what was in flight can be here, so the lane is bounded
+ * by replicas x maxInFlight x maxSize and needs no capacity of its own.
+ */
+
+import type { Request } from './request.js';
+
+export interface RetryGroup {
+  readonly requests: Request[];
+  readonly trigger: 'split' | 'quarantine' | 'retry';
+}
+
+export class RetryLane {
+  #groups: RetryGroup[] = [];
+
+  get isEmpty(): boolean {
+    return this.#groups.length === 0;
+  }
+
+  /** Puts groups at the front, in their order; empty ones are left out. */
+  putFirst(groups: readonly Request[][], trigger: RetryGroup['trigger']): void {
+    const first: RetryGroup[] = [];
+    for (const requests of groups) {
+      if (requests.length === 0) continue;
+      for (const request of requests) request.place = 'retry';
+      first.push({ requests, trigger });
+    }
+    if (first.length > 0) this.#groups = [...first, ...this.#groups];
+  }
+
+  /** The next group with what of it is still wanted. A suspect goes to an idle replica only, so undefined may mean "not to you". */
+  take(replicaIsIdle: boolean): RetryGroup | undefined {
+    for (;;) {
+      const group = this.#groups[0];
+      if (group === undefined || (group.trigger === 'quarantine' && !replicaIsIdle)) return undefined;
+      this.#groups.shift();
+      // Expired and cancelled records have settled where they stood.
+      const requests = group.requests.filter((request) => request.place === 'retry');
+      if (requests.length > 0) return { requests, trigger: group.trigger };
+    }
+  }
+
+  /** Takes everything out: the pool ends. */
+  empty(): Request[] {
+    const all = this.#groups.flatMap((group) => group.requests.filter((request) => request.place === 'retry'));
+    this.#groups = [];
+    return all;
+  }
+}
