@@ -76,13 +76,17 @@ export class Batcher {
     for (const bucket of mailbox.buckets.values()) bucket.flushedAt = now;
   }
 
-  /** The best batch there is for a replica with room, or undefined. A busy replica only stages full batches. */
+  /**
+   * The best batch there is for a replica with room, or undefined. A busy replica stages something only where a full
+   * batch waits; but what goes then is chosen as for an idle one, or full batches would starve a rare shape.
+   */
   form(mailbox: Mailbox, replicaIsIdle: boolean, now: number): Formed | undefined {
+    if (!replicaIsIdle && !this.#hasFull(mailbox)) return undefined;
     let best: Bucket | undefined;
     let bestTrigger: Trigger = 'idle';
     let bestUrgency = -Infinity;
     for (const bucket of mailbox.buckets.values()) {
-      const trigger = this.#due(bucket, replicaIsIdle, now);
+      const trigger = this.#due(bucket, now);
       if (trigger === undefined) continue;
       if (mailbox.buckets.size === 1) {
         best = bucket;
@@ -109,12 +113,21 @@ export class Batcher {
     return wakeAt;
   }
 
-  #due(bucket: Bucket, replicaIsIdle: boolean, now: number): Trigger | undefined {
-    const { maxSize, maxBytes, maxWeight, maxDelayMs } = this.limits;
-    if (bucket.count >= maxSize) return 'size';
-    if (bucket.bytes >= maxBytes) return 'bytes';
-    if (bucket.weight >= maxWeight) return 'weight';
-    if (!replicaIsIdle) return undefined;
+  #hasFull(mailbox: Mailbox): boolean {
+    for (const bucket of mailbox.buckets.values()) if (this.#full(bucket) !== undefined) return true;
+    return false;
+  }
+
+  #full(bucket: Bucket): Trigger | undefined {
+    if (bucket.count >= this.limits.maxSize) return 'size';
+    if (bucket.bytes >= this.limits.maxBytes) return 'bytes';
+    return bucket.weight >= this.limits.maxWeight ? 'weight' : undefined;
+  }
+
+  #due(bucket: Bucket, now: number): Trigger | undefined {
+    const full = this.#full(bucket);
+    if (full !== undefined) return full;
+    const { maxDelayMs } = this.limits;
     if (maxDelayMs === 0) return 'idle';
     const oldestAt = bucket.oldestAt;
     if (oldestAt <= bucket.flushedAt) return 'flush';

@@ -4,11 +4,12 @@
  * Owns the waiting records and the door, where callers with the rule `wait` stand while it is full. Does not own
  * deadlines (deadlines.ts), batch limits (batcher.ts) or anything in flight (ledger.ts).
  *
- * M1 held <= capacity and heldBytes <= capacityBytes, always. M2 the door holds at most `capacity` requests.
+ * M1 held <= capacity and heldBytes <= capacityBytes, always. M2 the same holds for the door.
  * M3 every request that came in leaves exactly once: by take, remove, or as the victim of drop-oldest.
  * M4 inside one sender, bucket and priority, order of arrival. M5 inside one priority, senders take turns.
  * M6 a record gains one level of priority per `ageingMs` waited, so nothing starves.
- * M7 while another sender waits for room, no sender holds more than its share of the capacity.
+ * M7 while another sender waits for room, no sender is let in beyond its share of the capacity; under drop-oldest it
+ * pays with its own records. M8 at the door nobody overtakes, but for those whose sender must wait because of M7.
  */
 
 import { invariant } from '../kernel/errors.js';
@@ -95,6 +96,7 @@ export class Mailbox {
   readonly #wantsRoom = new Set<number>();
   /** First come, first served; a Set because a caller may leave from the middle. */
   readonly #door = new Set<Request>();
+  #doorBytes = 0;
 
   constructor(limits: MailboxLimits) {
     this.limits = limits;
@@ -127,13 +129,15 @@ export class Mailbox {
         return 'dropped';
       case 'wait':
         if (this.#door.size >= this.limits.capacity) return 'full'; // M2
+        if (this.#doorBytes + request.bytes > this.limits.capacityBytes) return 'full'; // M2
         this.#door.add(request);
+        this.#doorBytes += request.bytes;
         request.place = 'door';
         this.#want(request.sender, 1);
         return 'door';
       case 'drop-oldest':
         while (!this.#fits(request)) {
-          const victim = this.#oldest();
+          const victim = this.#oldest(this.#inShare(request.sender) ? undefined : request.sender); // M7
           if (victim === undefined) return 'full';
           this.remove(victim);
           victims.push(victim);
@@ -156,15 +160,27 @@ export class Mailbox {
 
   /** Lets in from the door what fits now, first come first served. */
   admit(): void {
+    // Whoever is let in waits no longer, which can free the share of one that was passed over: so again.
+    while (this.#door.size > 0 && this.#admitRound());
+  }
+
+  /** True if somebody was let in past another, so that a second look is worth it. */
+  #admitRound(): boolean {
+    let passedOver: Set<number> | undefined;
+    let again = false;
     for (const request of this.#door) {
-      // Its own wish must not count against it.
-      if (!this.#fits(request)) {
-        if (!this.hasRoom) return;
+      if (!this.#hasSpace(request)) return again; // M8
+      if (passedOver?.has(request.sender)) continue; // M4
+      if (!this.#inShare(request.sender)) {
+        passedOver ??= new Set();
+        passedOver.add(request.sender);
         continue;
       }
       this.#leaveDoor(request);
       this.#push(request);
+      again = passedOver !== undefined;
     }
+    return again;
   }
 
   /** Takes a waiting request out, wherever it stands: it was cancelled or has expired. */
@@ -215,6 +231,8 @@ export class Mailbox {
         for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
     }
     for (const request of all) this.remove(request);
+    // M4: what was apart may come together, and then arrival counts.
+    all.sort((a, b) => a.offeredAt - b.offeredAt || a.id - b.id);
     for (const request of all) {
       request.bucket = bucketOf(request);
       this.#push(request);
@@ -232,6 +250,7 @@ export class Mailbox {
       if (taken.length > 0 && (bytes + request.bytes > maxBytes || weight + request.weight > maxWeight)) break;
       bytes += request.bytes;
       weight += request.weight;
+      this.#passTurn(request);
       this.remove(request);
       taken.push(request);
     }
@@ -277,10 +296,14 @@ export class Mailbox {
     }
     const level = best as Level;
     if (level.turn >= senders.length) level.turn = 0;
-    const queue = senders[level.turn] as SenderQueue;
-    // M5: move on before the queue may vanish; a vanished queue makes the next one slide into its place.
-    if (queue.head !== queue.tail) level.turn++;
-    return queue.head;
+    return (senders[level.turn] as SenderQueue).head;
+  }
+
+  /** M5: the turn moves on with a record that really goes, else one too large for the rest of a batch would lose it. */
+  #passTurn(request: Request): void {
+    const queue = request.queue as SenderQueue;
+    // A queue that is about to vanish makes the next one slide into its place.
+    if (queue.level.senders[queue.level.turn] === queue && queue.head !== queue.tail) queue.level.turn++;
   }
 
   #effective(level: Level, now: number): number {
@@ -295,10 +318,17 @@ export class Mailbox {
   }
 
   #fits(request: Request): boolean {
-    if (this.held >= this.limits.capacity || this.heldBytes + request.bytes > this.limits.capacityBytes) return false;
+    return this.#hasSpace(request) && this.#inShare(request.sender);
+  }
+
+  #hasSpace(request: Request): boolean {
+    return this.held < this.limits.capacity && this.heldBytes + request.bytes <= this.limits.capacityBytes;
+  }
+
+  /** M7: where others wait for room, a sender keeps to its share. Its own wish does not count against it. */
+  #inShare(sender: number): boolean {
     if (this.#wanting === 0) return true;
-    // M7: others wait for room, so this sender keeps to its share.
-    const share = this.#shares.get(request.sender);
+    const share = this.#shares.get(sender);
     if (share === undefined) return true;
     const othersWait = this.#wanting - (share.wants > 0 ? 1 : 0) > 0;
     return !othersWait || share.held < Math.max(1, Math.floor(this.limits.capacity / this.#shares.size));
@@ -351,13 +381,13 @@ export class Mailbox {
     if (bucket.count === 0) this.buckets.delete(bucket.name);
   }
 
-  /** The victim of drop-oldest: of the lowest priority, the one that waits longest. */
-  #oldest(): Request | undefined {
+  /** The victim of drop-oldest: of the lowest priority, the one that waits longest; of one sender, where given. */
+  #oldest(sender: number | undefined): Request | undefined {
     let victim: Request | undefined;
     for (const bucket of this.buckets.values()) {
       for (const level of bucket.levels) {
         for (const { head } of level.senders) {
-          if (head === undefined) continue;
+          if (head === undefined || (sender !== undefined && head.sender !== sender)) continue;
           if (
             victim === undefined ||
             head.priority < victim.priority ||
@@ -372,6 +402,7 @@ export class Mailbox {
 
   #leaveDoor(request: Request): void {
     this.#door.delete(request);
+    this.#doorBytes -= request.bytes;
     this.#want(request.sender, -1);
   }
 

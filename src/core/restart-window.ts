@@ -5,7 +5,8 @@
  *
  * R1 more than `max` deaths within `withinMs` end the replica. R2 quarantine deaths count against quarantineMax only,
  * and never end the replica. R3 the first restart after progress is immediate; each further death without a finished
- * batch doubles the wait up to maxBackoffMs. R4 a death older than withinMs is forgotten.
+ * batch doubles the wait up to maxBackoffMs. R4 a death older than withinMs is forgotten, one exactly as old counts (as in
+ * OTP).
  */
 
 import type { Random } from '../kernel/random.js';
@@ -66,7 +67,7 @@ export class RestartWindow {
 
   #recent(instants: number[], now: number): number[] {
     const from = now - this.limits.withinMs; // R4
-    return (instants[0] ?? Infinity) > from ? instants : instants.filter((at) => at > from);
+    return (instants[0] ?? Infinity) >= from ? instants : instants.filter((at) => at >= from);
   }
 
   #wait(doublings: number, random: Random): number {
