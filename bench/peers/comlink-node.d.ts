@@ -1,0 +1,6 @@
+/** comlink ships the types of its Node adapter under a name that NodeNext resolution does not find. */
+declare module 'comlink/dist/esm/node-adapter.mjs' {
+  import type { Endpoint } from 'comlink';
+  import type { MessagePort, Worker } from 'node:worker_threads';
+  export default function nodeEndpoint(port: MessagePort | Worker): Endpoint;
+}
