@@ -5,40 +5,34 @@
  * who restarts, what is retried stands in core/pool-core.ts.
  *
  * E1 effects are carried out before callers hear of results: user code runs last, when our own state is whole.
- * E2 every event of a link is handed on with cell and incarnation; the core fences what is stale.
+ * E2 a turn of asks is dispatched once, at its end, so that they share batches.
  */
 
 import { type Clock, systemClock, type Timer } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { type ErrorCode, TroupeError } from '../kernel/errors.js';
-import { EventEmitter } from '../kernel/events.js';
 import { type Random, systemRandom } from '../kernel/random.js';
-import { type DeathNotice, describeDeath, type Effect, type PoolNews } from '../core/effects.js';
+import type { Effect, PoolNews } from '../core/effects.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import type { Overflow } from '../core/mailbox.js';
-import type { Description, Link, LinkEvents, StartLink } from '../host/link.js';
+import type { Description, StartLink } from '../host/link.js';
 import { LatencyWindow } from '../telemetry/latency.js';
 import type { Log } from '../telemetry/log.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import { shapeKey } from '../wire/columns.js';
 import { recordBytes } from '../wire/record-bytes.js';
 import type { Signature } from '../wire/tensor.js';
+import { AskOwner, type AskOptions, type Owner, resolveAsk } from './ask.js';
+import { AskMany } from './ask-many.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import { locateModel } from './locate.js';
 import type { Outcome } from './outcome.js';
+import { type PoolEvents, PoolVoice } from './pool-events.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
+import { ReplicaLinks } from './replica-links.js';
 import type { PoolStats } from './stats.js';
 import { Turn } from './turn.js';
-
-export interface AskOptions {
-  /** Deadline of this record, queueing included. Default: timeoutMs of the pool. */
-  readonly timeoutMs?: number;
-  /** Gives the record up: queued work leaves at once, the result of running work is dropped. */
-  readonly signal?: AbortSignal;
-  /** 0 is normal; higher goes first. Whole numbers from -100 to 100. */
-  readonly priority?: number;
-}
 
 export interface StopOptions {
   /** How long what is held may still be finished; what is left then settles with POOL_STOPPED. Default 10,000. */
@@ -49,22 +43,6 @@ export interface StopOptions {
 export interface StopReport {
   readonly drained: number;
   readonly rejected: number;
-}
-
-/** Events of a pool and what they carry. */
-export interface PoolEvents {
-  ready: [{ replica: number; incarnation: number; version: string | undefined }];
-  died: [{ replica: number; incarnation: number; death: DeathNotice; heldCount: number }];
-  restarting: [{ replica: number; incarnation: number; delayMs: number }];
-  restarted: [{ replica: number; incarnation: number }];
-  'replica-failed': [{ replica: number; death: DeathNotice }];
-  failed: [{ error: TroupeError }];
-  swapped: [{ from: string | undefined; to: string | undefined }];
-  'swap-failed': [{ version: string | undefined; error: TroupeError }];
-  freed: [{ version: string | undefined }];
-  scaled: [{ replicas: number }];
-  'dead-letter': [{ input: unknown; error: TroupeError }];
-  stopped: [];
 }
 
 /** Everything a pool needs that a test may want to replace. */
@@ -84,11 +62,6 @@ export interface PoolSpec<In> {
   readonly weigh: ((input: In) => number) | undefined;
 }
 
-/** Who gets the outcome of a request. */
-interface Owner {
-  settled(outcome: Outcome<any>): void;
-}
-
 /** Sender 0 is everybody who asks from application code. */
 const APPLICATION = 0;
 
@@ -97,17 +70,12 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #spec: PoolSpec<In>;
   readonly #core: PoolCore;
   readonly #clock: Clock;
-  readonly #parts: PoolParts;
-  readonly #events = new EventEmitter<PoolEvents>();
-  readonly #links = new Map<
-    number,
-    { readonly link: Link; readonly incarnation: number; readonly version: string | undefined }
-  >();
+  readonly #voice: PoolVoice;
+  readonly #links: ReplicaLinks;
   readonly #turn = new Turn(() => this.#endTurn());
   readonly #roomWaiters = new Map<number, () => void>();
   readonly #latency = new LatencyWindow();
   readonly #queueWait = new LatencyWindow();
-  #description: Description | undefined;
   #timer: Timer | undefined;
   #timerAt = Infinity;
   #lastRequest = 0;
@@ -120,15 +88,31 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   #stopping: Promise<StopReport> | undefined;
   #heldUp: Deferred<void> | undefined;
   #startedAt: number;
-  #modelDirs = new Map<string | undefined, string | undefined>();
-  #failuresUntold = 0;
-  #failureToldAt = -Infinity;
 
   constructor(spec: PoolSpec<In>, parts: PoolParts) {
     this.name = spec.name;
     this.#spec = spec;
-    this.#parts = parts;
     this.#clock = parts.clock ?? systemClock;
+    this.#voice = new PoolVoice(spec.name, parts.log);
+    this.#links = new ReplicaLinks({ ...spec, pool: spec.name }, parts.startLink, {
+      ready: (cell, incarnation, description) => {
+        this.#describe(description);
+        this.#core.ready(cell, incarnation);
+        this.#afterEvent();
+      },
+      reply: (cell, incarnation, batchId, results) => {
+        this.#core.reply(cell, incarnation, batchId, results, this.#clock.now());
+        this.#afterReply();
+      },
+      failed: (cell, incarnation, batchId, error) => {
+        this.#core.failed(cell, incarnation, batchId, error, this.#clock.now());
+        this.#afterReply();
+      },
+      exited: (cell, incarnation, death) => {
+        this.#core.died(cell, incarnation, death, this.#clock.now());
+        this.#afterEvent();
+      },
+    });
     this.#startedAt = this.#clock.now();
     const { mailbox, batching, restart, batchTimeoutMs, attempts } = spec.options;
     this.#core = new PoolCore(
@@ -160,7 +144,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** Tensor signature, once a replica is up and if the actor has one. */
   get signature(): Signature | undefined {
-    return this.#description?.signature;
+    return this.#links.description?.signature;
   }
 
   /** Loads the first replicas. Rejects with the typed error of the load that failed; nothing is left running then. */
@@ -176,7 +160,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    * PREDICT_FAILED, ACTOR_CRASHED, NO_REPLICA, POOL_STOPPED ...
    */
   ask(input: In, options: AskOptions = {}): Promise<Out> {
-    const rules = this.#askRules(options);
+    const rules = resolveAsk(options, this.#spec.options.timeoutMs);
     return new Promise<Out>((resolve, reject) => {
       const owner = new AskOwner<Out>(resolve, reject, rules.signal);
       const refused = this.#offer(
@@ -197,18 +181,17 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    * itself as the mailbox has room, so any number is fine. timeoutMs counts for each record from its acceptance.
    */
   async askMany(inputs: Iterable<In>, options: AskOptions = {}): Promise<Outcome<Out>[]> {
-    const rules = this.#askRules(options);
+    const rules = resolveAsk(options, this.#spec.options.timeoutMs);
     const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
-    const run = new ManyOwner<In, Out>(this, records, rules, this.#clock);
+    const run = new AskMany<In, Out>(this, records, rules, this.#clock);
     return run.outcomes;
   }
 
   /** Sends one record without wanting its result. Never throws for the pool's sake: what fails becomes a `dead-letter` event. */
   tell(input: In, options: Omit<AskOptions, 'signal'> = {}): void {
-    const rules = this.#askRules(options);
+    const rules = resolveAsk(options, this.#spec.options.timeoutMs);
     const owner: Owner = {
-      settled: (outcome) =>
-        outcome.ok ? undefined : this.#events.emit('dead-letter', { input, error: outcome.error }),
+      settled: (outcome) => (outcome.ok ? undefined : this.#voice.emit('dead-letter', { input, error: outcome.error })),
     };
     const refused = this.#offer(
       input,
@@ -218,15 +201,13 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       this.#clock.now() + rules.timeoutMs,
       this.#spec.options.mailbox.overflow,
     );
-    if (refused instanceof TroupeError) this.#events.emit('dead-letter', { input, error: refused });
+    if (refused instanceof TroupeError) this.#voice.emit('dead-letter', { input, error: refused });
   }
 
   /** Calls a method of the definition on one ready replica, outside the batch path. */
   async call(method: string, ...args: readonly unknown[]): Promise<unknown> {
-    for (const cell of this.#core.fleet.cells.values()) {
-      const held = this.#links.get(cell.id);
-      if (cell.state === 'ready' && held !== undefined) return held.link.call(method, args);
-    }
+    const link = this.#links.anyReady(this.#core.fleet.cells.values());
+    if (link !== undefined) return link.call(method, args);
     throw (
       this.#core.failure ??
       new TroupeError('NO_REPLICA', `Pool "${this.name}" has no ready replica to call "${method}" on`, {
@@ -249,7 +230,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         const freed = deferred<void>();
         this.#freed = freed;
         await this.#rollOut(to, this.#core.fleet.replicas);
-        this.#events.emit('swapped', { from, to });
+        this.#voice.emit('swapped', { from, to });
         await freed.promise;
       } catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause);
@@ -258,7 +239,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
           `Pool "${this.name}" stays on version ${from ?? 'none'}: version ${wanted} did not come up: ${why}`,
           { cause, actor: this.name },
         );
-        this.#events.emit('swap-failed', { version: wanted, error });
+        this.#voice.emit('swap-failed', { version: wanted, error });
         throw error;
       }
     });
@@ -303,17 +284,17 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   on<Name extends keyof PoolEvents>(name: Name, listener: (...args: PoolEvents[Name]) => void): this {
-    this.#events.on(name, listener as never);
+    this.#voice.on(name, listener as never);
     return this;
   }
 
   once<Name extends keyof PoolEvents>(name: Name, listener: (...args: PoolEvents[Name]) => void): this {
-    this.#events.once(name, listener as never);
+    this.#voice.once(name, listener as never);
     return this;
   }
 
   off<Name extends keyof PoolEvents>(name: Name, listener: (...args: PoolEvents[Name]) => void): this {
-    this.#events.off(name, listener as never);
+    this.#voice.off(name, listener as never);
     return this;
   }
 
@@ -489,23 +470,6 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#turn.schedule();
   }
 
-  #askRules(options: AskOptions): AskRules {
-    for (const key of Object.keys(options)) {
-      if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority')
-        throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal or priority`);
-    }
-    const timeoutMs = options.timeoutMs ?? this.#spec.options.timeoutMs;
-    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0))
-      throw new TypeError(`ask: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
-    const priority = options.priority ?? 0;
-    if (!Number.isInteger(priority) || Math.abs(priority) > 100)
-      throw new TypeError(`ask: priority must be a whole number from -100 to 100, got ${String(priority)}`);
-    const { signal } = options;
-    if (signal !== undefined && !(signal instanceof AbortSignal))
-      throw new TypeError('ask: signal must be an AbortSignal');
-    return { timeoutMs, priority, signal };
-  }
-
   /** The end of a turn: what arrived in it goes out together. */
   #endTurn(): void {
     this.#core.dispatch(this.#clock.now());
@@ -544,7 +508,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       owner.settled({ ok: true, value: request.value, version: request.version });
       return;
     }
-    this.#logFailure(request.error, now);
+    if (request.error.ran === 'failed') this.#voice.recordFailed(request.error, now);
     owner.settled({ ok: false, error: request.error });
   }
 
@@ -553,20 +517,20 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       case 'send': {
         const inputs = new Array<unknown>(effect.requests.length);
         for (let i = 0; i < inputs.length; i++) inputs[i] = (effect.requests[i] as Request).input;
-        this.#links.get(effect.cell)?.link.send(effect.batchId, inputs);
+        this.#links.link(effect.cell)?.send(effect.batchId, inputs);
         return;
       }
       case 'abandon':
-        this.#links.get(effect.cell)?.link.abandon(effect.batchId);
+        this.#links.link(effect.cell)?.abandon(effect.batchId);
         return;
       case 'start':
-        this.#startReplica(effect);
+        this.#links.start(effect);
         return;
       case 'stop':
-        this.#links.get(effect.cell)?.link.stop({ now: effect.now });
+        this.#links.link(effect.cell)?.stop({ now: effect.now });
         return;
       case 'kill':
-        this.#links.get(effect.cell)?.link.kill('hung');
+        this.#links.link(effect.cell)?.kill('hung');
         return;
       case 'news':
         this.#hear(effect.news);
@@ -574,179 +538,55 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     }
   }
 
-  #startReplica({ cell, replica, replicas, incarnation, version }: Extract<Effect, { kind: 'start' }>): void {
-    const { options } = this.#spec;
-    const events: LinkEvents = {
-      ready: (description) => this.#ready(cell, incarnation, description),
-      reply: (batchId, results) => {
-        this.#core.reply(cell, incarnation, batchId, results, this.#clock.now());
-        this.#afterReply();
-      },
-      failed: (batchId, error) => {
-        this.#core.failed(cell, incarnation, batchId, error, this.#clock.now());
-        this.#afterReply();
-      },
-      exited: (death) => {
-        if (this.#links.get(cell)?.incarnation === incarnation) this.#links.delete(cell);
-        this.#core.died(cell, incarnation, death, this.#clock.now());
-        this.#pump();
-        this.#turn.schedule();
-      },
-    };
-    const link = this.#parts.startLink(
-      {
-        pool: this.name,
-        replica,
-        replicas,
-        incarnation,
-        isolation: this.#spec.isolation,
-        actor: this.#spec.actor,
-        modelDir: this.#modelDirs.get(version),
-        version,
-        options: options.options,
-        device: options.device,
-        maxBatchSize: options.batching.maxSize,
-        loadTimeoutMs: options.loadTimeoutMs,
-        heartbeatMs: options.heartbeatMs,
-        stopTimeoutMs: options.stopTimeoutMs,
-        memoryLimitBytes: options.memoryLimitBytes,
-      },
-      events,
-    );
-    this.#links.set(cell, { link, incarnation, version });
-  }
-
-  #ready(cell: number, incarnation: number, description: Description): void {
-    const held = this.#links.get(cell);
-    if (held === undefined || held.incarnation !== incarnation) return;
-    const mismatch = this.#mismatch(description, held.version);
-    if (mismatch !== undefined) {
-      this.#core.died(cell, incarnation, { cause: 'load-failed', error: mismatch }, this.#clock.now());
-      this.#links.delete(cell);
-      held.link.stop({ now: true });
-      this.#pump();
-      return;
-    }
-    if (this.#description === undefined) {
-      this.#description = description;
-      this.#core.setRepeatable(description.repeatable);
-      const { signature } = description;
-      if (signature !== undefined) this.#core.mailbox.rebucket((request) => shapeKey(request.input, signature));
-    }
-    this.#core.ready(cell, incarnation);
-    this.#pump();
-    this.#turn.schedule();
-  }
-
-  /** A version may only replace another one that takes and gives the same tensors. */
-  #mismatch(description: Description, version: string | undefined): TroupeError | undefined {
-    if (this.#description === undefined || this.#core.fleet.version === undefined) return undefined;
-    const before = describeSignature(this.#description.signature);
-    const after = describeSignature(description.signature);
-    if (before === after) return undefined;
-    return new TroupeError(
-      'SIGNATURE_MISMATCH',
-      `Version ${version ?? 'none'} of "${this.name}" has the signature ${after}; the serving version has ${before}`,
-      { actor: this.name },
-    );
+  /** The first description tells shapes and repeatability; what arrived before it is sorted by shape now. */
+  #describe(description: Description): void {
+    this.#core.setRepeatable(description.repeatable);
+    const { signature } = description;
+    if (signature === undefined || this.#core.fleet.readyCount > 0) return;
+    this.#core.mailbox.rebucket((request) => shapeKey(request.input, signature));
   }
 
   #afterReply(): void {
     // A full batch that waits already goes at once; a partial one may grow until the turn ends.
     if (this.#core.mailbox.held >= this.#spec.options.batching.maxSize) this.#core.dispatch(this.#clock.now());
+    this.#afterEvent();
+  }
+
+  #afterEvent(): void {
     this.#pump();
     this.#turn.schedule();
   }
 
   #hear(news: PoolNews): void {
-    const { log } = this.#parts;
     switch (news.name) {
-      case 'died': {
-        const { replica, incarnation, death, heldCount } = news;
-        if (death.cause !== 'stopped')
-          log({
-            level: 'warn',
-            message: `replica ended: ${describeDeath(death)}; it held ${heldCount} records`,
-            pool: this.name,
-            replica,
-            incarnation,
-          });
-        this.#events.emit('died', { replica, incarnation, death, heldCount });
-        return;
-      }
-      case 'failed':
-        log({ level: 'error', message: news.error.message, pool: this.name, code: news.error.code });
-        this.#rollout?.reject(news.error);
-        this.#rollout = undefined;
-        this.#drained?.resolve();
-        this.#events.emit('failed', { error: news.error });
-        return;
       case 'up':
         this.#rollout?.resolve();
         this.#rollout = undefined;
-        return;
+        break;
       case 'rollout-failed':
+      case 'failed':
         this.#rollout?.reject(news.error);
         this.#rollout = undefined;
-        return;
+        if (news.name === 'failed') this.#drained?.resolve();
+        break;
       case 'freed':
         this.#freed?.resolve();
         this.#freed = undefined;
-        this.#events.emit('freed', { version: news.version });
-        return;
+        break;
       case 'held':
         this.#heldUp?.resolve();
-        return;
+        break;
       case 'drained':
         this.#drained?.resolve();
-        return;
+        break;
       case 'stopped':
         this.#timer?.cancel();
         this.#stopped?.resolve();
-        this.#events.emit('stopped');
-        return;
-      case 'replica-failed':
-        log({
-          level: 'error',
-          message: `restarts used up: ${describeDeath(news.death)}`,
-          pool: this.name,
-          replica: news.replica,
-        });
-        this.#events.emit('replica-failed', { replica: news.replica, death: news.death });
-        return;
-      case 'ready':
-        this.#events.emit('ready', { replica: news.replica, incarnation: news.incarnation, version: news.version });
-        return;
-      case 'restarting':
-        this.#events.emit('restarting', {
-          replica: news.replica,
-          incarnation: news.incarnation,
-          delayMs: news.delayMs,
-        });
-        return;
-      case 'restarted':
-        this.#events.emit('restarted', { replica: news.replica, incarnation: news.incarnation });
-        return;
-      case 'scaled':
-        this.#events.emit('scaled', { replicas: news.replicas });
-        return;
+        break;
+      default:
+        break;
     }
-  }
-
-  /** One line for the first failed record, then at most one per second with the number since. */
-  #logFailure(error: TroupeError, now: number): void {
-    if (error.ran !== 'failed') return;
-    this.#failuresUntold++;
-    if (now - this.#failureToldAt < 1000) return;
-    this.#parts.log({
-      level: 'warn',
-      message: `${this.#failuresUntold} record(s) failed, the latest: ${error.message}`,
-      pool: this.name,
-      code: error.code,
-      ...(error.replica === undefined ? {} : { replica: error.replica }),
-    });
-    this.#failureToldAt = now;
-    this.#failuresUntold = 0;
+    this.#voice.tell(news);
   }
 
   #arm(): void {
@@ -772,11 +612,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     const { model } = this.#spec.options;
     if (model === undefined) {
       const plain = version === 'latest' ? undefined : version;
-      this.#modelDirs.set(plain, undefined);
+      this.#links.setModelDir(plain, undefined);
       return plain;
     }
     const located = locateModel(this.name, model, version);
-    this.#modelDirs.set(located.version, located.modelDir);
+    this.#links.setModelDir(located.version, located.modelDir);
     return located.version;
   }
 
@@ -809,10 +649,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   #next(...names: (keyof PoolEvents)[]): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
-        for (const name of names) this.#events.off(name, done);
+        for (const name of names) this.#voice.off(name, done);
         resolve();
       };
-      for (const name of names) this.#events.on(name, done);
+      for (const name of names) this.#voice.on(name, done);
     });
   }
 
@@ -843,151 +683,6 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 }
 
-interface AskRules {
-  readonly timeoutMs: number;
-  readonly priority: number;
-  readonly signal: AbortSignal | undefined;
-}
-
-class AskOwner<Out> implements Owner {
-  readonly #resolve: (value: Out) => void;
-  readonly #reject: (error: unknown) => void;
-  readonly #signal: AbortSignal | undefined;
-  #onAbort: (() => void) | undefined;
-
-  constructor(resolve: (value: Out) => void, reject: (error: unknown) => void, signal: AbortSignal | undefined) {
-    this.#resolve = resolve;
-    this.#reject = reject;
-    this.#signal = signal;
-  }
-
-  watch(cancel: () => void): void {
-    const signal = this.#signal;
-    if (signal === undefined) return;
-    if (signal.aborted) {
-      cancel();
-      return;
-    }
-    this.#onAbort = cancel;
-    signal.addEventListener('abort', cancel, { once: true });
-  }
-
-  settled(outcome: Outcome<Out>): void {
-    if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
-    if (outcome.ok) this.#resolve(outcome.value);
-    else this.#reject(outcome.error);
-  }
-}
-
-/** One call of askMany: feeds the pool as it has room and collects the outcomes under one promise. */
-class ManyOwner<In, Out> {
-  readonly outcomes: Promise<Outcome<Out>[]>;
-  readonly #pool: Pool<In, Out>;
-  readonly #records: readonly In[];
-  readonly #rules: AskRules;
-  readonly #clock: Clock;
-  readonly #sender: number;
-  readonly #results: Outcome<Out>[];
-  readonly #tickets = new Set<Ticket>();
-  readonly #done: Deferred<Outcome<Out>[]>;
-  #next = 0;
-  #left: number;
-
-  constructor(pool: Pool<In, Out>, records: readonly In[], rules: AskRules, clock: Clock) {
-    this.#pool = pool;
-    this.#records = records;
-    this.#rules = rules;
-    this.#clock = clock;
-    this.#left = records.length;
-    this.#results = new Array<Outcome<Out>>(records.length);
-    this.#done = deferred<Outcome<Out>[]>();
-    this.outcomes = this.#done.promise;
-    this.#sender = pool.openSender('askMany');
-    const { signal } = rules;
-    if (records.length === 0) this.#finish();
-    else if (signal?.aborted === true) this.#cancelRest(signal.reason);
-    else {
-      signal?.addEventListener('abort', this.#onAbort, { once: true });
-      this.#feed();
-    }
-  }
-
-  readonly #feed = (): void => {
-    const records = this.#records;
-    while (this.#next < records.length) {
-      const index = this.#next;
-      const submission = new ManySubmission<In, Out>(
-        this,
-        index,
-        records[index] as In,
-        this.#sender,
-        this.#rules.priority,
-        this.#clock.now() + this.#rules.timeoutMs,
-      );
-      const ticket = this.#pool.offer(submission);
-      if (ticket === undefined) {
-        this.#pool.onRoom(this.#sender, this.#feed);
-        return;
-      }
-      this.#next++;
-      if (this.#rules.signal !== undefined) {
-        submission.ticket = ticket;
-        this.#tickets.add(ticket);
-      }
-    }
-  };
-
-  take(submission: ManySubmission<In, Out>, outcome: Outcome<Out>): void {
-    this.#results[submission.index] = outcome;
-    if (submission.ticket !== undefined) this.#tickets.delete(submission.ticket);
-    if (--this.#left === 0) this.#finish();
-  }
-
-  readonly #onAbort = (): void => {
-    this.#cancelRest(this.#rules.signal?.reason);
-  };
-
-  #cancelRest(reason: unknown): void {
-    const from = this.#next;
-    this.#next = this.#records.length;
-    for (const ticket of [...this.#tickets]) ticket.cancel(reason);
-    for (let index = from; index < this.#records.length; index++) {
-      this.#results[index] = {
-        ok: false,
-        error: new TroupeError('CANCELLED', 'The record was cancelled by its caller before it was sent', {
-          ran: 'not-started',
-          cause: reason,
-        }),
-      };
-      this.#left--;
-    }
-    if (this.#left === 0) this.#finish();
-  }
-
-  #finish(): void {
-    this.#rules.signal?.removeEventListener('abort', this.#onAbort);
-    this.#pool.closeSender(this.#sender);
-    this.#done.resolve(this.#results);
-  }
-}
-
-class ManySubmission<In, Out> implements Submission<In, Out> {
-  ticket: Ticket | undefined = undefined;
-  readonly key = undefined;
-  constructor(
-    readonly owner: ManyOwner<In, Out>,
-    readonly index: number,
-    readonly input: In,
-    readonly sender: number,
-    readonly priority: number,
-    readonly deadlineAt: number,
-  ) {}
-
-  settled(outcome: Outcome<Out>): void {
-    this.owner.take(this, outcome);
-  }
-}
-
 class RequestTicket implements Ticket {
   readonly #pool: Pool<any, any>;
   readonly #request: Request;
@@ -1002,10 +697,3 @@ class RequestTicket implements Ticket {
 }
 
 const NO_TICKET: Ticket = { cancel: () => undefined };
-
-function describeSignature(signature: Signature | undefined): string {
-  if (signature === undefined) return 'rows';
-  const side = (specs: Signature['inputs']): string =>
-    specs.map(({ name, dtype, shape }) => `${name}:${dtype}[${shape.join(',')}]`).join(' ');
-  return `${side(signature.inputs)} -> ${side(signature.outputs)}`;
-}

@@ -1,0 +1,75 @@
+import type { Outcome } from './outcome.js';
+
+/** One ask: its options, and who gets its outcome. */
+
+export interface AskOptions {
+  /** Deadline of this record, queueing included. Default: timeoutMs of the pool. */
+  readonly timeoutMs?: number;
+  /** Gives the record up: queued work leaves at once, the result of running work is dropped. */
+  readonly signal?: AbortSignal;
+  /** 0 is normal; higher goes first. Whole numbers from -100 to 100. */
+  readonly priority?: number;
+}
+
+/** Every default filled in. */
+export interface AskRules {
+  readonly timeoutMs: number;
+  readonly priority: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Checks the options of a call; wrong ones throw a TypeError that names option, expectation and value. */
+export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRules {
+  for (const key of Object.keys(options)) {
+    if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority') {
+      throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal or priority`);
+    }
+  }
+  const { timeoutMs = defaultTimeoutMs, priority = 0, signal } = options;
+  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
+    throw new TypeError(`ask: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
+  }
+  if (!Number.isInteger(priority) || Math.abs(priority) > 100) {
+    throw new TypeError(`ask: priority must be a whole number from -100 to 100, got ${String(priority)}`);
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError(`ask: signal must be an AbortSignal, got ${typeof signal}`);
+  }
+  return { timeoutMs, priority, signal };
+}
+
+/** Who gets the outcome of a request. */
+export interface Owner {
+  settled(outcome: Outcome<any>): void; // any: the pool's core does not know the record types
+}
+
+/** Settles the promise of one ask, and listens to its signal while it waits. */
+export class AskOwner<Out> implements Owner {
+  readonly #resolve: (value: Out) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #signal: AbortSignal | undefined;
+  #onAbort: (() => void) | undefined;
+
+  constructor(resolve: (value: Out) => void, reject: (error: unknown) => void, signal: AbortSignal | undefined) {
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#signal = signal;
+  }
+
+  watch(cancel: () => void): void {
+    const signal = this.#signal;
+    if (signal === undefined) return;
+    if (signal.aborted) {
+      cancel();
+      return;
+    }
+    this.#onAbort = cancel;
+    signal.addEventListener('abort', cancel, { once: true });
+  }
+
+  settled(outcome: Outcome<Out>): void {
+    if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
+    if (outcome.ok) this.#resolve(outcome.value);
+    else this.#reject(outcome.error);
+  }
+}

@@ -1,0 +1,97 @@
+import { type DeathNotice, describeDeath, type PoolNews } from '../core/effects.js';
+import type { TroupeError } from '../kernel/errors.js';
+import { EventEmitter } from '../kernel/events.js';
+import type { Log } from '../telemetry/log.js';
+
+/** Events of a pool and what they carry. */
+export interface PoolEvents {
+  ready: [{ replica: number; incarnation: number; version: string | undefined }];
+  died: [{ replica: number; incarnation: number; death: DeathNotice; heldCount: number }];
+  restarting: [{ replica: number; incarnation: number; delayMs: number }];
+  restarted: [{ replica: number; incarnation: number }];
+  'replica-failed': [{ replica: number; death: DeathNotice }];
+  failed: [{ error: TroupeError }];
+  swapped: [{ from: string | undefined; to: string | undefined }];
+  'swap-failed': [{ version: string | undefined; error: TroupeError }];
+  freed: [{ version: string | undefined }];
+  scaled: [{ replicas: number }];
+  'dead-letter': [{ input: unknown; error: TroupeError }];
+  stopped: [];
+}
+
+/** One line for the first failed record, then at most one per second. */
+const FAILURE_LINE_MS = 1000;
+
+/** Tells the world of a pool: events for code, lines for people. */
+export class PoolVoice extends EventEmitter<PoolEvents> {
+  readonly #pool: string;
+  readonly #log: Log;
+  #untoldCount = 0;
+  #toldAt = -Infinity;
+
+  constructor(pool: string, log: Log) {
+    super();
+    this.#pool = pool;
+    this.#log = log;
+  }
+
+  /** News of the core that users may listen to; the rest concerns the pool alone. */
+  tell(news: PoolNews): void {
+    const pool = this.#pool;
+    switch (news.name) {
+      case 'died': {
+        const { replica, incarnation, death, heldCount } = news;
+        if (death.cause !== 'stopped') {
+          const message = `replica ended: ${describeDeath(death)}; it held ${heldCount} records`;
+          this.#log({ level: 'warn', message, pool, replica, incarnation });
+        }
+        this.emit('died', { replica, incarnation, death, heldCount });
+        return;
+      }
+      case 'failed':
+        this.#log({ level: 'error', message: news.error.message, pool, code: news.error.code });
+        this.emit('failed', { error: news.error });
+        return;
+      case 'replica-failed': {
+        const { replica, death } = news;
+        this.#log({ level: 'error', message: `restarts used up: ${describeDeath(death)}`, pool, replica });
+        this.emit('replica-failed', { replica, death });
+        return;
+      }
+      case 'freed':
+        this.emit('freed', { version: news.version });
+        return;
+      case 'stopped':
+        this.emit('stopped');
+        return;
+      case 'ready':
+        this.emit('ready', { replica: news.replica, incarnation: news.incarnation, version: news.version });
+        return;
+      case 'restarting':
+        this.emit('restarting', { replica: news.replica, incarnation: news.incarnation, delayMs: news.delayMs });
+        return;
+      case 'restarted':
+        this.emit('restarted', { replica: news.replica, incarnation: news.incarnation });
+        return;
+      case 'scaled':
+        this.emit('scaled', { replicas: news.replicas });
+        return;
+      case 'up':
+      case 'rollout-failed':
+      case 'held':
+      case 'drained':
+        return;
+    }
+  }
+
+  /** A record failed in predict: counted, and said at most once per second. */
+  recordFailed(error: TroupeError, now: number): void {
+    this.#untoldCount++;
+    if (now - this.#toldAt < FAILURE_LINE_MS) return;
+    const message = `${this.#untoldCount} record(s) failed, the latest: ${error.message}`;
+    const where = error.replica === undefined ? {} : { replica: error.replica };
+    this.#log({ level: 'warn', message, pool: this.#pool, code: error.code, ...where });
+    this.#toldAt = now;
+    this.#untoldCount = 0;
+  }
+}

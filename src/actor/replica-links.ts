@@ -1,0 +1,130 @@
+import type { Cell } from '../core/fleet.js';
+import type { DeathNotice, Effect } from '../core/effects.js';
+import { TroupeError } from '../kernel/errors.js';
+import type { Description, Link, RecordResult, StartLink } from '../host/link.js';
+import type { ActorDefinition, Isolation } from '../wire/definition.js';
+import type { Signature } from '../wire/tensor.js';
+import type { ResolvedPoolOptions } from './pool-options.js';
+
+/**
+ * The links of one pool's replicas, by cell: started, spoken to and forgotten here, and nowhere else.
+ *
+ * Every event of a link goes on with its cell and incarnation, so that the core can fence what is stale. A version whose
+ * tensors differ from those of the serving one is refused here, before the core hears that it is ready.
+ */
+
+export interface LinkListener {
+  ready(cell: number, incarnation: number, description: Description): void;
+  reply(cell: number, incarnation: number, batchId: number, results: readonly RecordResult[]): void;
+  failed(cell: number, incarnation: number, batchId: number, error: TroupeError): void;
+  exited(cell: number, incarnation: number, death: DeathNotice): void;
+}
+
+export interface ReplicaPlan {
+  readonly pool: string;
+  readonly options: ResolvedPoolOptions;
+  // any: the record types are the pool's business, not the link's
+  readonly actor: string | ActorDefinition<any, any, any>;
+  readonly isolation: Isolation;
+}
+
+interface Held {
+  readonly link: Link;
+  readonly incarnation: number;
+  readonly version: string | undefined;
+}
+
+export class ReplicaLinks {
+  /** What the first replica said of itself; later ones must agree. */
+  description: Description | undefined;
+  readonly #plan: ReplicaPlan;
+  readonly #startLink: StartLink;
+  readonly #listener: LinkListener;
+  readonly #held = new Map<number, Held>();
+  readonly #modelDirs = new Map<string | undefined, string | undefined>();
+
+  constructor(plan: ReplicaPlan, startLink: StartLink, listener: LinkListener) {
+    this.#plan = plan;
+    this.#startLink = startLink;
+    this.#listener = listener;
+  }
+
+  /** Where the files of a version lie, told before a replica of it is started. */
+  setModelDir(version: string | undefined, modelDir: string | undefined): void {
+    this.#modelDirs.set(version, modelDir);
+  }
+
+  link(cell: number): Link | undefined {
+    return this.#held.get(cell)?.link;
+  }
+
+  /** The link of some ready replica. */
+  anyReady(cells: Iterable<Cell>): Link | undefined {
+    for (const cell of cells) {
+      const held = this.#held.get(cell.id);
+      if (cell.state === 'ready' && held !== undefined) return held.link;
+    }
+    return undefined;
+  }
+
+  start({ cell, replica, replicas, incarnation, version }: Extract<Effect, { kind: 'start' }>): void {
+    const { pool, options, actor, isolation } = this.#plan;
+    const listener = this.#listener;
+    const link = this.#startLink(
+      {
+        pool,
+        replica,
+        replicas,
+        incarnation,
+        isolation,
+        actor,
+        modelDir: this.#modelDirs.get(version),
+        version,
+        options: options.options,
+        device: options.device,
+        maxBatchSize: options.batching.maxSize,
+        loadTimeoutMs: options.loadTimeoutMs,
+        heartbeatMs: options.heartbeatMs,
+        stopTimeoutMs: options.stopTimeoutMs,
+        memoryLimitBytes: options.memoryLimitBytes,
+      },
+      {
+        ready: (description) => this.#ready(cell, incarnation, description),
+        reply: (batchId, results) => listener.reply(cell, incarnation, batchId, results),
+        failed: (batchId, error) => listener.failed(cell, incarnation, batchId, error),
+        exited: (death) => {
+          if (this.#held.get(cell)?.incarnation === incarnation) this.#held.delete(cell);
+          listener.exited(cell, incarnation, death);
+        },
+      },
+    );
+    this.#held.set(cell, { link, incarnation, version });
+  }
+
+  #ready(cell: number, incarnation: number, description: Description): void {
+    const held = this.#held.get(cell);
+    if (held === undefined || held.incarnation !== incarnation) return;
+    this.description ??= description;
+    const serving = signatureText(this.description.signature);
+    const offered = signatureText(description.signature);
+    if (serving === offered) {
+      this.#listener.ready(cell, incarnation, description);
+      return;
+    }
+    const { pool } = this.#plan;
+    const what = `Version ${held.version ?? 'none'} of "${pool}" has the signature ${offered}; the serving version has ${serving}`;
+    this.#held.delete(cell);
+    held.link.stop({ now: true });
+    this.#listener.exited(cell, incarnation, {
+      cause: 'load-failed',
+      error: new TroupeError('SIGNATURE_MISMATCH', what, { actor: pool }),
+    });
+  }
+}
+
+function signatureText(signature: Signature | undefined): string {
+  if (signature === undefined) return 'rows';
+  const side = (specs: Signature['inputs']): string =>
+    specs.map(({ name, dtype, shape }) => `${name}:${dtype}[${shape.join(',')}]`).join(' ');
+  return `${side(signature.inputs)} -> ${side(signature.outputs)}`;
+}
