@@ -12,7 +12,7 @@ import { type Clock, systemClock, type Timer } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { type ErrorCode, TroupeError } from '../kernel/errors.js';
 import { type Random, systemRandom } from '../kernel/random.js';
-import type { Effect, PoolNews } from '../core/effects.js';
+import { type DeathNotice, describeDeath, type Effect, type PoolNews } from '../core/effects.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import type { Overflow } from '../core/mailbox.js';
@@ -171,8 +171,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         this.#clock.now() + rules.timeoutMs,
         this.#spec.options.mailbox.overflow,
       );
-      if (refused instanceof TroupeError) reject(refused);
-      else owner.watch(() => this.#cancel(refused, rules.signal?.reason));
+      if (refused instanceof Request) owner.watch(() => this.#cancel(refused, rules.signal?.reason));
+      else reject(refused);
     });
   }
 
@@ -190,17 +190,9 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   /** Sends one record without wanting its result. Never throws for the pool's sake: what fails becomes a `dead-letter` event. */
   tell(input: In, options: Omit<AskOptions, 'signal'> = {}): void {
     const rules = resolveAsk(options, this.#spec.options.timeoutMs);
-    const owner: Owner = {
-      settled: (outcome) => (outcome.ok ? undefined : this.#voice.emit('dead-letter', { input, error: outcome.error })),
-    };
-    const refused = this.#offer(
-      input,
-      owner,
-      APPLICATION,
-      rules.priority,
-      this.#clock.now() + rules.timeoutMs,
-      this.#spec.options.mailbox.overflow,
-    );
+    const deadlineAt = this.#clock.now() + rules.timeoutMs;
+    const { overflow } = this.#spec.options.mailbox;
+    const refused = this.#offer(input, NOBODY, APPLICATION, rules.priority, deadlineAt, overflow);
     if (refused instanceof TroupeError) this.#voice.emit('dead-letter', { input, error: refused });
   }
 
@@ -253,8 +245,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       this.#refuseUnlessRunning('scale');
       this.#core.scale(replicas, this.#clock.now());
       this.#pump();
-      while (this.#core.fleet.readyCount < replicas && this.#core.state === 'running')
-        await this.#next('ready', 'failed', 'stopped');
+      while (this.#core.fleet.readyCount < replicas) {
+        const failed = await this.#next();
+        this.#refuseUnlessRunning('scale');
+        if (failed !== undefined) throw failed;
+      }
     });
   }
 
@@ -361,7 +356,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       'try',
     );
     if (refused instanceof Request) return new RequestTicket(this, refused);
-    if (refused.code === 'MAILBOX_FULL') return undefined;
+    if (refused === undefined) return undefined;
     // Refused for good: it counts as accepted and settled at once, so that the caller has one way to hear of it.
     process.nextTick(() => submission.settled({ ok: false, error: refused }));
     return NO_TICKET;
@@ -411,7 +406,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     priority: number,
     deadlineAt: number,
     overflow: Overflow,
-  ): Request | TroupeError {
+  ): Request | TroupeError | undefined {
     const now = this.#clock.now();
     const { signature } = this;
     const request = new Request({
@@ -428,33 +423,37 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     });
     const offer = this.#core.offer(request, overflow, now);
     this.#turn.schedule();
+    if (offer === 'accepted' || offer === 'door' || offer === 'dropped') return request;
+    // An operator comes back when there is room: no error is made for it.
+    return offer === 'full' && overflow === 'try' ? undefined : this.#refusal(offer, overflow, request.bytes);
+  }
+
+  #refusal(offer: 'full' | 'too-large' | 'failed' | 'closed', overflow: Overflow, bytes: number): TroupeError {
+    const { held, heldBytes, doorCount, limits } = this.#core.mailbox;
+    const where = { actor: this.name };
     switch (offer) {
-      case 'accepted':
-      case 'door':
-      case 'dropped':
-        return request;
-      case 'full':
+      case 'full': {
+        const fill = `${held} of ${limits.capacity} records, ${heldBytes} of ${limits.capacityBytes} bytes held, ${doorCount} waiting`;
         return new TroupeError(
           'MAILBOX_FULL',
-          `Mailbox of "${this.name}" is full: ${this.#core.mailbox.held} of ${this.#core.mailbox.limits.capacity} records, ${this.#core.mailbox.heldBytes} of ${this.#core.mailbox.limits.capacityBytes} bytes held, ${this.#core.mailbox.doorCount} waiting, overflow ${overflow}`,
-          { actor: this.name },
+          `Mailbox of "${this.name}" is full: ${fill}, overflow ${overflow}`,
+          where,
         );
-      case 'too-large':
-        return new TroupeError(
-          'RECORD_TOO_LARGE',
-          `The record has about ${request.bytes} bytes, more than mailbox.capacityBytes ${this.#core.mailbox.limits.capacityBytes} of "${this.name}"`,
-          { actor: this.name },
-        );
-      case 'failed':
-        return new TroupeError(
-          'NO_REPLICA',
-          `Pool "${this.name}" has failed: ${this.#core.failure?.message ?? 'unknown'}`,
-          { cause: this.#core.failure, actor: this.name },
-        );
+      }
+      case 'too-large': {
+        const most = `more than mailbox.capacityBytes ${limits.capacityBytes} of "${this.name}"`;
+        return new TroupeError('RECORD_TOO_LARGE', `The record has about ${bytes} bytes, ${most}`, where);
+      }
+      case 'failed': {
+        const cause = this.#core.failure;
+        return new TroupeError('NO_REPLICA', cause?.message ?? `Pool "${this.name}" has failed`, { cause, ...where });
+      }
       case 'closed':
-        return new TroupeError('POOL_STOPPED', `Pool "${this.name}" is ${this.#core.state} and takes no records`, {
-          actor: this.name,
-        });
+        return new TroupeError(
+          'POOL_STOPPED',
+          `Pool "${this.name}" is ${this.#core.state} and takes no records`,
+          where,
+        );
     }
   }
 
@@ -509,6 +508,9 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       return;
     }
     if (request.error.ran === 'failed') this.#voice.recordFailed(request.error, now);
+    if (owner === NOBODY || request.error.code === 'MAILBOX_DROPPED') {
+      this.#voice.emit('dead-letter', { input: request.input, error: request.error });
+    }
     owner.settled({ ok: false, error: request.error });
   }
 
@@ -646,13 +648,18 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     return result;
   }
 
-  #next(...names: (keyof PoolEvents)[]): Promise<void> {
+  /** The next thing that happens to a replica; the error, if one is given up. */
+  #next(): Promise<TroupeError | undefined> {
     return new Promise((resolve) => {
-      const done = (): void => {
-        for (const name of names) this.#voice.off(name, done);
-        resolve();
+      const names = ['ready', 'replica-failed', 'failed', 'stopped'] as const;
+      const hear = (news?: object): void => {
+        for (const name of names) this.#voice.off(name, hear);
+        if (news === undefined || !('death' in news)) return resolve(undefined);
+        const death = news.death as DeathNotice;
+        const message = `A replica of "${this.name}" was given up: ${describeDeath(death)}`;
+        return resolve(new TroupeError('ACTOR_LOAD_FAILED', message, { cause: death.error, actor: this.name }));
       };
-      for (const name of names) this.#voice.on(name, done);
+      for (const name of names) this.#voice.on(name, hear);
     });
   }
 
@@ -695,5 +702,8 @@ class RequestTicket implements Ticket {
     this.#pool.cancelRequest(this.#request, reason);
   }
 }
+
+/** Who told and did not ask. */
+const NOBODY: Owner = { settled: () => undefined };
 
 const NO_TICKET: Ticket = { cancel: () => undefined };

@@ -127,16 +127,15 @@ export class PoolCore implements FleetOwner {
       return offer;
     }
     this.#deadlines.add(request);
-    for (const victim of this.#victims) {
-      this.#fail(
-        victim,
-        'MAILBOX_DROPPED',
-        `Mailbox of "${this.limits.name}" is full: ${this.#fill()}, overflow drop-oldest dropped this record for a newer one`,
-      );
-    }
-    this.#victims.length = 0;
+    if (this.#victims.length > 0) this.#dropVictims();
     if (request.deadlineAt <= now) this.#expire(now);
     return offer;
+  }
+
+  #dropVictims(): void {
+    const message = `Mailbox of "${this.limits.name}" is full: ${this.#fill()}, overflow drop-oldest dropped this record for a newer one`;
+    for (const victim of this.#victims) this.#fail(victim, 'MAILBOX_DROPPED', message);
+    this.#victims.length = 0;
   }
 
   /** The caller gave the request up. Queued work leaves at once; running work is told when nobody waits for it. */
