@@ -157,7 +157,8 @@ class Shell implements Runner {
     const { signature } = definition;
     if (typeof signature !== 'function') return signature;
     try {
-      return checkSignature(signature(state), 'the loaded state');
+      const read = signature(state);
+      return read === undefined ? undefined : checkSignature(read, 'the loaded state');
     } catch (error) {
       // The state is loaded but will never be used: free it here, nobody else knows of it.
       await definition.unload?.(state);

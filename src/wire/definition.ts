@@ -41,8 +41,8 @@ export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
   unload?(state: State): void | Promise<void>;
   /** Further calls, outside the batch path: pool.call(name, ...args). */
   methods?: Readonly<Record<string, (state: State, ...args: any[]) => unknown>>;
-  /** Fixed tensor signature, or one read from the loaded state (a model file knows its own). */
-  signature?: Signature | ((state: State) => Signature);
+  /** Fixed tensor signature, or one read from the loaded state (a model file knows its own); undefined means rows. */
+  signature?: Signature | ((state: State) => Signature | undefined);
   /** The safe default for this kind; a pool may ask for another. */
   isolation?: Isolation;
   /**
