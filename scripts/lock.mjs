@@ -46,4 +46,3 @@ function platformOf(name) {
   const glibc = words.some((word) => word === 'gnu' || word === 'gnueabihf') ? { libc: ['glibc'] } : {};
   return { cpu: [cpu], os: [os], ...libc, ...glibc };
 }
-

@@ -1,9 +1,7 @@
 export { defineActor } from './actor/define-actor.js';
 export type { InferTarget, Submission, Ticket } from './actor/infer-target.js';
 export type { Outcome } from './actor/outcome.js';
-export type { AskOptions } from './actor/ask.js';
-export type { Pool, StopOptions, StopReport } from './actor/pool.js';
-export type { PoolEvents } from './actor/pool-events.js';
+export type { AskOptions, Pool, PoolEvents, StopOptions, StopReport } from './actor/pool.js';
 export type { PoolOptions } from './actor/pool-options.js';
 export type { PoolStats } from './actor/stats.js';
 export {
@@ -27,3 +25,5 @@ export type { LatencySummary } from './telemetry/latency.js';
 export { type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from './wire/definition.js';
 export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from './wire/tensor.js';
+export { type Progress, type ProgressOptions, type ProgressOutput, createProgress } from './cli/progress.js';
+export { type RunReport, formatReport, summarizeRun } from './cli/report.js';

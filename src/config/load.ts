@@ -107,13 +107,11 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
         const at = [...here, 'steps', index, 'infer'];
         const { pool } = step.infer;
         if (!Object.hasOwn(config.pools, pool)) refuse([...at, 'pool'], noSuchPool(pool, Object.keys(config.pools)));
-        const input = reference(step.infer.input, [...at, 'input']);
-        const output = reference(step.infer.output, [...at, 'output']);
-        resolved.infer = {
-          ...step.infer,
-          ...(input === undefined ? {} : { input }),
-          ...(output === undefined ? {} : { output }),
-        };
+        resolved.infer = { ...step.infer };
+        for (const key of ['input', 'output', 'failed', 'key'] as const) {
+          const target = reference(step.infer[key], [...at, key]);
+          if (target !== undefined) resolved.infer[key] = target;
+        }
       }
       return resolved;
     });

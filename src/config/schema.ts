@@ -20,50 +20,69 @@ const moduleReference = (what: string) =>
     )
     .describe(`${what} A module reference: ./steps.js#exportName.`);
 
-const format = z.enum(['lines', 'ndjson', 'csv']);
+const fileFormat = z.enum(['lines', 'ndjson', 'csv']);
+const lineFormat = z.enum(['auto', 'text', 'ndjson']);
+const atLeast = (least: number) => z.number().int().min(least);
+
+const FILE_KEYS = ['format', 'maxLineBytes'] as const;
+const FILES_KEYS = ['headBytes', 'tailBytes', 'followSymlinks', 'ignore'] as const;
 
 export const sourceSchema = z
   .strictObject({
     file: path('A file that is read record by record.').optional(),
-    format: format
+    format: fileFormat
       .optional()
-      .describe(
-        'With file: how it is cut into records. Without it the ending decides: .ndjson, .jsonl, .csv; else lines.',
-      ),
+      .describe('With file: how it is cut. Without it the ending decides: .ndjson, .jsonl, .csv; else lines.'),
+    maxLineBytes: atLeast(1)
+      .optional()
+      .describe('With file: a longer line fails with PARSE_FAILED; 1,048,576 without it.'),
     files: path('A directory (all files below it) or a glob; one record per file.').optional(),
+    headBytes: atLeast(0)
+      .optional()
+      .describe('With files: bytes read from the beginning of each file; 1536 without it.'),
+    tailBytes: atLeast(0).optional().describe('With files: bytes read from the end of each file; 512 without it.'),
+    followSymlinks: z.boolean().optional().describe('With files: enters directories behind symlinks; not without it.'),
+    ignore: z.array(z.string().min(1)).optional().describe('With files: globs of paths that are left out.'),
   })
   .superRefine((source, context) => {
     exactlyOne(source, ['file', 'files'], context);
-    if (source.files !== undefined && source.format !== undefined) {
-      context.addIssue({ code: 'custom', path: ['format'], message: 'format belongs to file, not to files' });
-    }
+    belongsTo('file', source, FILE_KEYS, context);
+    belongsTo('files', source, FILES_KEYS, context);
   });
 
 export const sinkSchema = z
   .strictObject({
     file: path('A file that gets one line per result.').optional(),
-    stdout: z.enum(['ndjson', 'lines']).optional().describe('Writes one line per result to standard output.'),
+    format: lineFormat.optional().describe('With file: auto (the default) writes strings as text, all else as NDJSON.'),
+    append: z
+      .boolean()
+      .optional()
+      .describe('With file: adds to a file that is there; without it the file begins anew.'),
+    stdout: lineFormat.optional().describe('Writes one line per result to standard output, in this format.'),
   })
-  .superRefine((sink, context) => exactlyOne(sink, ['file', 'stdout'], context));
+  .superRefine((sink, context) => {
+    exactlyOne(sink, ['file', 'stdout'], context);
+    belongsTo('file', sink, ['format', 'append'], context);
+  });
 
 export const inferSchema = z.strictObject({
   pool: nameSchema.describe('Name of a pool of this file.'),
-  input: moduleReference(
-    'Makes the input of the model from a record; without it the record itself is the input.',
-  ).optional(),
-  output: moduleReference(
-    'Joins a record and the answer of the model to a new record; without it the answer replaces the record.',
-  ).optional(),
+  input: moduleReference('Makes the input of the model from a record; without it, the record itself.').optional(),
+  output: moduleReference('Joins (record, answer, version) to a new record; without it, the answer itself.').optional(),
+  failed: moduleReference('Turns (record, error) of a failure into a record that goes on.').optional(),
   order: z
     .enum(['ordered', 'unordered'])
     .default('ordered')
     .describe('Whether results leave in the order of their records, or as they come.'),
-  capacity: z.number().int().min(1).default(512).describe('How many records this step may hold at once.'),
-  timeoutMs: z
-    .number()
-    .min(1)
+  capacity: atLeast(1).default(512).describe('How many records this step may hold at once.'),
+  timeout: z
+    .strictObject({
+      ms: z.number().positive().describe('Milliseconds after which a record fails with DEADLINE_PASSED.'),
+    })
     .optional()
     .describe('Deadline of one record in this step, queueing included; none without it.'),
+  priority: z.number().default(0).describe('Records with a higher one go first in the pool.'),
+  key: moduleReference('Gives the key of a record; records of one key go to one replica of a keyed pool.').optional(),
 });
 
 const STEP_KINDS = ['map', 'filter', 'flatMap', 'mapParallel', 'infer'] as const;
@@ -145,6 +164,20 @@ export interface JsonSchema {
 
 interface IssueSink {
   addIssue(issue: { code: 'custom'; message: string; path?: PropertyKey[] }): void;
+}
+
+/** A key of the kind that was not chosen is a mistake, not something to pass over. */
+function belongsTo(
+  kind: string,
+  value: Readonly<Record<string, unknown>>,
+  keys: readonly string[],
+  context: IssueSink,
+): void {
+  if (value[kind] !== undefined) return;
+  for (const key of keys) {
+    if (value[key] !== undefined)
+      context.addIssue({ code: 'custom', path: [key], message: `${key} belongs to ${kind}` });
+  }
 }
 
 function exactlyOne(value: Readonly<Record<string, unknown>>, keys: readonly string[], context: IssueSink): void {
