@@ -18,8 +18,12 @@ export { type InferOptions, type Pipeline, type StreamOptions, type ToOptions, s
 export { type Report, StreamError } from './stream/report.js';
 export { type Sink, SinkClosed } from './stream/sink.js';
 export { type ArraySink, toArray } from './stream/sinks/array.js';
+export { type ToFileOptions, toFile } from './stream/sinks/file.js';
 export { forEach } from './stream/sinks/for-each.js';
+export { type ToStdoutOptions, toStdout } from './stream/sinks/stdout.js';
 export type { Source, SourceReader } from './stream/source.js';
+export { type FileFormat, type FromFileOptions, fromFile } from './stream/sources/file.js';
+export { type FileRecord, type FromFilesOptions, fromFiles } from './stream/sources/files.js';
 export { fromIterable } from './stream/sources/iterable.js';
 export type { LatencySummary } from './telemetry/latency.js';
 export { type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
