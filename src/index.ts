@@ -14,6 +14,7 @@ export {
 } from './actor/system.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
 export { type DeadLetter, RecordFailure } from './stream/envelope.js';
+export type { ParallelOptions } from './stream/parallel.js';
 export { type InferOptions, type Pipeline, type StreamOptions, type ToOptions, stream } from './stream/pipeline.js';
 export { type Report, StreamError } from './stream/report.js';
 export { type Sink, SinkClosed } from './stream/sink.js';

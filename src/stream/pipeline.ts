@@ -12,6 +12,7 @@ import {
   checkSink,
   refuse,
 } from './options.js';
+import { parallelPlan, startParallel, type ParallelOptions } from './parallel.js';
 import type { Report } from './report.js';
 import { runPipeline, type StageBuilder } from './run.js';
 import type { Sink } from './sink.js';
@@ -117,6 +118,15 @@ export class Pipeline<T> {
   ): Pipeline<Next> {
     checkFunction('flatMap', fn);
     return this.#with((upstream, run) => new FlatMapStage('flatMap', fn, upstream, run));
+  }
+
+  /**
+   * Like `map`, for stateless CPU work: the function is exported by a module and runs in threads, in the order of the
+   * records. Records and results are copied. When a thread dies, the records it held are tried once more, one by one.
+   */
+  mapParallel<Next = unknown>(module: string | URL | ParallelOptions): Pipeline<Next> {
+    const plan = parallelPlan(module);
+    return this.#with((upstream, run) => startParallel(plan, upstream, run));
   }
 
   /** Sends each record to a pool and goes on with its results. */
