@@ -202,21 +202,24 @@ export class Fleet {
     this.#checkHeld();
   }
 
-  /** Starts the replicas again after `hold`; `up` is told when all are ready. */
+  /** Starts the replicas again after `hold`, those that had given up with fresh budgets; `up` is told when all are ready. */
   release(now: number): void {
     this.#isHeld = false;
     this.#isResuming = true;
     for (const cell of this.cells.values()) if (cell.state === 'backoff') cell.startAt = now;
+    for (const cell of [...this.cells.values()].filter((one) => !isAlive(one))) {
+      this.cells.delete(cell.id);
+      this.#addCell(cell.replica, cell.generation, cell.version, now);
+    }
     this.startDue(now);
   }
 
   /** After a failure: everything anew, with fresh budgets. */
   restart(now: number): void {
-    for (const cell of [...this.cells.values()]) {
-      if (cell.state === 'failed' || cell.state === 'stopped') this.cells.delete(cell.id);
-    }
+    for (const cell of this.cells.values()) if (!isAlive(cell)) this.cells.delete(cell.id);
     const version = this.version ?? this.#lastVersion;
     this.#isHeld = false;
+    this.#isResuming = false;
     this.#serving = 0;
     this.#rollout = undefined;
     this.rollOut(version, Math.max(1, this.replicas), now);
@@ -224,12 +227,12 @@ export class Fleet {
 
   stopAll(now: boolean): void {
     this.#rollout = undefined;
-    for (const cell of [...this.cells.values()]) this.#stop(cell, now);
+    for (const cell of this.cells.values()) this.#stop(cell, now);
   }
 
   /** No replica runs or is about to. */
   get isGone(): boolean {
-    for (const cell of this.cells.values()) if (cell.state !== 'stopped' && cell.state !== 'failed') return false;
+    for (const cell of this.cells.values()) if (isAlive(cell)) return false;
     return true;
   }
 
@@ -294,8 +297,11 @@ export class Fleet {
       this.#abortRollout(death);
       return;
     }
-    for (const other of this.cells.values()) {
-      if (other.generation === cell.generation && other.state !== 'failed' && other.state !== 'stopped') return;
+    // A new version that loads may yet save the pool; if it fails too, the roll-out tells.
+    if (this.#rollout !== undefined) return;
+    if (this.#hasServing) {
+      this.#checkUp();
+      return;
     }
     const { name } = this.#limits;
     this.#owner.noReplica(
@@ -307,10 +313,20 @@ export class Fleet {
     );
   }
 
+  /** A replica of the serving generation lives or will live again. */
+  get #hasServing(): boolean {
+    for (const cell of this.cells.values()) if (cell.generation === this.#serving && isAlive(cell)) return true;
+    return false;
+  }
+
   #checkUp(): void {
     const rollout = this.#rollout;
     if (rollout === undefined) {
-      if (!this.#isResuming || this.readyCount < this.replicas) return;
+      if (!this.#isResuming) return;
+      for (const cell of this.cells.values()) {
+        // One that has given up again is not waited for.
+        if (cell.generation === this.#serving && isAlive(cell) && cell.state !== 'ready') return;
+      }
       this.#isResuming = false;
       this.#news({ name: 'up', version: this.version });
       return;
@@ -320,11 +336,12 @@ export class Fleet {
     }
     // The switch: from here on the new generation serves, the old one finishes what it holds.
     this.#rollout = undefined;
+    this.#isResuming = false;
     this.#serving = rollout.generation;
     this.version = rollout.version;
     this.#owner.up();
     this.#news({ name: 'up', version: rollout.version });
-    for (const cell of [...this.cells.values()]) if (cell.generation !== rollout.generation) this.#drain(cell);
+    for (const cell of this.cells.values()) if (cell.generation !== rollout.generation) this.#drain(cell);
   }
 
   #abortRollout(death: DeathNotice): void {
@@ -340,13 +357,13 @@ export class Fleet {
             `A replica of "${name}" ended while it loaded: ${describeDeath(death)}`,
             { cause: death.error, actor: name },
           );
-    for (const cell of [...this.cells.values()]) {
+    for (const cell of this.cells.values()) {
       if (cell.generation !== rollout.generation) continue;
       if (cell.state === 'stopped') this.cells.delete(cell.id);
       else this.#stop(cell, true);
     }
     this.#news({ name: 'rollout-failed', version: rollout.version, error }); // F2
-    if (this.#serving === 0) this.#owner.noReplica(error);
+    if (!this.#hasServing) this.#owner.noReplica(error);
   }
 
   #addCell(replica: number, generation: number, version: string | undefined, now: number): void {
@@ -404,6 +421,10 @@ export class Fleet {
   #news(news: PoolNews): void {
     this.#owner.emit({ kind: 'news', news });
   }
+}
+
+function isAlive(cell: Cell): boolean {
+  return cell.state !== 'failed' && cell.state !== 'stopped';
 }
 
 /** OTP's words for an end: exit code 0 or SIGTERM from outside while it had no work is no crash. */

@@ -95,7 +95,7 @@ export class PoolCore implements FleetOwner {
     let hasIdle = false;
     for (const cell of this.fleet.cells.values()) {
       const running = this.ledger.running(cell.id);
-      if (running === undefined) hasIdle ||= cell.state === 'ready';
+      if (running === undefined) hasIdle ||= this.fleet.serves(cell);
       else if (!cell.killed) wakeAt = Math.min(wakeAt, running.startedAt + this.limits.batchTimeoutMs);
     }
     return hasIdle ? Math.min(wakeAt, this.batcher.wakeAt(this.mailbox)) : wakeAt;
@@ -164,9 +164,12 @@ export class PoolCore implements FleetOwner {
     this.#expire(now);
     this.mailbox.admit();
     if (this.mailbox.held > 0 || !this.#retries.isEmpty) {
-      for (const cell of this.fleet.cells.values()) {
-        if (!this.fleet.serves(cell)) continue;
-        while (this.#feed(cell, now)) this.mailbox.admit();
+      // Idle replicas first: none is given a second batch while another has none.
+      for (let inFlight = 0; inFlight < this.limits.maxInFlight; inFlight++) {
+        for (const cell of this.fleet.cells.values()) {
+          if (this.ledger.count(cell.id) !== inFlight || !this.fleet.serves(cell)) continue;
+          if (this.#feed(cell, inFlight, now)) this.mailbox.admit();
+        }
       }
     }
     this.#checkDrained();
@@ -308,10 +311,11 @@ export class PoolCore implements FleetOwner {
 
   // ------------------------------------------------------------------ private
 
-  #feed(cell: Cell, now: number): boolean {
-    const inFlight = this.ledger.count(cell.id);
-    if (cell.solo || inFlight >= this.limits.maxInFlight) return false;
-    const formed = this.#takeRetry(inFlight === 0, now) ?? this.batcher.form(this.mailbox, inFlight === 0, now);
+  #feed(cell: Cell, inFlight: number, now: number): boolean {
+    const isIdle = inFlight === 0;
+    // P4: a suspect needs an idle replica, so none is kept busy while one waits.
+    if (!isIdle && (cell.solo || this.#retries.suspectIsNext)) return false;
+    const formed = this.#takeRetry(isIdle, now) ?? this.batcher.form(this.mailbox, isIdle, now);
     if (formed === undefined || formed.requests.length === 0) return false;
     const flight = this.ledger.open(cell.id, cell.incarnation, formed.requests, formed.trigger, now);
     for (const request of formed.requests) {

@@ -20,6 +20,10 @@ export class RetryLane {
     return this.#groups.length === 0;
   }
 
+  get suspectIsNext(): boolean {
+    return this.#groups[0]?.trigger === 'quarantine';
+  }
+
   /** Puts groups at the front, in their order; empty ones are left out. */
   putFirst(groups: readonly Request[][], trigger: RetryGroup['trigger']): void {
     const first: RetryGroup[] = [];

@@ -1,0 +1,282 @@
+import type { CoreResult, DeathNotice, Effect, PoolNews } from '../../src/core/effects.js';
+import type { Overflow } from '../../src/core/mailbox.js';
+import { PoolCore, type PoolLimits } from '../../src/core/pool-core.js';
+import type { Request, RequestRules } from '../../src/core/request.js';
+import { TroupeError } from '../../src/kernel/errors.js';
+import { ids, requestMaker } from './make-request.js';
+
+/** What a test may set; the rest has plain values. */
+export interface PoolSettings {
+  replicas?: number;
+  version?: string;
+  maxSize?: number;
+  maxInFlight?: number;
+  maxDelayMs?: number;
+  batchTimeoutMs?: number;
+  attempts?: number;
+  mailbox?: Partial<PoolLimits['mailbox']>;
+  restart?: Partial<PoolLimits['restart']>;
+  restartType?: PoolLimits['restartType'];
+  strategy?: PoolLimits['strategy'];
+  /** False: a test reports `ready` and the end of stopped and killed replicas itself. */
+  obedient?: boolean;
+  /** True: only `ready` is left to the test. */
+  slowLoads?: boolean;
+}
+
+/** A batch on its way: sent, and neither answered nor lost. */
+export interface Sent {
+  readonly cell: number;
+  readonly incarnation: number;
+  readonly batchId: number;
+  readonly ids: number[];
+  readonly requests: readonly Request[];
+}
+
+/** What a scripted model does with a batch of ids. */
+export type Verdict = 'ok' | 'throw' | 'crash' | 'hang' | 'killed';
+
+/**
+ * A pool driven by hand: time is a number, replicas are rows in a table. Obedient replicas are ready at once and end
+ * at once when told to; batches are answered only by the test, or by `serve` with a script.
+ */
+export class PoolDriver {
+  readonly core: PoolCore;
+  now = 0;
+  readonly news: PoolNews[] = [];
+  /** Every effect but news, as one line each. */
+  readonly log: string[] = [];
+  /** In flight, in the order sent. */
+  readonly sent: Sent[] = [];
+  /** Ids of each batch ever sent, in order. */
+  readonly calls: number[][] = [];
+  /** id -> value or error code; a second outcome throws. */
+  readonly outcomes = new Map<number, string>();
+  readonly requests: Request[] = [];
+  /** Live incarnation by cell. */
+  readonly alive = new Map<number, number>();
+  readonly #make = requestMaker();
+  readonly #obedient: boolean;
+  readonly #slowLoads: boolean;
+
+  constructor(settings: PoolSettings = {}) {
+    this.core = new PoolCore(
+      {
+        name: 'p',
+        mailbox: { capacity: 1000, capacityBytes: 1e9, ageingMs: 0, ...settings.mailbox },
+        batching: {
+          maxSize: settings.maxSize ?? 8,
+          maxBytes: 1e9,
+          maxWeight: Infinity,
+          maxDelayMs: settings.maxDelayMs ?? 0,
+          targetLatencyMs: Infinity,
+        },
+        maxInFlight: settings.maxInFlight ?? 1,
+        batchTimeoutMs: settings.batchTimeoutMs ?? 1000,
+        attempts: settings.attempts ?? 5,
+        restart: {
+          max: 5,
+          withinMs: 60_000,
+          backoffMs: 100,
+          maxBackoffMs: 1000,
+          jitter: 0,
+          quarantineMax: 20,
+          ...settings.restart,
+        },
+        restartType: settings.restartType ?? 'permanent',
+        strategy: settings.strategy ?? 'one-for-one',
+      },
+      () => 0,
+    );
+    this.#obedient = settings.obedient ?? true;
+    this.#slowLoads = settings.slowLoads ?? false;
+    this.core.rollOut(settings.version, settings.replicas ?? 1, 0);
+    this.pump();
+  }
+
+  /** Offers one record; its id is its place in the order of offers, from 1. */
+  offer(rules: Partial<RequestRules> = {}, overflow: Overflow = 'reject'): string {
+    const request = this.#make({ offeredAt: this.now, ...rules });
+    this.requests.push(request);
+    return this.core.offer(request, overflow, this.now);
+  }
+
+  offerMany(count: number, rules: Partial<RequestRules> = {}): void {
+    for (let n = 0; n < count; n += 1) this.offer(rules);
+    this.pump();
+  }
+
+  /** Ends a turn: dispatches and carries effects out until there are none. */
+  pump(): void {
+    this.core.dispatch(this.now);
+    for (let effects = this.core.takeEffects(); effects.length > 0; effects = this.core.takeEffects()) {
+      for (const effect of effects) this.#carryOut(effect);
+      this.core.dispatch(this.now);
+    }
+    for (const request of this.core.takeSettled()) {
+      if (this.outcomes.has(request.id)) throw new Error(`record ${request.id} settled twice`);
+      this.outcomes.set(request.id, request.error?.code ?? String(request.value));
+    }
+    if (!(this.core.nextWakeAt() > this.now)) {
+      throw new Error(
+        `at ${this.now} nothing is left to do, yet the pool wants to be woken at ${this.core.nextWakeAt()}`,
+      );
+    }
+  }
+
+  #carryOut(effect: Effect): void {
+    if (effect.kind === 'news') {
+      this.news.push(effect.news);
+      return;
+    }
+    if (effect.kind === 'start') {
+      this.log.push(`start ${effect.cell}.${effect.incarnation}`);
+      if (this.alive.has(effect.cell)) throw new Error(`cell ${effect.cell} started while it lives`);
+      this.alive.set(effect.cell, effect.incarnation);
+      if (this.#obedient && !this.#slowLoads) this.core.ready(effect.cell, effect.incarnation);
+      return;
+    }
+    if (effect.kind === 'send') {
+      const incarnation = this.alive.get(effect.cell);
+      if (incarnation === undefined) throw new Error(`a batch was sent to cell ${effect.cell}, which is dead`);
+      const batch = {
+        cell: effect.cell,
+        incarnation,
+        batchId: effect.batchId,
+        ids: ids(effect.requests),
+        requests: effect.requests,
+      };
+      this.#checkSend(batch);
+      this.log.push(`send ${effect.cell}: ${batch.ids.join(' ')}`);
+      this.sent.push(batch);
+      this.calls.push(batch.ids);
+      return;
+    }
+    this.log.push(`${effect.kind} ${effect.cell}`);
+    // A second stop finds nobody where the first was obeyed.
+    if (!this.#obedient || effect.kind === 'abandon' || !this.alive.has(effect.cell)) return;
+    if (effect.kind === 'kill') this.die(effect.cell, { cause: 'hung' });
+    // A replica that is told to stop finishes its batches first, unless it is to stop now.
+    else if (effect.now || !this.sent.some((batch) => batch.cell === effect.cell))
+      this.die(effect.cell, { cause: 'stopped' });
+  }
+
+  /** What must hold of every batch that is sent, in every test. */
+  #checkSend({ cell, batchId, requests }: Sent): void {
+    const { fleet, ledger } = this.core;
+    const replica = fleet.cells.get(cell);
+    if (replica === undefined || !fleet.serves(replica)) throw new Error('a batch for a replica that does not serve');
+    for (const request of requests) {
+      if (request.place !== 'in-flight') throw new Error(`record ${request.id} was sent while it is ${request.place}`);
+      if (request.deadlineAt <= this.now) throw new Error(`record ${request.id} was sent after its deadline`);
+    }
+    const others = this.sent.filter((batch) => batch.cell === cell);
+    const alone = [batchId, ...others.map((batch) => batch.batchId)].some(
+      (id) => ledger.get(id)?.trigger === 'quarantine',
+    );
+    if (alone && others.length > 0) throw new Error('a suspect is not alone on its replica');
+  }
+
+  /** The replica reports that it has loaded. */
+  ready(cell: number): void {
+    this.core.ready(cell, this.alive.get(cell) ?? -1);
+    this.pump();
+  }
+
+  /** Ends the live incarnation of a cell; what it held in flight never answers. Pump after it. */
+  die(cell: number, death: DeathNotice): void {
+    const incarnation = this.alive.get(cell);
+    if (incarnation === undefined) throw new Error(`cell ${cell} is dead already`);
+    this.alive.delete(cell);
+    for (let at = this.sent.length - 1; at >= 0; at -= 1) if (this.sent[at]?.cell === cell) this.sent.splice(at, 1);
+    this.core.died(cell, incarnation, death, this.now);
+  }
+
+  crash(cell: number, death: DeathNotice = { cause: 'crash', signal: 'SIGSEGV' }): void {
+    this.die(cell, death);
+    this.pump();
+  }
+
+  /** The batch in flight at that place; 0 is the oldest. */
+  batch(at = 0): Sent {
+    const batch = this.sent[at];
+    if (batch === undefined) throw new Error(`no batch ${at} in flight`);
+    return batch;
+  }
+
+  /** Answers a batch; without results every record gets `y<id>`. */
+  reply(batch: Sent = this.batch(), results?: readonly CoreResult[]): void {
+    const at = this.sent.indexOf(batch);
+    if (at >= 0) this.sent.splice(at, 1);
+    const values = results ?? batch.ids.map((id) => ({ ok: true as const, value: `y${id}` }));
+    this.core.reply(batch.cell, batch.incarnation, batch.batchId, values, this.now);
+    this.#maybeStopped(batch.cell);
+    this.pump();
+  }
+
+  /** The batch as a whole fails. */
+  fail(batch: Sent = this.batch(), error = new TroupeError('PREDICT_FAILED', 'predict threw')): void {
+    const at = this.sent.indexOf(batch);
+    if (at >= 0) this.sent.splice(at, 1);
+    this.core.failed(batch.cell, batch.incarnation, batch.batchId, error, this.now);
+    this.#maybeStopped(batch.cell);
+    this.pump();
+  }
+
+  /** An obedient replica that was told to stop ends with its last answer. */
+  #maybeStopped(cell: number): void {
+    if (!this.#obedient || !this.alive.has(cell) || this.sent.some((batch) => batch.cell === cell)) return;
+    const state = this.core.fleet.cells.get(cell)?.state;
+    if (state === 'stopping' || state === 'recycling') this.die(cell, { cause: 'stopped' });
+  }
+
+  /** Time passes; the pool is woken whenever it asked to be. */
+  advanceTo(instant: number): void {
+    for (let wakeAt = this.core.nextWakeAt(); wakeAt <= instant; wakeAt = this.core.nextWakeAt()) {
+      this.now = wakeAt;
+      this.core.tick(this.now);
+      this.pump();
+    }
+    this.now = instant;
+    this.core.tick(this.now);
+    this.pump();
+  }
+
+  /** Answers batches by the script until nothing is in flight and nothing will wake the pool. */
+  serve(verdict: (ids: number[]) => Verdict): void {
+    for (let steps = 0; steps < 100_000; steps += 1) {
+      const batch = this.sent[0];
+      if (batch === undefined) {
+        const wakeAt = this.core.nextWakeAt();
+        if (wakeAt === Infinity || this.core.heldCount === 0) return;
+        this.advanceTo(wakeAt);
+        continue;
+      }
+      const said = verdict(batch.ids);
+      if (said === 'ok') this.reply(batch);
+      else if (said === 'throw') this.fail(batch);
+      else if (said === 'crash') this.crash(batch.cell);
+      else if (said === 'killed') this.crash(batch.cell, { cause: 'killed', signal: 'SIGKILL' });
+      else this.advanceTo(this.core.nextWakeAt());
+    }
+    throw new Error('no end in sight');
+  }
+
+  outcome(id: number): string | undefined {
+    return this.outcomes.get(id);
+  }
+
+  /** Outcomes by kind: ok for values. */
+  tally(): Record<string, number> {
+    const tally: Record<string, number> = {};
+    for (const [id, outcome] of this.outcomes) {
+      const kind = outcome === `y${id}` ? 'ok' : outcome;
+      tally[kind] = (tally[kind] ?? 0) + 1;
+    }
+    return tally;
+  }
+
+  newsOf<Name extends PoolNews['name']>(name: Name): Extract<PoolNews, { name: Name }>[] {
+    return this.news.filter((one): one is Extract<PoolNews, { name: Name }> => one.name === name);
+  }
+}
