@@ -182,7 +182,7 @@ class Shell implements Runner {
   /** A batch that was given up before it began: it never runs, and its reply still comes (S2). */
   private refuse(id: number): void {
     const details: ErrorDetails = { ...this.where(), ran: 'not-started' };
-    this.fail(id, new TroupeError('CANCELLED', 'Every record of the batch was given up before it began', details));
+    void this.fail(id, new TroupeError('CANCELLED', 'Every record of the batch was given up before it began', details));
   }
 
   private run(batch: BatchMessage, loaded: Loaded): void {

@@ -22,10 +22,16 @@ export function judgeDeath(spec: ReplicaSpec, end: RawEnd, verdict: Verdict | un
   return death;
 }
 
+/** Characters of stderr that go into the message. */
+const TAIL_MAX = 2048;
+
 /** The typed error of a death, for the records it took along. */
 export function deathError(spec: ReplicaSpec, cause: Death['cause'], end: RawEnd): TroupeError {
   const { pool: actor, replica, incarnation, version } = spec;
-  const tail = end.stderrTail === undefined || end.stderrTail === '' ? '' : `; stderr ended with: ${end.stderrTail}`;
+  const tail =
+    end.stderrTail === undefined || end.stderrTail === ''
+      ? ''
+      : `; stderr ended with: ${end.stderrTail.slice(-TAIL_MAX)}`;
   return new TroupeError(CODE_OF[cause], `Replica ${replica} of "${actor}" ${wordsOf(cause, end)}${tail}`, {
     actor,
     replica,

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 
-/** Characters of stderr that go into the error of a death. */
-export const TAIL_MAX = 2048;
+/** Characters that are kept: V8 prints a native stack of some 4 KiB after it said that the heap is exhausted. */
+const TAIL_MAX = 8192;
 
 /**
  * Passes what an actor prints on to our stderr, never to stdout, where the results of a run are. Returns what was

@@ -69,6 +69,7 @@ export function numericClassNamed(name: string): NumericClass | undefined {
   return CLASS_BY_NAME.get(name);
 }
 
+// oxlint-disable-next-line typescript/unbound-method -- the getter is only ever called with its own `this`.
 const tagOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)?.get;
 
 /** Class name of a typed array of any realm ('Uint8Array' for a Buffer); undefined for everything else. */

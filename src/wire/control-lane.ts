@@ -36,7 +36,7 @@ function endpointOf(channel: ControlChannel): Endpoint {
   const listeners = new Set<(event: MessageEvent) => void>();
   channel.listen((data) => {
     const event = { data } as MessageEvent;
-    for (const listener of [...listeners]) listener(event);
+    for (const listener of listeners) listener(event);
   });
   return {
     postMessage: (message: unknown) => channel.post(message),

@@ -58,7 +58,7 @@ export class FrameDecoder {
    * Takes a chunk and calls `onFrame` with each payload that is complete, each in a buffer of its own that starts on an
    * 8-byte boundary. Throws PROTOCOL_VIOLATION on a wrong magic, version or length.
    */
-  push(chunk: Uint8Array, onFrame: (payload: Buffer) => void): void {
+  push(chunk: Uint8Array, onFrame: (payload: Buffer) => unknown): void {
     if (this.isBroken) throw violation('more bytes came after a broken frame');
     let at = 0;
     while (at < chunk.byteLength) {

@@ -121,3 +121,22 @@ export interface ThreadData {
   readonly control: unknown;
   readonly data: unknown;
 }
+
+/**
+ * File descriptors of a child. Its data lane and its pulse are socket pairs it inherits: Unix sockets without a name, so
+ * there is no path to be too long, stale or open to others, and both ends are gone when either side dies.
+ */
+export const DATA_FD = 4;
+export const PULSE_FD = 5;
+
+/** Bytes on the pulse: the child lives; the child is over its memory limit and about to end itself. */
+export const PULSE_BEAT = 1;
+export const PULSE_OUT_OF_MEMORY = 2;
+
+/** What a child is started with, as JSON in its arguments. */
+export interface ProcessData {
+  readonly incarnation: number;
+  readonly parentPid: number;
+  readonly heartbeatMs: number;
+  readonly memoryLimitBytes: number | undefined;
+}

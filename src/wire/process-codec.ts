@@ -3,7 +3,7 @@ import { TroupeError } from '../kernel/errors.js';
 import { numericClassNamed, numericClassOf } from './columns.js';
 import { FRAME_HEADER_BYTES, writeFrameHeader } from './frame.js';
 import type { ToEntry, ToHost } from './messages.js';
-import type { Payload } from './rows.js';
+import { compact, type Payload } from './rows.js';
 import type { Column, DType, NumericArray } from './tensor.js';
 
 /**
@@ -121,7 +121,8 @@ function restore(meta: PayloadMeta, reader: BulkReader): Payload {
   switch (meta.kind) {
     case 'rows':
       if (!Array.isArray(meta.values)) throw new TypeError('rows without values');
-      return meta;
+      // Their typed arrays are views over the frame by now, and one kept record would pin it.
+      return { kind: 'rows', values: meta.values.map(compact) };
     case 'packed': {
       const { kind, count, className, lengths, total } = meta;
       checkLengths(count, lengths, total);

@@ -69,7 +69,7 @@ export function record(spec: ReplicaSpec): Recorded {
     failed: (id, error) => settle({ kind: 'failed', id, error }),
     exited: (death) => {
       told.push('exited');
-      for (const { reject } of waiting.values()) reject(death);
+      for (const waiter of waiting.values()) waiter.reject(death);
       waiting.clear();
       onExited(death);
     },

@@ -1,0 +1,61 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { drainAll } from '../../src/host/shutdown.js';
+import { record, specOf } from './recorder.js';
+
+/** A host in a process of its own, for tests that look at the process from outside. */
+
+const [, , mode] = process.argv;
+
+switch (mode) {
+  case 'print': {
+    for (const isolation of ['thread', 'process'] as const) {
+      const actor = record(specOf(isolation));
+      await actor.ready;
+      await actor.ask([{ do: 'print' }]);
+    }
+    await drainAll(5000);
+    process.stdout.write('done\n');
+    break;
+  }
+  case 'orphans': {
+    const idle = record(specOf('process'));
+    const busy = record(specOf('process'));
+    const pids = [(await idle.ready).pid, (await busy.ready).pid];
+    busy.ask([{ do: 'loop' }]).catch(() => undefined);
+    record(specOf('process', { options: { load: 'loop' } }));
+    // The third one never tells its pid: it is the child that is neither of the other two.
+    let loading: number | undefined;
+    while (loading === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      loading = childrenOf(process.pid).find((pid) => !pids.includes(pid));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    process.stdout.write(`${JSON.stringify([...pids, loading])}\n`);
+    break;
+  }
+  case 'native': {
+    const isolation = process.argv[3] === 'thread' ? 'thread' : 'process';
+    const actor = record(specOf(isolation, { actor: new URL('./native-actor.js', import.meta.url).href }));
+    await actor.ready;
+    actor.ask([1]).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const report = await drainAll(10_000);
+    process.exit(report.leftCount);
+  }
+  // falls through: exit never returns
+  default:
+    throw new Error(`unknown mode ${mode}`);
+}
+
+function childrenOf(parent: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) === parent;
+      } catch {
+        return false;
+      }
+    });
+}
