@@ -1,0 +1,4 @@
+import workerpool from 'workerpool';
+import { run } from './task.js';
+
+workerpool.worker({ run });
