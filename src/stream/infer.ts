@@ -8,6 +8,9 @@
  * I3 a record that failed upstream passes through its slot, so it keeps its place in the order.
  * I4 user functions run in the pump or in pull, never inside the pool's call to `settled`.
  *
+ * The pool is flushed when the source has ended and when this step is full. A source that only pauses does not flush:
+ * how long a partial batch may wait for company is the pool's batching.maxDelayMs, and others feed the same batch.
+ *
  * Hot path: one slot object per record; promises only for a chunk or a wake-up.
  */
 import type { InferTarget, Submission, Ticket } from '../actor/infer-target.js';
