@@ -75,7 +75,7 @@ export function formatReport(report: RunReport): string {
     ['restarts', countText(report.restarts)],
     ...Object.entries(report.errors).map(([code, count]) => [`error ${plainText(code)}`, countText(count)]),
   ];
-  return `${tableText(rows)}${report.cancelled ? '\nended before the source did' : ''}\n`;
+  return `${tableText(rows, 'figures')}${report.cancelled ? '\nended before the source did' : ''}\n`;
 }
 
 /** Three decimals are more than any of these figures can mean. */

@@ -32,15 +32,17 @@ export function durationText(ms: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
-/** Columns of equal width, the first to the left, the others to the right; one line per row. */
-export function tableText(rows: readonly (readonly string[])[]): string {
+/** Columns of equal width, one line per row. `figures`: all columns but the first stand to the right. */
+export function tableText(rows: readonly (readonly string[])[], kind: 'words' | 'figures'): string {
   const widths = rows.reduce<number[]>((known, row) => {
     return row.map((cell, column) => Math.max(known[column] ?? 0, cell.length));
   }, []);
   return rows
     .map((row) =>
       row
-        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
+        .map((cell, column) =>
+          column === 0 || kind === 'words' ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
         .join('  ')
         .trimEnd(),
     )

@@ -27,6 +27,7 @@ export interface InferPlan {
   readonly target: InferTarget<unknown, unknown>;
   readonly input: ((record: unknown) => unknown) | undefined;
   readonly output: ((record: unknown, result: unknown, version: string | undefined) => unknown) | undefined;
+  readonly bypass: ((record: unknown) => unknown) | undefined;
   readonly failed: ((record: unknown, error: TroupeError) => unknown) | undefined;
   readonly order: 'ordered' | 'unordered';
   readonly capacity: number;
@@ -152,19 +153,28 @@ export class InferStage implements Stage {
     this.#wakeDownstream?.();
   }
 
-  /** False when the record has failed already and only passes through. */
+  /** False when the record passes through: it has failed already, or needs no actor. */
   #prepare(slot: InferSlot): boolean {
     const { envelope } = slot;
     if (envelope.kind === 'failed') return false;
-    const { input, key, priority } = this.#plan;
+    const { bypass, input, key, priority } = this.#plan;
     try {
+      const known = bypass?.(envelope.value);
+      if (known !== undefined) {
+        if (isThenable(known)) throw new TypeError('bypass returned a promise; use an async map before infer');
+        envelope.value = known;
+        return false;
+      }
       slot.input = input === undefined ? envelope.value : input(envelope.value);
       if (isThenable(slot.input)) throw new TypeError('input returned a promise; use an async map before infer');
       slot.key = key?.(envelope.value);
       slot.priority = typeof priority === 'number' ? priority : priority(envelope.value);
       return true;
     } catch (cause) {
-      this.#fail(envelope, operatorFailed(`input of infer("${this.#plan.target.name}")`, cause));
+      this.#fail(
+        envelope,
+        operatorFailed(`bypass, input, key or priority of infer("${this.#plan.target.name}")`, cause),
+      );
       return false;
     }
   }

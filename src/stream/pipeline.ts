@@ -32,6 +32,11 @@ export interface InferOptions<Record, In, Out, Next, Substitute> {
   /** What goes on. `version` is the model version that made the result. Default: the result. */
   output?: (record: Record, result: Out, version: string | undefined) => Next;
   /**
+   * A value given here goes on in the place of the record, which counts as a result, and the actor is not asked.
+   * Undefined asks it. Default: every record is asked.
+   */
+  bypass?: (record: Record) => Next | undefined;
+  /**
    * Turns a failure into a value that goes on; the record counts as failed. It sees every failed record that reaches
    * the step, those of earlier steps and of the source included; `record` is what the failing step was given.
    */
@@ -192,6 +197,7 @@ function inferPlan(target: unknown, options: InferOptions<unknown, unknown, unkn
   checkKeys('infer', options, [
     'input',
     'output',
+    'bypass',
     'failed',
     'order',
     'capacity',
@@ -200,9 +206,11 @@ function inferPlan(target: unknown, options: InferOptions<unknown, unknown, unkn
     'key',
     'deadLetters',
   ]);
-  const { input, output, failed, order = 'ordered', capacity = 512, timeout, priority = 0, key, deadLetters } = options;
+  const { input, output, bypass, failed, order = 'ordered', capacity = 512 } = options;
+  const { timeout, priority = 0, key, deadLetters } = options;
   checkOptionalFunction('infer.input', input);
   checkOptionalFunction('infer.output', output);
+  checkOptionalFunction('infer.bypass', bypass);
   checkOptionalFunction('infer.failed', failed);
   checkOptionalFunction('infer.key', key);
   checkOneOf('infer.order', order, ['ordered', 'unordered']);
@@ -222,6 +230,7 @@ function inferPlan(target: unknown, options: InferOptions<unknown, unknown, unkn
     target: target as InferTarget<unknown, unknown>,
     input,
     output,
+    bypass,
     failed,
     order,
     capacity,

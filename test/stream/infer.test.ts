@@ -50,6 +50,32 @@ test('input, output, key and priority are made of the record, and output learns 
   t.deepEqual(sink.values, [{ text: 'ab', user: 'u1', result: 5, version: '7' }]);
 });
 
+test('a record with a bypass value keeps its place and never reaches the actor', async (t) => {
+  const target = new HandTarget<string, string>();
+  const sink = toArray<string>();
+  const running = stream(fromIterable(['a', '', 'b', '']))
+    .infer(target, { bypass: (text) => (text === '' ? 'empty' : undefined) })
+    .to(sink);
+  await target.holds(2);
+  for (const submission of target.waiting.slice()) target.answer(submission, submission.input.toUpperCase());
+  t.like(await running, { records: 4, results: 4, failed: 0 });
+  t.deepEqual(sink.values, ['A', 'empty', 'B', 'empty']);
+  t.is(target.offered, 2);
+});
+
+test('a bypass that throws fails its record alone', async (t) => {
+  const target = new HandTarget<number, number>();
+  const bypass = (record: number): undefined => {
+    if (record === 1) throw new Error('no such record');
+  };
+  const running = stream(fromIterable([0, 1]))
+    .infer(target, { bypass })
+    .to(toArray());
+  await target.holds(1);
+  target.answer(target.waiting[0]!, 0);
+  t.like(await running, { records: 2, results: 1, failed: 1, errors: { OPERATOR_FAILED: 1 } });
+});
+
 test('capacity bounds what a step holds: the source is read no further while nothing leaves', async (t) => {
   let pulled = 0;
   function* numbers(): Generator<number> {

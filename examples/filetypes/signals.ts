@@ -1,0 +1,34 @@
+/** What SIGINT and SIGTERM ask of a job. */
+export interface Signals {
+  /** Aborts with the first signal: read nothing more, finish what is under way. */
+  readonly stop: AbortSignal;
+  /** Aborts with the second: end at once. A third one meets no listener and ends the process. */
+  readonly kill: AbortSignal;
+  /** 128 + number of the first signal; 0 without one. */
+  exitCode(): number;
+  /** Takes the listeners away. */
+  [Symbol.dispose](): void;
+}
+
+const NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
+
+export function watchSignals(): Signals {
+  const stop = new AbortController();
+  const kill = new AbortController();
+  let code = 0;
+  const onSignal = (name: NodeJS.Signals): void => {
+    if (code === 0) {
+      code = 128 + NUMBERS[name as keyof typeof NUMBERS];
+      process.stderr.write(`\n${name}: finishing what is under way; once more ends at once\n`);
+      stop.abort();
+    } else {
+      unlisten();
+      kill.abort();
+    }
+  };
+  const unlisten = (): void => {
+    for (const name of Object.keys(NUMBERS)) process.off(name, onSignal);
+  };
+  for (const name of Object.keys(NUMBERS)) process.on(name, onSignal);
+  return { stop: stop.signal, kill: kill.signal, exitCode: () => code, [Symbol.dispose]: unlisten };
+}

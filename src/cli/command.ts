@@ -1,0 +1,149 @@
+import { readFileSync } from 'node:fs';
+import { explainConfig, originText } from '../config/explain.js';
+import { type LoadedConfig, loadConfig } from '../config/load.js';
+import { importStepFunctions } from '../config/step-functions.js';
+import { suggest } from '../config/suggest.js';
+import { isTroupeError } from '../kernel/errors.js';
+import type { Log } from '../telemetry/log.js';
+import { HELP, type Invocation, parseInvocation } from './arguments.js';
+import { createProgress, type ProgressOutput } from './progress.js';
+import { formatReport } from './report.js';
+import { type ConfigRun, runConfig } from './run-config.js';
+import { plainLines, plainText, tableText } from './text.js';
+
+/** Where a command reads and writes; main.ts gives it the process, a test its own. */
+export interface Surroundings {
+  readonly stdout: ProgressOutput;
+  readonly stderr: ProgressOutput;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** First request to end: stop reading, finish what is under way. */
+  readonly stop: AbortSignal;
+  /** Second request: end now. */
+  readonly kill: AbortSignal;
+}
+
+/** Exit codes of the command; the signals' own codes are added by main.ts. */
+export type ExitCode = 0 | 1 | 2;
+
+/** Runs one `troupe` command to its end. Never rejects but for a defect. */
+export async function runCommand(words: readonly string[], around: Surroundings): Promise<ExitCode> {
+  const invocation = parseInvocation(words);
+  try {
+    return await carryOut(invocation, around);
+  } catch (error) {
+    if (!isTroupeError(error) || error.code !== 'CONFIG_INVALID') throw error;
+    around.stderr.write(`${plainLines(error.message)}\n`);
+    return 2;
+  }
+}
+
+async function carryOut(invocation: Invocation, around: Surroundings): Promise<ExitCode> {
+  const { stdout, stderr, env } = around;
+  switch (invocation.kind) {
+    case 'help':
+      stdout.write(HELP);
+      return 0;
+    case 'version':
+      stdout.write(`${version()}\n`);
+      return 0;
+    case 'wrong':
+      stderr.write(`troupe: ${plainText(invocation.message)}\nSee troupe --help.\n`);
+      return 2;
+    case 'check': {
+      const loaded = await loadConfig(invocation.config, { env });
+      await importStepFunctions(loaded);
+      const { pools, pipelines } = loaded.config;
+      stdout.write(`${loaded.file} is valid: pools ${names(pools)}; pipelines ${names(pipelines)}\n`);
+      return 0;
+    }
+    case 'explain':
+      explain(await loadConfig(invocation.config, { env }), invocation.isJson, around);
+      return 0;
+    case 'run':
+      return run(invocation, around);
+  }
+}
+
+function explain(loaded: LoadedConfig, isJson: boolean, { stdout }: Surroundings): void {
+  const values = explainConfig(loaded);
+  if (isJson) {
+    stdout.write(`${JSON.stringify({ file: loaded.file, values })}\n`);
+    return;
+  }
+  const rows = values.map((value) => [
+    plainText(value.path),
+    plainText(JSON.stringify(value.value)),
+    plainText(originText(loaded.file, value)),
+  ]);
+  stdout.write(`${tableText(rows, 'words')}\n`);
+}
+
+async function run(invocation: Invocation & { kind: 'run' }, around: Surroundings): Promise<ExitCode> {
+  const { stdout, stderr, env, stop, kill } = around;
+  const { isJson, isQuiet } = invocation;
+  const loaded = await loadConfig(invocation.config, { env });
+  const known = Object.keys(loaded.config.pipelines);
+  const chosen = invocation.pipelines.length > 0 ? [...new Set(invocation.pipelines)] : known;
+  const trouble = troubleWith(chosen, loaded, isJson);
+  if (trouble !== undefined) {
+    stderr.write(`troupe: ${plainText(trouble)}\n`);
+    return 2;
+  }
+  // Results and a bar on one terminal would write over each other.
+  const sharesTerminal = stdout.isTTY === true && chosen.some((name) => writesToStdout(loaded, name));
+  const progress = createProgress({ output: stderr, isQuiet: isQuiet || sharesTerminal });
+  const log: Log = ({ level, message, pool, code }) => {
+    if (level === 'info') return;
+    progress.clear();
+    const who = [pool === undefined ? '' : ` pool=${pool}`, code === undefined ? '' : ` ${code}`].join('');
+    stderr.write(`troupe ${level}${who}: ${plainText(message)}\n`);
+  };
+  const result = await runConfig(loaded, {
+    pipelines: chosen,
+    stop,
+    kill,
+    log,
+    onProgress: (done) => progress.update(done),
+  });
+  progress.update(result.records);
+  progress.finish();
+  for (const { what, name, code, message } of result.failures) {
+    stderr.write(`troupe error: ${what} ${name}: ${code}: ${plainText(message)}\n`);
+  }
+  if (!isQuiet) stderr.write(formatReport(result));
+  if (isJson) stdout.write(`${JSON.stringify(withOutcome(result))}\n`);
+  return result.failures.length > 0 ? 1 : 0;
+}
+
+function withOutcome(result: ConfigRun): ConfigRun & { ok: boolean } {
+  return { ok: result.failures.length === 0, ...result };
+}
+
+function troubleWith(chosen: readonly string[], loaded: LoadedConfig, isJson: boolean): string | undefined {
+  const known = Object.keys(loaded.config.pipelines);
+  if (known.length === 0) return `${loaded.file} has no pipelines; there is nothing to run`;
+  const stranger = chosen.find((name) => !known.includes(name));
+  if (stranger !== undefined) {
+    const near = suggest(stranger, known);
+    const advice = near === undefined ? `the pipelines are ${known.join(', ')}` : `did you mean ${near}?`;
+    return `${loaded.file} has no pipeline ${JSON.stringify(stranger)}; ${advice}`;
+  }
+  const talker = isJson ? chosen.find((name) => writesToStdout(loaded, name)) : undefined;
+  if (talker === undefined) return undefined;
+  return `--json prints one object on stdout, but the results of pipeline ${talker} go there too; give it a file as sink`;
+}
+
+function writesToStdout({ config }: LoadedConfig, pipeline: string): boolean {
+  return config.pipelines[pipeline]?.sink.stdout !== undefined;
+}
+
+function names(record: Readonly<Record<string, unknown>>): string {
+  const keys = Object.keys(record);
+  return keys.length === 0 ? 'none' : keys.join(', ');
+}
+
+function version(): string {
+  // From dist/src/cli to the package's own folder.
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}

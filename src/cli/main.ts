@@ -1,0 +1,31 @@
+#!/usr/bin/env node
+import { runCommand } from './command.js';
+
+/** The `troupe` command: signals in, exit code out. Everything else is in command.ts. */
+
+const stop = new AbortController();
+const kill = new AbortController();
+const SIGNAL_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
+let endedBy: keyof typeof SIGNAL_CODES | undefined;
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    if (endedBy !== undefined) {
+      kill.abort();
+      // Children end with their parent: each watches for its death.
+      process.exit(SIGNAL_CODES[signal]);
+    }
+    endedBy = signal;
+    process.stderr.write(`\ntroupe: ${signal}; finishing what is under way, once more ends at once\n`);
+    stop.abort();
+  });
+}
+
+const code = await runCommand(process.argv.slice(2), {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  stop: stop.signal,
+  kill: kill.signal,
+});
+process.exitCode = endedBy === undefined ? code : SIGNAL_CODES[endedBy];

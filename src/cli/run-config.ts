@@ -1,0 +1,136 @@
+import type { InferTarget } from '../actor/infer-target.js';
+import { createSystem, type System } from '../actor/system.js';
+import { buildPipeline } from '../config/build-pipeline.js';
+import type { LoadedConfig } from '../config/load.js';
+import { stepOf } from '../config/schema.js';
+import { importStepFunctions } from '../config/step-functions.js';
+import type { TroupeError } from '../kernel/errors.js';
+import { type Report, StreamError } from '../stream/report.js';
+import type { Log } from '../telemetry/log.js';
+import { type RunReport, summarizeRun } from './report.js';
+
+export interface RunOptions {
+  /** Names of the pipelines to run; all of them without it. They must exist. */
+  readonly pipelines?: readonly string[];
+  /** Aborted: nothing more is read, what is under way is finished. */
+  readonly stop: AbortSignal;
+  /** Aborted: everything ends now. */
+  readonly kill: AbortSignal;
+  readonly log: Log;
+  /** Told as pipelines go on: how many records have an outcome, all pipelines together. */
+  readonly onProgress?: (done: number) => void;
+}
+
+/** What became of a pool or a pipeline that did not do its work. */
+export interface Failure {
+  readonly what: 'pool' | 'pipeline';
+  readonly name: string;
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface ConfigRun extends RunReport {
+  readonly name: string;
+  readonly pipelines: Readonly<Record<string, Report>>;
+  /** Pools that did not start or did not last, and pipelines that could not run for want of one or broke off. */
+  readonly failures: readonly Failure[];
+}
+
+/**
+ * Starts the pools that the pipelines use, runs the pipelines side by side, and stops the pools. A pool that does not
+ * start fails the pipelines that use it and no others. Rejects with CONFIG_INVALID, before anything starts, where a
+ * module of a step is not what the config says.
+ */
+export async function runConfig(loaded: LoadedConfig, options: RunOptions): Promise<ConfigRun> {
+  const { config } = loaded;
+  const names = options.pipelines ?? Object.keys(config.pipelines);
+  const functions = await importStepFunctions(loaded, names);
+  await using system = createSystem({ name: config.name, log: options.log });
+  const killed = (): void => void system.stop({ timeoutMs: 0 });
+  options.kill.addEventListener('abort', killed);
+  try {
+    const failures: Failure[] = [];
+    const wanted = new Set(names.flatMap((name) => poolsOf(config, name)));
+    const pools = await startPools(system, config, wanted, failures);
+    const progress = new Map<string, number>();
+    const reports: Record<string, Report> = {};
+    await Promise.all(
+      names.map(async (name) => {
+        const missing = poolsOf(config, name).filter((pool) => !pools.has(pool));
+        if (missing.length > 0) {
+          failures.push({
+            what: 'pipeline',
+            name,
+            code: 'NO_REPLICA',
+            message: `not run: its pool ${missing.join(', ')} did not start`,
+          });
+          return;
+        }
+        const definition = config.pipelines[name];
+        if (definition === undefined) throw new TypeError(`pipelines: expected names of the config; got ${name}`);
+        const { pipeline, sink, deadLetters } = buildPipeline(name, definition, {
+          functions,
+          pools,
+          stop: options.stop,
+        });
+        try {
+          reports[name] = await pipeline.to(sink, {
+            signal: options.kill,
+            ...(deadLetters === undefined ? {} : { deadLetters }),
+            onProgress: (report) => {
+              progress.set(name, report.records);
+              options.onProgress?.([...progress.values()].reduce((total, done) => total + done, 0));
+            },
+          });
+        } catch (error) {
+          if (error instanceof StreamError) reports[name] = error.report;
+          failures.push({ what: 'pipeline', name, ...wordsOf(error) });
+        }
+      }),
+    );
+    const stats = Object.values(system.stats());
+    for (const pool of stats) {
+      if (pool.state !== 'failed') continue;
+      failures.push({ what: 'pool', name: pool.name, code: 'NO_REPLICA', message: 'its restarts were used up' });
+    }
+    return { name: config.name, ...summarizeRun(Object.values(reports), stats), pipelines: reports, failures };
+  } finally {
+    options.kill.removeEventListener('abort', killed);
+  }
+}
+
+type Config = LoadedConfig['config'];
+
+async function startPools(
+  system: System,
+  config: Config,
+  wanted: ReadonlySet<string>,
+  failures: Failure[],
+): Promise<ReadonlyMap<string, InferTarget<unknown, unknown>>> {
+  const pools = new Map<string, InferTarget<unknown, unknown>>();
+  await Promise.all(
+    [...wanted].map(async (name) => {
+      const pool = config.pools[name];
+      if (pool === undefined) throw new TypeError(`pools: expected names of the config; got ${name}`);
+      try {
+        pools.set(name, await system.spawn(name, pool));
+      } catch (error) {
+        failures.push({ what: 'pool', name, ...wordsOf(error) });
+      }
+    }),
+  );
+  return pools;
+}
+
+function poolsOf(config: Config, pipeline: string): readonly string[] {
+  const names = config.pipelines[pipeline]?.steps.flatMap((entry) => {
+    const step = stepOf(entry);
+    return step.kind === 'infer' ? [step.options.pool] : [];
+  });
+  return [...new Set(names)];
+}
+
+function wordsOf(error: unknown): { code: string; message: string } {
+  const { code, message } = error as Partial<TroupeError>;
+  return { code: code ?? 'INTERNAL', message: message ?? String(error) };
+}

@@ -1,0 +1,99 @@
+import type { InferTarget } from '../actor/infer-target.js';
+import type { DeadLetter } from '../stream/envelope.js';
+import { type InferOptions, type Pipeline, stream } from '../stream/pipeline.js';
+import type { Sink } from '../stream/sink.js';
+import { toFile } from '../stream/sinks/file.js';
+import { toStdout } from '../stream/sinks/stdout.js';
+import type { Source } from '../stream/source.js';
+import { fromFile } from '../stream/sources/file.js';
+import { fromFiles } from '../stream/sources/files.js';
+import { type InferConfig, type PipelineConfig, stepOf } from './schema.js';
+import type { StepFunction, StepFunctions } from './step-functions.js';
+import { untilStopped } from './until-stopped.js';
+
+export interface PipelineParts {
+  /** From `importStepFunctions` for the same config. */
+  readonly functions: StepFunctions;
+  /** The pools of the config that have started, by name. */
+  readonly pools: ReadonlyMap<string, InferTarget<unknown, unknown>>;
+  /** Aborted: no further record is read, those inside finish, and the run ends as if the source had ended. */
+  readonly stop: AbortSignal;
+}
+
+export interface BuiltPipeline {
+  readonly pipeline: Pipeline<unknown>;
+  readonly sink: Sink;
+  readonly deadLetters: Sink<DeadLetter> | undefined;
+}
+
+/** One pipeline of a config as a stream, ready for `to`. Opens and reads nothing. */
+export function buildPipeline(name: string, config: PipelineConfig, parts: PipelineParts): BuiltPipeline {
+  const find = (reference: string): StepFunction => {
+    const found = parts.functions.get(reference);
+    if (found === undefined) throw new TypeError(`functions: expected one for ${reference}; got none`);
+    return found;
+  };
+  let pipeline: Pipeline<unknown> = stream(untilStopped(sourceOf(config.source), parts.stop), { name });
+  for (const entry of config.steps) {
+    const step = stepOf(entry);
+    switch (step.kind) {
+      case 'map':
+        pipeline = pipeline.map(find(step.reference));
+        break;
+      case 'filter':
+        pipeline = pipeline.filter(find(step.reference));
+        break;
+      case 'flatMap':
+        pipeline = pipeline.flatMap(find(step.reference) as (record: unknown) => Iterable<unknown>);
+        break;
+      case 'mapParallel': {
+        const hash = step.reference.lastIndexOf('#');
+        pipeline = pipeline.mapParallel({
+          module: step.reference.slice(0, hash),
+          exportName: step.reference.slice(hash + 1),
+        });
+        break;
+      }
+      case 'infer': {
+        const pool = parts.pools.get(step.options.pool);
+        if (pool === undefined) throw new TypeError(`pools: expected one named ${step.options.pool}; got none`);
+        pipeline = pipeline.infer(pool, inferOptions(step.options, find));
+        break;
+      }
+    }
+  }
+  const { sink, deadLetters } = config;
+  return {
+    pipeline,
+    sink: sinkOf(sink),
+    deadLetters: deadLetters === undefined ? undefined : (toFile(deadLetters.file) as Sink<DeadLetter>),
+  };
+}
+
+type AnyInferOptions = InferOptions<unknown, unknown, unknown, unknown, unknown>;
+
+function inferOptions(config: InferConfig, find: (reference: string) => StepFunction): AnyInferOptions {
+  const { order, capacity, priority, timeout } = config;
+  const options: AnyInferOptions = { order, capacity, priority, ...(timeout === undefined ? {} : { timeout }) };
+  if (config.input !== undefined) options.input = find(config.input);
+  if (config.output !== undefined) options.output = find(config.output);
+  if (config.failed !== undefined) options.failed = find(config.failed);
+  if (config.key !== undefined) options.key = find(config.key) as (record: unknown) => string;
+  return options;
+}
+
+function sourceOf({ file, format, maxLineBytes, files, ...sampling }: PipelineConfig['source']): Source<unknown> {
+  if (files !== undefined) return fromFiles(files, withoutUndefined(sampling));
+  if (file !== undefined) return fromFile(file, withoutUndefined({ format, maxLineBytes }));
+  throw new TypeError('source: expected file or files; got neither');
+}
+
+function sinkOf({ file, format, append, stdout }: PipelineConfig['sink']): Sink {
+  if (file !== undefined) return toFile(file, withoutUndefined({ format, append }));
+  return toStdout(withoutUndefined({ format: stdout }));
+}
+
+/** The options of the stream room tell "not given" from "undefined". */
+function withoutUndefined<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined)) as never;
+}

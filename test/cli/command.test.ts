@@ -1,0 +1,173 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test from 'ava';
+import { type ExitCode, runCommand } from '../../src/cli/command.js';
+
+const dir = mkdtempSync(path.join(tmpdir(), 'troupe-cli-'));
+test.after.always(() => rmSync(dir, { recursive: true }));
+const at = (name: string): string => path.join(dir, name);
+
+writeFileSync(
+  at('double.js'),
+  `export default { predict: (batch) => batch.map((x) => (x === 13 ? new Error('unlucky') : x * 2)) };\n`,
+);
+writeFileSync(
+  at('broken.js'),
+  `export default { load() { throw new Error('no weights'); }, predict: (batch) => batch };\n`,
+);
+writeFileSync(
+  at('steps.js'),
+  `export const number = (line) => Number(line);
+export const isOdd = (n) => n % 2 === 1;
+export const join = (record, answer) => ({ record, answer });\n`,
+);
+writeFileSync(at('in.txt'), Array.from({ length: 20 }, (_, i) => `${i}\n`).join(''));
+
+const CONFIG = `
+pools:
+  double: { actor: ./double.js, isolation: thread }
+pipelines:
+  numbers:
+    source: { file: in.txt }
+    steps:
+      - map: ./steps.js#number
+      - filter: ./steps.js#isOdd
+      - infer: { pool: double, output: ./steps.js#join }
+    sink: { file: out.ndjson }
+    deadLetters: { file: dead.ndjson }
+`;
+const write = (name: string, text: string): string => {
+  writeFileSync(at(name), text);
+  return at(name);
+};
+
+interface Ran {
+  readonly code: ExitCode;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function troupe(...words: string[]): Promise<Ran> {
+  let out = '';
+  let err = '';
+  const signal = new AbortController().signal;
+  const code = await runCommand(words, {
+    stdout: { write: (text) => void (out += text) },
+    stderr: { write: (text) => void (err += text) },
+    env: {},
+    stop: signal,
+    kill: signal,
+  });
+  return { code, out, err };
+}
+
+test.serial('run reads, infers and writes, and --json prints one object whose counts add up', async (t) => {
+  const { code, out, err } = await troupe('run', write('run.yaml', CONFIG), '--json');
+  t.is(code, 0, err);
+  t.is(out.split('\n').length, 2);
+  const report = JSON.parse(out) as Record<string, number>;
+  t.is(report['records'], 10);
+  t.is(report['results'], 9);
+  t.is(report['deadLetters'], 1);
+  t.is(report['failed'], 0);
+  t.is(report['filtered'], 10);
+  const lines = readFileSync(at('out.ndjson'), 'utf8').trimEnd().split('\n');
+  t.deepEqual(JSON.parse(lines[1] ?? ''), { record: 3, answer: 6 });
+  t.regex(readFileSync(at('dead.ndjson'), 'utf8'), /unlucky/);
+  t.regex(err, /records +10\n/);
+});
+
+test.serial('a pool that does not load fails its own pipelines and no others, and the exit code says so', async (t) => {
+  const both = CONFIG.replace(
+    'pools:\n',
+    'pools:\n  bad: { actor: ./broken.js, isolation: thread, restart: { max: 0 } }\n',
+  );
+  const text = `${both}  other:\n    source: { file: in.txt }\n    steps: [{ infer: { pool: bad } }]\n    sink: { file: other.txt }\n`;
+  const { code, out, err } = await troupe('run', write('bad.yaml', text), '--json');
+  t.is(code, 1);
+  const report = JSON.parse(out) as { results: number; failures: { what: string; name: string; code: string }[] };
+  t.is(report.results, 9);
+  t.deepEqual(report.failures.map(({ what, name }) => `${what} ${name}`).sort(), ['pipeline other', 'pool bad']);
+  t.is(report.failures.find(({ what }) => what === 'pool')?.code, 'ACTOR_LOAD_FAILED');
+  t.regex(err, /pool bad: ACTOR_LOAD_FAILED: .*no weights/);
+});
+
+test('wrong use and an invalid config end with 2, and nothing is written to stdout', async (t) => {
+  const cases: [readonly string[], RegExp][] = [
+    [['rnu'], /did you mean run\?/],
+    [['run', at('absent.yaml')], /absent\.yaml:1:1 cannot be read: there is no such file/],
+    [
+      ['run', write('key.yaml', CONFIG.replace('pools:', 'pool:'))],
+      /key\.yaml:2:1 pool: unknown key; did you mean pools\?/,
+    ],
+    [
+      ['run', write('export.yaml', CONFIG.replace('#isOdd', '#isOdf'))],
+      /expected an exported function isOdf; .* exports isOdd, join, number/,
+    ],
+    [['check', at('export.yaml')], /export\.yaml:9:17 pipelines\.numbers\.steps\[1\]\.filter: /],
+    [['run', write('p.yaml', CONFIG), '--pipeline', 'nubmers'], /did you mean numbers\?/],
+    [['run', write('none.yaml', 'name: x\n')], /has no pipelines/],
+    [
+      ['run', write('talk.yaml', CONFIG.replace('file: out.ndjson', 'stdout: ndjson')), '--json'],
+      /--json prints one object on stdout, but the results of pipeline numbers go there too/,
+    ],
+  ];
+  for (const [words, message] of cases) {
+    const { code, out, err } = await troupe(...words);
+    t.is(code, 2, words.join(' '));
+    t.is(out, '');
+    t.regex(err, message);
+  }
+});
+
+test('check says what a valid config holds and starts nothing', async (t) => {
+  const { code, out } = await troupe('check', write('check.yaml', CONFIG));
+  t.is(code, 0);
+  t.regex(out, /check\.yaml is valid: pools double; pipelines numbers\n$/);
+});
+
+test('explain prints each value with its origin, as a table or as one object', async (t) => {
+  const file = write('explain.yaml', CONFIG);
+  const table = await troupe('explain', file);
+  t.regex(table.out, /^pools\.double\.replicas +1 +default$/m);
+  t.regex(table.out, /^pools\.double\.isolation +"thread" +.*explain\.yaml:3:44$/m);
+  const { out } = await troupe('explain', file, '--json');
+  const { values } = JSON.parse(out) as { values: { path: string; value: unknown }[] };
+  t.is(values.find(({ path: key }) => key === 'pipelines.numbers.steps[2].infer.capacity')?.value, 512);
+});
+
+test('control characters in a config do not reach the terminal', async (t) => {
+  const { err } = await troupe('check', write('esc.yaml', 'name: "\\e[2J\\a"\n'));
+  t.regex(err, /esc\.yaml:1:7 name/);
+  t.notRegex(err, /[\u0000-\u0009\u000b-\u001f\u007f]/);
+});
+
+const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+
+test('the first SIGINT stops reading, finishes what is under way and reports; the exit code is 130', async (t) => {
+  t.timeout(60_000);
+  writeFileSync(at('slow.txt'), Array.from({ length: 200_000 }, (_, i) => `${i}\n`).join(''));
+  const text = CONFIG.replace('in.txt', 'slow.txt')
+    .replace('./double.js, isolation: thread', 'mock, options: { a: 20 }')
+    .replace(/ {6}- filter.*\n/, '')
+    .replace(', output: ./steps.js#join', '');
+  const child = spawn(process.execPath, [main, 'run', write('slow.yaml', text), '--json'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let out = '';
+  let err = '';
+  child.stdout.setEncoding('utf8').on('data', (data: string) => void (out += data));
+  child.stderr.setEncoding('utf8').on('data', (data: string) => {
+    err += data;
+    if (/\d+ records/.test(data) && child.exitCode === null) child.kill('SIGINT');
+  });
+  const [code] = (await once(child, 'close')) as [number | null];
+  t.is(code, 130, err);
+  const report = JSON.parse(out) as Record<string, number>;
+  t.true((report['records'] ?? 0) > 0 && (report['records'] ?? 0) < 200_000);
+  t.is(report['records'], report['results']);
+});
