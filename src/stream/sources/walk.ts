@@ -6,7 +6,7 @@
  * (which is never opened: a FIFO would hang, a device may act) come out as failures in their place.
  */
 import type { Dirent } from 'node:fs';
-import { opendir, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TroupeError } from '../../kernel/errors.js';
 import type { PathTest } from './glob.js';
@@ -76,8 +76,7 @@ async function* walkDirectory(
 }
 
 async function listSorted(path: string): Promise<Dirent[]> {
-  const entries: Dirent[] = [];
-  for await (const entry of await opendir(path, { bufferSize: 256 })) entries.push(entry);
+  const entries = await readdir(path, { withFileTypes: true });
   return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
