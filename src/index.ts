@@ -7,13 +7,13 @@ export type { PoolEvents } from './actor/pool-events.js';
 export type { PoolOptions } from './actor/pool-options.js';
 export type { PoolStats } from './actor/stats.js';
 export {
-  createSystem,
   type SpawnOptions,
   type System,
   type SystemEvents,
   type SystemOptions,
   type SystemStopReport,
 } from './actor/system.js';
+export { createSystem } from './config/create-system.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
 export { type DeadLetter, RecordFailure } from './stream/envelope.js';
 export type { ParallelOptions } from './stream/parallel.js';

@@ -1,0 +1,26 @@
+import { createSystem as createEmptySystem, type System, type SystemOptions } from '../actor/system.js';
+import { loadConfig } from './load.js';
+
+/**
+ * Makes a system. Without `config` it is empty and there at once. With `config`, the path of a troupe.yaml, it resolves
+ * when every pool of the file is up; it rejects with CONFIG_INVALID before anything starts, or with the error of the
+ * first pool that did not start, with everything stopped again. The name in the file yields to one given here.
+ */
+export function createSystem(options: SystemOptions & { readonly config: string }): Promise<System>;
+export function createSystem(options?: SystemOptions): System;
+export function createSystem(options: SystemOptions & { readonly config?: string } = {}): System | Promise<System> {
+  const { config, ...rest } = options;
+  return config === undefined ? createEmptySystem(rest) : fromConfig(config, rest);
+}
+
+async function fromConfig(file: string, options: SystemOptions): Promise<System> {
+  const { config } = await loadConfig(file);
+  const system = createEmptySystem({ name: config.name, ...options });
+  try {
+    await Promise.all(Object.entries(config.pools).map(([name, pool]) => system.spawn(name, pool)));
+    return system;
+  } catch (error) {
+    await system.stop({ timeoutMs: 0 });
+    throw error;
+  }
+}
