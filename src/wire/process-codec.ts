@@ -71,17 +71,40 @@ export function decodeMessage(payload: Buffer): ToEntry | ToHost {
     const metaBytes = payload.readUInt32LE(0);
     const metaEnd = 4 + metaBytes;
     if (metaEnd > payload.byteLength) throw new RangeError(`meta part of ${metaBytes} bytes in ${payload.byteLength}`);
-    const message = deserialize(payload.subarray(4, metaEnd)) as { kind?: unknown; payload?: PayloadMeta } | null;
-    const kind = message?.kind;
-    if (kind === 'batch' || kind === 'reply') {
-      const whole = restore(message?.payload as PayloadMeta, new BulkReader(payload, metaEnd));
-      return { ...message, payload: whole } as ToEntry | ToHost;
-    }
-    if (kind === 'abandon' || kind === 'failed' || kind === 'crash') return message as ToEntry | ToHost;
-    throw new TypeError(`message kind ${String(kind)}`);
+    const message = deserialize(payload.subarray(4, metaEnd)) as RawMessage;
+    checkEnvelope(message);
+    if (message.kind !== 'batch' && message.kind !== 'reply') return message as unknown as ToEntry | ToHost;
+    const whole = restore(message.payload as PayloadMeta, new BulkReader(payload, metaEnd));
+    return { ...message, payload: whole } as unknown as ToEntry | ToHost;
   } catch (error) {
     throw new TroupeError('PROTOCOL_VIOLATION', `Data lane: the bytes of a frame are no message`, { cause: error });
   }
+}
+
+interface RawMessage {
+  readonly kind?: unknown;
+  readonly incarnation?: unknown;
+  readonly id?: unknown;
+  readonly payload?: unknown;
+  readonly fault?: unknown;
+  readonly faults?: unknown;
+}
+
+function checkEnvelope(message: RawMessage): void {
+  const { kind, incarnation, id, fault, faults } = message;
+  const isKnown = kind === 'batch' || kind === 'abandon' || kind === 'reply' || kind === 'failed' || kind === 'crash';
+  if (!isKnown) throw new TypeError(`message kind ${String(kind)}`);
+  if (!isCount(incarnation)) throw new TypeError(`incarnation ${String(incarnation)}`);
+  if (kind !== 'crash' && !isCount(id)) throw new TypeError(`batch id ${String(id)}`);
+  if ((kind === 'failed' || kind === 'crash') && !isFault(fault)) throw new TypeError(`a ${kind} without its fault`);
+  if (faults === undefined) return;
+  const isList =
+    Array.isArray(faults) && faults.every((entry) => Array.isArray(entry) && isCount(entry[0]) && isFault(entry[1]));
+  if (!isList) throw new TypeError('faults that are no list of them');
+}
+
+function isFault(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && typeof (value as { message?: unknown }).message === 'string';
 }
 
 /** What would arrive of one value; throws when it cannot cross. */
@@ -170,6 +193,6 @@ function checkLengths(count: number, lengths: number | Uint32Array, total: numbe
   if (!isCount(count) || sum !== total) throw new RangeError(`${count} records of ${sum} values, ${total} came`);
 }
 
-function isCount(value: number): boolean {
-  return Number.isSafeInteger(value) && value >= 0;
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { drainAll } from '../../src/host/shutdown.js';
+import { drainAll, liveCount } from '../../src/host/shutdown.js';
 import { record, specOf } from './recorder.js';
 
 /** A host in a process of its own, for tests that look at the process from outside. */
@@ -34,15 +34,38 @@ switch (mode) {
     break;
   }
   case 'native': {
+    // Stops three replicas in the middle of their native runs, again and again, and then leaves.
     const isolation = process.argv[3] === 'thread' ? 'thread' : 'process';
-    const actor = record(specOf(isolation, { actor: new URL('./native-actor.js', import.meta.url).href }));
-    await actor.ready;
-    actor.ask([1]).catch(() => undefined);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    const report = await drainAll(10_000);
-    process.exit(report.leftCount);
+    const actor = new URL('./native-actor.js', import.meta.url).href;
+    let answered = 0;
+    let left = 0;
+    for (let round = 0; round < Number(process.argv[4]); round++) {
+      const replicas = [0, 1, 2].map((replica) => record(specOf(isolation, { actor, replica })));
+      await Promise.all(replicas.map(({ ready }) => ready));
+      for (const replica of replicas) {
+        replica.ask([1]).then(
+          () => answered++,
+          () => undefined,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, 15));
+      left += (await drainAll(10_000)).leftCount;
+    }
+    process.stdout.write(`${JSON.stringify({ answered, left })}\n`, () => process.exit(0));
+    break;
   }
-  // falls through: exit never returns
+  case 'native-hung': {
+    const replica = record(specOf('thread', { actor: new URL('./native-actor.js', import.meta.url).href }));
+    await replica.ready;
+    replica.ask([1]).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 15));
+    replica.link.kill('hung');
+    const { cause } = await replica.exited;
+    const live = liveCount();
+    const { leftCount } = await drainAll(10_000);
+    process.stdout.write(`${JSON.stringify({ cause, live, leftCount })}\n`, () => process.exit(0));
+    break;
+  }
   default:
     throw new Error(`unknown mode ${mode}`);
 }
