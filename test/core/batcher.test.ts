@@ -110,6 +110,15 @@ test('a flush sends what waits without company, and not what comes later: trigge
   t.is(form(11), undefined);
 });
 
+test('what arrives after a flush is not flushed with the rest of its shape', (t) => {
+  const { offer, form, batcher, mailbox } = open({ maxDelayMs: 50, maxSize: 4 });
+  offer({ offeredAt: 0 }, 4);
+  batcher.flush(mailbox, 10);
+  offer({ offeredAt: 11 });
+  t.deepEqual(form(11), ['size', 1, 2, 3, 4]);
+  t.is(form(11), undefined);
+});
+
 test('a batch that went by size or flush leaves no timer behind for the one that follows', (t) => {
   for (const way of ['size', 'flush'] as const) {
     const { offer, form, wakeAt, batcher, mailbox } = open({ maxDelayMs: 50, maxSize: 2 });

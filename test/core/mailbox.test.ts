@@ -115,6 +115,17 @@ test('the door holds at most as many bytes as the mailbox', (t) => {
   t.deepEqual(offers, ['accepted', 'door', 'full', 'door']);
 });
 
+test('the room at the door is free again when somebody has gone in', (t) => {
+  const { mailbox, offer, take } = open({ capacity: 100, capacityBytes: 10 });
+  offer('wait', { bytes: 10 });
+  for (let n = 0; n < 3; n += 1) {
+    t.is(offer('wait', { bytes: 10 }).how, 'door');
+    take(1);
+    mailbox.admit();
+    t.is(mailbox.doorCount, 0);
+  }
+});
+
 test('at the door nobody overtakes: a large record waits in front until it fits', (t) => {
   const { mailbox, offer, take } = open({ capacity: 100, capacityBytes: 10 });
   offer('wait', { bytes: 4 });
@@ -289,6 +300,40 @@ test('a sender at the door beyond its share is passed over, and keeps its order 
   t.deepEqual(take(), [3, 4, 5, 7]);
 });
 
+test('two records of one sender at the door never change places, though somebody else is let in between', (t) => {
+  const { mailbox, offer, take } = open({ capacity: 6 });
+  for (let n = 0; n < 6; n += 1) offer('wait', { sender: 1 });
+  offer('wait', { sender: 1 });
+  offer('wait', { sender: 2 });
+  offer('wait', { sender: 1 });
+  take(3);
+  // Sender 1 is at its share while sender 2 waits, and free of it as soon as sender 2 is in.
+  mailbox.admit();
+  t.is(mailbox.doorCount, 0, 'and all of it in one go');
+  t.deepEqual(take(), [8, 4, 5, 6, 7, 9]);
+});
+
+test('a sender whose last record is taken back costs the next one no turn', (t) => {
+  const { mailbox, offer, take } = open({ capacity: 10 });
+  const first = offer('reject', { sender: 1 });
+  const second = offer('reject', { sender: 1 });
+  offer('reject', { sender: 2 });
+  offer('reject', { sender: 3 });
+  t.deepEqual(take(1), [first.request.id]);
+  mailbox.remove(second.request);
+  t.deepEqual(take(), [3, 4]);
+});
+
+test('where age decides, the oldest record goes, whosever turn it is', (t) => {
+  const { offer, take } = open({ capacity: 10, ageingMs: 100 });
+  offer('reject', { sender: 1, offeredAt: 0 });
+  offer('reject', { sender: 1, offeredAt: 10 });
+  offer('reject', { sender: 2, offeredAt: 20 });
+  t.deepEqual(take(1, { now: 20 }), [1], 'now it is the turn of sender 2');
+  offer('reject', { sender: 3, priority: 1, offeredAt: 200 });
+  t.deepEqual(take(1, { now: 215 }), [2]);
+});
+
 test('records sorted into other buckets keep their order of arrival', (t) => {
   const { mailbox, offer, take } = open({ capacity: 10 });
   for (const [at, bucket] of ['a', 'b', 'a', 'b'].entries()) offer('reject', { bucket, offeredAt: at });
@@ -395,6 +440,14 @@ test('no order of offers, takes and removals loses or doubles a record, or excee
         const held = waiting.reduce((sum, request) => sum + request.bytes, 0);
         if (mailbox.held !== waiting.length || mailbox.heldBytes !== held) throw new Error('miscounted');
         if (mailbox.held > limits.capacity || mailbox.heldBytes > limits.capacityBytes) throw new Error('too full');
+        for (const bucket of mailbox.buckets.values()) {
+          const inside = waiting.filter((request) => request.bucket === bucket.name);
+          const sum = (of: (request: Request) => number): number => inside.reduce((all, one) => all + of(one), 0);
+          if (bucket.count !== inside.length || bucket.count === 0) throw new Error('miscounted a bucket');
+          if (bucket.bytes !== sum((one) => one.bytes) || bucket.weight !== sum((one) => one.weight)) {
+            throw new Error('miscounted the bytes or weight of a bucket');
+          }
+        }
         if (mailbox.doorCount !== live.length - waiting.length) throw new Error('miscounted the door');
         if (mailbox.doorCount > limits.capacity) throw new Error('the door is too full');
         const atDoor = live.filter((request) => request.place === 'door');

@@ -273,13 +273,42 @@ test('a crash of a batch of eight is replayed one by one in order, and costs the
 });
 
 test('deaths in quarantine do not use up the restarts of the pool', (t) => {
-  const p = new PoolDriver({ restart: { max: 1, quarantineMax: 20 } });
+  const p = new PoolDriver({ restart: { max: 2, quarantineMax: 20 } });
   const bad = new Set([2, 3, 5, 8]);
   p.offerMany(8);
   p.serve((batch) => (batch.some((id) => bad.has(id)) ? 'crash' : 'ok'));
   t.deepEqual(p.tally(), { ok: 4, ACTOR_CRASHED: 4 });
   t.is(p.core.state, 'running');
   t.deepEqual(p.core.fleet.deathCounts, { init: 0, crash: 1, hang: 0, oom: 0, quarantine: 4 });
+  p.crash(1);
+  t.is(p.core.state, 'running', 'one of two restarts was left');
+});
+
+test('a kill from outside is on the budget of the replica, even where it hits a suspect', (t) => {
+  const p = new PoolDriver();
+  p.offerMany(1);
+  p.crash(1);
+  p.crash(1, { cause: 'killed', signal: 'SIGKILL' });
+  t.deepEqual(p.core.fleet.deathCounts, { init: 0, crash: 2, hang: 0, oom: 0, quarantine: 0 });
+  p.serve(() => 'ok');
+  t.is(p.outcome(1), 'y1');
+});
+
+test('a replica that dies on our word to end blames no record', (t) => {
+  const p = new PoolDriver({ replicas: 2, strategy: 'one-for-all', maxSize: 1, attempts: 1, obedient: false });
+  p.ready(1);
+  p.ready(2);
+  p.offer();
+  p.pump();
+  p.crash(2);
+  t.true(p.log.includes('stop 1'));
+  p.crash(1, { cause: 'crash', signal: 'SIGABRT' });
+  t.is(p.requests[0]?.deathCount, 0);
+  p.ready(1);
+  p.ready(2);
+  p.serve(() => 'ok');
+  t.is(p.outcome(1), 'y1');
+  t.is(p.core.triggerCounts.quarantine, 0);
 });
 
 test('a used-up quarantine budget fails the suspects that are left, and the replica lives', (t) => {
@@ -402,6 +431,19 @@ test('a dead replica restarts at once the first time, then later and later', (t)
   t.is(p.core.fleet.restartCount, 4);
 });
 
+test('a finished batch makes the next restart immediate again', (t) => {
+  const p = new PoolDriver({ restart: { max: 10 } });
+  for (let n = 0; n < 3; n += 1) {
+    p.crash(1);
+    p.offerMany(1);
+    p.serve(() => 'ok');
+  }
+  t.deepEqual(
+    p.newsOf('restarting').map((one) => one.delayMs),
+    [0, 0, 0],
+  );
+});
+
 test('more deaths than the intensity forgives fail the pool, and everything held fails with the cause', (t) => {
   const p = new PoolDriver({ restart: { max: 1 } });
   p.crash(1);
@@ -444,12 +486,15 @@ test('a replica that ends by itself is restarted as its type says', (t) => {
     p.crash(1, idleExit);
     const afterNormal = p.log.includes('start 1.2');
     p.crash(2);
-    return [afterNormal, p.log.includes('start 2.2')];
+    const q = new PoolDriver({ replicas: 2, restartType });
+    q.crash(1, { cause: 'killed', signal: 'SIGTERM' });
+    q.crash(2, { cause: 'killed', signal: 'SIGKILL' });
+    return [afterNormal, p.log.includes('start 2.2'), q.log.includes('start 1.2'), q.log.includes('start 2.2')];
   });
   t.deepEqual(states, [
-    [true, true],
-    [false, true],
-    [false, false],
+    [true, true, true, true],
+    [false, true, false, true],
+    [false, false, false, false],
   ]);
 });
 
@@ -537,6 +582,17 @@ test('a version that cannot load, crashes or dies while it loads changes nothing
     p.ready(4);
     t.is(p.core.fleet.version, '3', 'the next roll-out is free to go');
   }
+});
+
+test('a kill from outside says nothing about the version that loads: it is loaded again', (t) => {
+  const p = new PoolDriver({ version: '1', obedient: false });
+  p.ready(1);
+  p.core.rollOut('2', 1, p.now);
+  p.pump();
+  p.crash(2, { cause: 'killed', signal: 'SIGKILL' });
+  t.deepEqual(p.newsOf('rollout-failed'), []);
+  p.ready(2);
+  t.is(p.core.fleet.version, '2');
 });
 
 test('records of an old version that dies while it drains run on the new one', (t) => {

@@ -284,7 +284,9 @@ test('a child added during a restart starts after the restart, last', (t) => {
   core.started('a');
   t.deepEqual(kinds(core.ended('a', 'crash', 0)), ['start a']);
   t.deepEqual(kinds(core.add('b', 'permanent')), []);
+  t.is(core.state, 'restarting');
   t.deepEqual(kinds(core.started('a')), ['start b']);
+  t.is(core.state, 'running', 'the restart is over; that b is new and still starts is no part of it');
 });
 
 test('removing a child stops it and leaves its siblings alone', (t) => {
