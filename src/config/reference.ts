@@ -48,7 +48,8 @@ function typeCell(schema: JsonSchema): string {
 
 function defaultCell(schema: JsonSchema, isRequired: boolean): string {
   if (isRequired) return 'required';
-  if (schema.default === undefined) return 'none';
+  // The JSON Schema leaves a default out where values are changed on their way in; a map of names is empty without entries.
+  if (schema.default === undefined) return typeCell(schema) === 'map of names' ? '`{}`' : 'none';
   return `\`${JSON.stringify(schema.default)}\``;
 }
 

@@ -196,12 +196,6 @@ export const ERROR_CODES = {
     'The config file is missing, not YAML, or does not fit the schema.',
     'The message gives file, line, column, key, what was expected and what stood there.',
   ),
-  SOCKET_PATH_INVALID: row(
-    'not-started',
-    false,
-    'The path of a Unix socket is longer than 107 bytes or its directory is not private.',
-    'Set TMPDIR or XDG_RUNTIME_DIR to a short directory of your own.',
-  ),
   INTERNAL: row(
     'interrupted',
     false,

@@ -1,0 +1,108 @@
+// Writes what docs/ takes from code: errors.md, configuration.md, config.schema.json, and the tables between
+// `<!-- table:NAME -->` and `<!-- /table -->` in any page. `--check` writes nothing and fails where a page is behind.
+// Needs a build.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { ERROR_CODES } from '../dist/src/kernel/errors.js';
+import { POOL_LIFECYCLE, REPLICA_LIFECYCLE } from '../dist/src/core/lifecycles.js';
+import { configJsonSchema } from '../dist/src/config/schema.js';
+import { configReference } from '../dist/src/config/reference.js';
+
+const TABLES = {
+  'replica-lifecycle': () => lifecycleTable(REPLICA_LIFECYCLE),
+  'pool-lifecycle': () => lifecycleTable(POOL_LIFECYCLE),
+};
+
+const isCheck = process.argv.includes('--check');
+const behind = [];
+
+put('docs/errors.md', errorsPage());
+put('docs/configuration.md', configurationPage());
+put('docs/config.schema.json', `${JSON.stringify(configJsonSchema(), null, 2)}\n`);
+for (const name of readdirSync('docs')) {
+  if (!name.endsWith('.md') || name === 'errors.md' || name === 'configuration.md') continue;
+  const text = readFileSync(`docs/${name}`, 'utf8');
+  put(`docs/${name}`, withTables(text, name));
+}
+if (behind.length > 0) {
+  process.stdout.write(`behind the code: ${behind.join(', ')}; npm run docs writes them\n`);
+  process.exitCode = 1;
+}
+
+function put(file, text) {
+  if (existsSync(file) && readFileSync(file, 'utf8') === text) return;
+  if (isCheck) behind.push(file);
+  else {
+    writeFileSync(file, text);
+    process.stdout.write(`wrote ${file}\n`);
+  }
+}
+
+function withTables(text, page) {
+  return text.replace(/<!-- table:([\w-]+) -->\n[\s\S]*?<!-- \/table -->/g, (_, name) => {
+    const table = TABLES[name];
+    if (table === undefined)
+      throw new Error(`docs/${page}: no table ${name}; there are ${Object.keys(TABLES).join(', ')}`);
+    return `<!-- table:${name} -->\n${table()}\n<!-- /table -->`;
+  });
+}
+
+function lifecycleTable(table) {
+  const events = [...new Set(Object.values(table).flatMap((row) => Object.keys(row)))];
+  const rows = Object.entries(table).map(([state, row]) => [state, ...events.map((event) => row[event] ?? '-')]);
+  return markdownTable(['state \\ event', ...events], rows);
+}
+
+function errorsPage() {
+  const rows = Object.entries(ERROR_CODES).map(([code, { ran, retryable, meaning, remedy }]) => {
+    return [`\`${code}\``, ran, retryable ? 'yes' : 'no', meaning, remedy];
+  });
+  return `# Errors
+
+For everybody who meets a \`TroupeError\` or reads a report: what each \`code\` means and what to do about it.
+
+\`ran\` says whether the record may have run: \`not-started\` (no: safe to send again), \`interrupted\` (perhaps),
+\`failed\` (it ran and the model said no). A single error can say better than its row here: a deadline that passed before
+the record was sent is \`not-started\`. \`retryable\` says whether the same record may go well next time.
+
+${markdownTable(['code', 'ran', 'retryable', 'what happened', 'what to do'], rows)}
+`;
+}
+
+function configurationPage() {
+  return `# Configuration
+
+For people who run pools and pipelines from a file. \`troupe run\` reads \`./troupe.yaml\` unless told otherwise, \`troupe check\`
+says what is wrong with it, \`troupe explain\` shows each value and where it came from.
+
+\`\`\`yaml
+# yaml-language-server: $schema=./node_modules/troupe/docs/config.schema.json
+name: example
+pools:
+  echo:
+    actor: mock
+    replicas: 2
+    mailbox: { capacity: 256, overflow: wait }
+pipelines:
+  copy:
+    source: { file: in.ndjson }
+    steps:
+      - infer: { pool: echo, order: unordered, timeout: { ms: 500 } }
+    sink: { file: out.ndjson }
+    deadLetters: { file: dead.ndjson }
+\`\`\`
+
+- Unknown keys are refused. All problems of a file are reported at once, each with line, column, key, what was expected and
+  what stood there; then nothing starts.
+- Relative paths start at the folder of the config file.
+- \`./steps.js#parse\` is a module reference: a module and the name of a function it exports.
+- \`\${NAME}\` in a value is replaced by the environment variable, \`\${NAME:-default}\` gives a default, \`$\${\` is a literal
+  \`\${\`. Unquoted, the result may become a number, true or false; quoted, it stays text. Inside \`{ }\` and \`[ ]\` it needs quotes.
+- YAML 1.2 without merge keys; aliases may be used. A file may hold 1 MiB.
+
+${configReference(configJsonSchema())}`;
+}
+
+function markdownTable(head, rows) {
+  const line = (cells) => `| ${cells.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`;
+  return [line(head), `|${'---|'.repeat(head.length)}`, ...rows.map(line)].join('\n');
+}
