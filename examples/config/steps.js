@@ -1,7 +1,9 @@
 // The functions that troupe.yaml names.
 import { readFileSync } from 'node:fs';
 
-const labels = readFileSync(new URL('../../models/filetype/labels.txt', import.meta.url), 'utf8').trimEnd().split('\n');
+const labels = readFileSync(new URL('../../models/filetype/labels.txt', import.meta.url), 'utf8')
+  .trimEnd()
+  .split('\n');
 
 /** @param {import('troupe').FileRecord} file */
 export const hasBytes = (file) => file.size > 0;
