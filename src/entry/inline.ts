@@ -1,6 +1,6 @@
 import type { HostLane, InlineEntry, Runner } from '../wire/messages.js';
 import { createShell } from './shell.js';
 
-/** The entry of inline replicas. Outputs are not copied: the host takes them apart before predict can run again. */
+/** The entry of inline replicas. */
 export const openInline: InlineEntry['openInline'] = (lane: HostLane, state: Int32Array): Runner =>
-  createShell(lane, state, { copiesOutputs: false });
+  createShell(lane, state);

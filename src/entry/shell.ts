@@ -36,7 +36,7 @@ export function createShell(lane: HostLane, state: Int32Array, options: ShellOpt
 }
 
 export interface ShellOptions {
-  /** Whether output columns are copied before they are posted, because the lane takes the arrays away. Default true. */
+  /** Whether output columns are copied before they are posted: the actor may use its arrays again. False where the lane copies. Default true. */
   readonly copiesOutputs?: boolean;
 }
 
@@ -134,6 +134,8 @@ class Shell implements Runner {
       Atomics.store(this.words, STATE_NATIVE, definition.native === true ? 1 : 0);
       const { pool, modelDir, version, options, device, replica, replicas, maxBatchSize } = spec;
       const { signal } = this.loadAbort;
+      // An abort that came first would never be heard by a listener that load adds.
+      if (signal.aborted) throw new TroupeError('CANCELLED', 'The replica was stopped before load()');
       const context = { pool, modelDir, version, options, device, replica, replicas, maxBatchSize, signal };
       const state = definition.load === undefined ? undefined : await definition.load(context);
       const signature = await this.signatureOf(definition, state);

@@ -87,14 +87,15 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     if (this.phase === 'stopping' || this.phase === 'ended') return; // The caller learns of it by `exited`.
     const { carrier, description } = this;
     invariant(carrier !== undefined && description !== undefined, 'a batch is sent only after ready');
-    const count = inputs.length;
-    if (description.signature !== undefined) {
-      const { columns, faults } = packColumns(inputs, description.signature.inputs);
-      this.post(batchId, { count, refusals: faults }, { kind: 'columns', columns }, carrier);
-    } else if (carrier.isLocal) {
-      this.post(batchId, { count, refusals: NO_REFUSALS }, { kind: 'rows', values: inputs.slice() }, carrier);
-    } else {
-      this.postRows(batchId, inputs, carrier);
+    try {
+      this.dispatch(batchId, inputs, description, carrier);
+    } catch (cause) {
+      // Larger than a frame or a buffer may be: nothing was sent, and a smaller batch may fit.
+      const message = `A batch of ${inputs.length} records cannot be sent to actor "${this.spec.pool}": ${messageOf(cause)}`;
+      const error = new TroupeError('INPUT_INVALID', message, { ...this.where(), cause });
+      setImmediate(() => {
+        if (this.phase !== 'ended') this.events.failed(batchId, error);
+      });
     }
   }
 
@@ -225,7 +226,10 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
       if (rung === 'terminate') {
         carrier.terminate();
         this.climb(rest, carrier);
-      } else if (!carrier.kill()) {
+        return;
+      }
+      this.verdict ??= { cause: 'stopped' }; // A terminated thread only says exit code 1.
+      if (!this.killed(carrier, this.verdict)) {
         this.fence('it was asked to stop, is busy in code that cannot be interrupted, and was set aside');
       }
     });
@@ -263,6 +267,23 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     for (const reject of this.calls) reject(error);
     this.calls.clear();
     this.events.exited(death);
+  }
+
+  private dispatch(
+    batchId: number,
+    inputs: readonly unknown[],
+    { signature }: EntryDescription,
+    carrier: Carrier,
+  ): void {
+    const count = inputs.length;
+    if (signature !== undefined) {
+      const { columns, faults } = packColumns(inputs, signature.inputs);
+      this.post(batchId, { count, refusals: faults }, { kind: 'columns', columns }, carrier);
+    } else if (carrier.isLocal) {
+      this.post(batchId, { count, refusals: NO_REFUSALS }, { kind: 'rows', values: inputs.slice() }, carrier);
+    } else {
+      this.postRows(batchId, inputs, carrier);
+    }
   }
 
   private postRows(batchId: number, inputs: readonly unknown[], carrier: Carrier): void {

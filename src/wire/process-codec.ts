@@ -157,7 +157,7 @@ function restore(meta: PayloadMeta, reader: BulkReader): Payload {
         const values = typeof data === 'number' ? reader.take(numericClassOf(dtype), data) : (data as string[]);
         columns[name] = { dtype, shape, data: values };
       }
-      if (!isCount(meta.count)) throw new RangeError(`count ${meta.count}`);
+      if (!isCount(meta.count)) throw new RangeError(`count ${String(meta.count)}`);
       return { kind: 'columns', columns: { count: meta.count, columns } };
     }
     default:

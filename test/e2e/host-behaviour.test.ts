@@ -3,6 +3,19 @@ import { isTroupeError, TroupeError } from '../../src/kernel/errors.js';
 import type { Isolation } from '../../src/wire/definition.js';
 import { record, specOf, TENSOR } from '../host/recorder.js';
 
+/** Answers every batch from the same array, filled with the number of the call. */
+const REUSING = `data:text/javascript,${encodeURIComponent(`
+  const y = new Float32Array(20000);
+  let calls = 0;
+  export default {
+    signature: {
+      inputs: [{ name: 'x', dtype: 'uint8', shape: [] }],
+      outputs: [{ name: 'y', dtype: 'float32', shape: [20000] }],
+    },
+    predict: ({ count }) => ({ count, columns: { y: { dtype: 'float32', shape: [20000], data: y.fill(++calls) } } }),
+  };
+`)}`;
+
 for (const isolation of ['inline', 'thread', 'process'] as const satisfies readonly Isolation[]) {
   test(`${isolation}: a batch of rows comes back in order, and a graceful stop ends as stopped`, async (t) => {
     await using actor = record(specOf(isolation));
@@ -142,5 +155,35 @@ for (const isolation of ['inline', 'thread', 'process'] as const satisfies reado
     t.like(await first, { kind: 'reply', results: [{ ok: true, value: 'abandoned' }] });
     t.like(await second, { kind: 'reply', results: [{ ok: true, value: 'staged' }] });
     t.is((await actor.exited).cause, 'stopped');
+  });
+
+  test(`${isolation}: a stop while it loads aborts the load and ends as stopped`, async (t) => {
+    const actor = record(specOf(isolation, { options: { load: 'never' } }));
+    actor.link.stop();
+    t.is((await actor.exited).cause, 'stopped');
+    t.deepEqual(actor.told, ['exited']);
+  });
+
+  test(`${isolation}: a stop without a drain ends at once, whatever runs`, async (t) => {
+    const actor = record(specOf(isolation));
+    await actor.ready;
+    const asked = actor.ask(['until-abandoned']).catch(() => 'lost');
+    actor.link.stop({ now: true });
+    t.is(await asked, 'lost');
+    t.is((await actor.exited).cause, 'stopped');
+  });
+
+  test(`${isolation}: a result stays as it was although the actor uses its arrays again`, async (t) => {
+    await using actor = record(specOf(isolation, { actor: REUSING }));
+    await actor.ready;
+    const results: unknown[] = [];
+    for (let call = 1; call <= 3; call++) {
+      const answer = await actor.ask([{ x: 0 }]);
+      if (answer.kind === 'reply' && answer.results[0]?.ok === true) results.push(answer.results[0].value);
+    }
+    t.deepEqual(
+      results,
+      [1, 2, 3].map((call) => ({ y: new Float32Array(20_000).fill(call) })),
+    );
   });
 }

@@ -64,7 +64,7 @@ for (const command of ['loop', 'wait']) {
 }
 
 test.serial('process: a stopped child is hung after two missed beats, and a late reply is never told', async (t) => {
-  const actor = record(specOf('process'));
+  const actor = record(specOf('process', { heartbeatMs: 200 }));
   const { pid } = await actor.ready;
   const asked = actor.ask(['late']).catch(() => 'lost');
   process.kill(pid, 'SIGSTOP');
@@ -72,7 +72,9 @@ test.serial('process: a stopped child is hung after two missed beats, and a late
   const death = await actor.exited;
   t.is(death.cause, 'hung');
   t.is((death.error as TroupeError).code, 'ACTOR_HUNG');
-  t.true(performance.now() - from < 2000);
+  const tookMs = performance.now() - from;
+  t.log(`noticed after ${Math.round(tookMs)} ms`);
+  t.true(tookMs >= 200 && tookMs < 5000);
   await asked;
   t.is(actor.told.at(-1), 'exited');
 });
@@ -166,7 +168,7 @@ test.serial('process: child processes are refused in a worker thread', async (t)
   t.regex(told.message, /main thread only/);
 });
 
-test.serial('process: children vanish within a second after their host was killed', async (t) => {
+test.serial('process: children that are idle, busy or loading vanish after their host was killed', async (t) => {
   t.timeout(30_000);
   const host = spawn(process.execPath, [LONE_HOST, 'orphans', SCRIPTED], { stdio: ['ignore', 'pipe', 'inherit'] });
   const pids = await new Promise<number[]>((resolve) => {
@@ -181,8 +183,13 @@ test.serial('process: children vanish within a second after their host was kille
   const gone = new Promise((resolve) => host.once('exit', resolve));
   host.kill('SIGKILL');
   await gone;
-  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const from = performance.now();
+  while (pids.some(isAlive) && performance.now() - from < 5000) await new Promise((resolve) => setTimeout(resolve, 20));
+  const tookMs = performance.now() - from;
+  t.log(`gone after ${Math.round(tookMs)} ms`);
   t.deepEqual(pids.filter(isAlive), []);
+  // One second on an idle machine; the watchdogs need a turn of the processor each.
+  t.true(tookMs < 3000);
 });
 
 /** A dead orphan may stay a zombie where nobody reaps; kill(pid, 0) would succeed for it. */

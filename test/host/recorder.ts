@@ -36,7 +36,7 @@ export function specOf(isolation: Isolation, changes: Partial<ReplicaSpec> = {})
     device: 'cpu',
     maxBatchSize: 32,
     loadTimeoutMs: 20_000,
-    heartbeatMs: 200,
+    heartbeatMs: 1000,
     stopTimeoutMs: 2000,
     memoryLimitBytes: undefined,
     ...changes,

@@ -45,8 +45,9 @@ async function obey(command: Command): Promise<unknown> {
     case 'never':
       return await new Promise(() => undefined);
     case 'heap': {
-      const held: unknown[] = [];
-      for (;;) held.push({ at: held.length, text: `some text ${held.length}` });
+      // Many small objects: a single growing array ends a worker's whole process on Node 22 and later.
+      let held: unknown;
+      for (let at = 0; ; at++) held = { held, text: `some text ${at}` };
     }
     case 'buffers': {
       const held: Uint8Array[] = [];
