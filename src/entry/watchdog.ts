@@ -10,7 +10,7 @@ import { PULSE_BEAT, PULSE_FD, PULSE_OUT_OF_MEMORY, type ProcessData } from '../
 const { parentPid, heartbeatMs, memoryLimitBytes } = workerData as ProcessData;
 
 /** An orphan is gone well within a second; a limit is passed by less when it is looked at more often. */
-const PARENT_CHECK_MS = 200;
+const PARENT_CHECK_MS = 100;
 const MEMORY_CHECK_MS = 25;
 const tickMs = Math.min(
   heartbeatMs,
