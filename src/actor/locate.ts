@@ -13,7 +13,7 @@ import { readyMade, readyMadeNames, type ResolvedActor } from './ready-made.js';
 export function locateActor(pool: string, actor: string): ResolvedActor {
   const named = readyMade(actor);
   if (named !== undefined) return named;
-  const url = /^file:/.test(actor) ? actor : pathToFileURL(isAbsolute(actor) ? actor : resolve(actor)).href;
+  const url = actor.startsWith('file:') ? actor : pathToFileURL(isAbsolute(actor) ? actor : resolve(actor)).href;
   const path = fileURLToPath(url);
   if (!existsSync(path)) {
     throw new TroupeError(

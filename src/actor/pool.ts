@@ -267,7 +267,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   stop(options: StopOptions = {}): Promise<StopReport> {
     const timeoutMs = options.timeoutMs ?? 10_000;
     if (this.#stopping !== undefined) {
-      if (timeoutMs === 0) this.#halt();
+      if (timeoutMs === 0) void this.#halt();
       return this.#stopping;
     }
     this.#stopping = this.#stop(timeoutMs);
