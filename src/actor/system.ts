@@ -74,6 +74,8 @@ export class System implements AsyncDisposable {
   readonly #starts = new Map<string, Deferred<void>>();
   readonly #events = new EventEmitter<SystemEvents>();
   readonly #reports: Record<string, StopReport> = {};
+  /** Pools stopped for good, which a restart going on at the same time must not hold for later. */
+  readonly #leaving = new WeakSet<Pool<any, any>>();
   #stopping: Promise<SystemStopReport> | undefined;
   #stopOptions: StopOptions = {};
 
@@ -118,6 +120,7 @@ export class System implements AsyncDisposable {
     const pool = this.#pools.get(name);
     if (pool === undefined) return undefined;
     this.#stopOptions = options;
+    this.#leaving.add(pool);
     const report = pool.stop(options);
     this.#carryOut(this.#supervisor.remove(name));
     return report;
@@ -219,7 +222,7 @@ export class System implements AsyncDisposable {
   async #stopOne(name: string): Promise<void> {
     const pool = this.#pools.get(name);
     if (pool !== undefined) {
-      if (this.#supervisor.state === 'restarting') await pool.hold();
+      if (this.#supervisor.state === 'restarting' && !this.#leaving.has(pool)) await pool.hold();
       else this.#reports[name] = await pool.stop(this.#stopOptions);
     }
     this.#carryOut(this.#supervisor.stopped(name));

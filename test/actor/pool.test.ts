@@ -114,7 +114,7 @@ test('a record whose caller gives up while it waits leaves at once and never run
   controller.abort(new Error('changed my mind'));
   const error = await t.throwsAsync<Failure>(second, { code: 'CANCELLED' });
   t.is(error?.ran, 'not-started');
-  t.is((error?.cause as Error).message, 'changed my mind');
+  t.is((error.cause as Error).message, 'changed my mind');
   batch.answer(['A']);
   t.is(await first, 'A');
   t.is(pool.stats().batches, 1);
@@ -219,7 +219,7 @@ test('a load that throws rejects spawn with its cause and leaves nothing behind'
     predict: (batch: number[]) => batch,
   });
   const error = await t.throwsAsync<Failure>(system.spawn('sick', { actor }), { code: 'ACTOR_LOAD_FAILED' });
-  t.is((error?.cause as Error).message, 'no weights');
+  t.is((error.cause as Error).message, 'no weights');
   t.is(system.get('sick'), undefined);
   const healthy = await system.spawn<number, number>('sick', {
     actor: defineActor<number, number, void>({ predict: (batch: number[]) => batch }),
