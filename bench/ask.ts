@@ -90,7 +90,7 @@ async function measure(lane: OpenLane, laneMs: number): Promise<number> {
       input[VALUES - 1] = first;
       const output = await lane.ask(input);
       if (output.length !== VALUES || output[0] !== input[0] || output[VALUES - 1] !== first)
-        throw new Error(`A wrong answer came: expected ${VALUES} values from ${input[0]} to ${first}`);
+        throw new Error(`expected ${VALUES} values from ${input[0]} to ${first}, got ${JSON.stringify(output)?.slice(0, 80)}`);
       count++;
     }
   };

@@ -68,6 +68,7 @@ export function openTinypool(runtime: 'worker_threads' | 'child_process'): Await
   const pool = new Tinypool({
     filename: workerUrl('echo-task').href,
     runtime,
+    serialization: 'advanced',
     minThreads: 1,
     maxThreads: 1,
   });

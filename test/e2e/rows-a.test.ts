@@ -1,0 +1,487 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test from 'ava';
+import type { Isolation } from '../../src/wire/definition.js';
+import type { Answer, Deed } from '../fixtures/actors/faulty.js';
+import {
+  assertSettled,
+  directory,
+  errorOf,
+  type FaultyPool,
+  isRunning,
+  linesOf,
+  next,
+  stage,
+  timed,
+  until,
+} from './faulty-pool.js';
+
+/**
+ * Rows A1 to A9 of the reliability scorecard on real threads and processes: crash, hang, restart, stop. Serial, since
+ * they measure times. How long things took is printed; what is asserted leaves room for a machine that is busy.
+ */
+const SLACK_MS = 3000;
+
+for (const isolation of ['inline', 'thread', 'process'] as const) {
+  test.serial(
+    `A1 a record that throws, rejects or is an Error fails alone, with its cause, in a ${isolation}`,
+    async (t) => {
+      const { spawn, log } = stage(t);
+      const pool = await spawn('faulty', { isolation, batching: { maxSize: 8 } });
+      for (const deed of ['throw', 'reject', 'error'] as const) {
+        log.length = 0;
+        const before = pool.stats().batches;
+        const outcomes = await pool.askMany(
+          Array.from({ length: 8 }, (_, id) => (id === 5 ? { id, do: deed } : { id })),
+        );
+        for (const [id, outcome] of outcomes.entries()) {
+          if (id !== 5) {
+            t.true(outcome.ok, `${deed}: record ${id}`);
+            t.is(outcome.ok ? outcome.value.id : -1, id);
+            continue;
+          }
+          if (outcome.ok) {
+            t.fail(`${deed}: record 5 has an answer`);
+            continue;
+          }
+          const { code, ran, recordIds, cause, message } = outcome.error;
+          t.is(code, 'PREDICT_FAILED');
+          t.is(ran, 'failed');
+          t.is(recordIds?.length, 1, 'the error names the one record');
+          t.regex(message, /record 5/);
+          t.true(cause instanceof Error);
+          t.is((cause as { code?: unknown }).code, 'E_TOLD', 'the cause keeps its fields');
+        }
+        t.true(pool.stats().batches - before <= 1 + 2 * Math.ceil(Math.log2(8)), 'halving costs few extra batches');
+        await pool.askMany([{ id: 9 }]);
+      }
+      t.true(log.length <= 1, 'failures within a second share a line');
+      t.is(pool.stats().deaths.crash, 0, 'no replica died of it');
+      assertSettled(t, pool);
+    },
+  );
+}
+
+test.serial('A1 the first failed record of a pool is logged in one line with its code', async (t) => {
+  const { spawn, log } = stage(t);
+  const pool = await spawn('faulty');
+  const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 1, do: 'throw' })));
+  t.log(`error after ${ms.toFixed(1)} ms`);
+  t.is(error.code, 'PREDICT_FAILED');
+  t.is(log.length, 1);
+  t.like(log[0], { level: 'warn', pool: 'faulty', code: 'PREDICT_FAILED' });
+  t.regex(log[0]?.message ?? '', /record 1 throws/);
+});
+
+for (const isolation of ['thread', 'process'] as const) {
+  test.serial(`A1 a late rejection ends only its own ${isolation}, is logged, and the pool goes on`, async (t) => {
+    const { spawn, log } = stage(t);
+    const pool = await spawn('faulty', { isolation });
+    const sibling = await spawn('sibling', { isolation });
+    const siblingPid = (await sibling.call('pid')) as number;
+    const died = next(pool, 'died');
+    t.is((await pool.ask({ id: 1, do: 'reject-late' })).id, 1, 'its answer counts: it came first');
+    const { death } = await died;
+    t.is(death.cause, 'crash');
+    t.regex(String((death.error as Error).message), /rejects late/);
+    t.is((await pool.ask({ id: 2 })).before, 0, 'a new replica answers');
+    t.is(await sibling.call('pid'), siblingPid);
+    t.is(log.filter(({ message }) => message.includes('rejects late')).length, 1);
+    assertSettled(t, pool);
+  });
+}
+
+test.serial('A2 kill -9 under load loses and doubles nothing, and the pool recovers each time', async (t) => {
+  t.timeout(90_000);
+  const { spawn } = stage(t);
+  const pool = await spawn('faulty', { isolation: 'process', attempts: 50, restart: { max: 1000 }, timeoutMs: 60_000 });
+  const runUntil = performance.now() + 10_000;
+  let id = 0;
+  let wrong = 0;
+  let lastAnswer: Answer = await pool.ask({ id });
+  const asked: number[] = [];
+  const caller = async (): Promise<void> => {
+    while (performance.now() < runUntil) {
+      const mine = ++id;
+      asked.push(mine);
+      lastAnswer = await pool.ask(mine % 50 === 0 ? { id: mine, do: 'slow', ms: 20 } : { id: mine });
+      if (lastAnswer.id !== mine) wrong++;
+    }
+  };
+  const load = Promise.all(Array.from({ length: 32 }, caller));
+  const recoveriesMs: number[] = [];
+  while (performance.now() < runUntil - 1000) {
+    const victim = lastAnswer.pid;
+    const restarted = next(pool, 'restarted');
+    const killedAt = performance.now();
+    process.kill(victim, 'SIGKILL');
+    await restarted;
+    recoveriesMs.push(performance.now() - killedAt);
+    // Set by the callers meanwhile.
+    await until('the new replica answers', () => lastAnswer.pid !== victim);
+  }
+  await load;
+  const sorted = recoveriesMs.toSorted((a, b) => a - b);
+  t.log(
+    `${sorted.length} kills, ${asked.length} asks; recovery median ${sorted[sorted.length >> 1]?.toFixed(0)} ms, slowest ${sorted.at(-1)?.toFixed(0)} ms`,
+  );
+  const { results, errors, deaths, restarts } = pool.stats();
+  t.is(wrong, 0);
+  t.is(results, asked.length + 1, 'every ask had its one answer');
+  t.deepEqual(errors, {});
+  t.true(sorted.length >= 2);
+  t.is(deaths.crash, sorted.length);
+  t.is(restarts, sorted.length);
+  t.true((sorted.at(-1) ?? Infinity) < 10_000);
+  assertSettled(t, pool);
+});
+
+const ENDS: readonly (readonly [string, { do: Deed; code?: number; signal?: NodeJS.Signals }, RegExp])[] = [
+  ['exit with code 0', { do: 'exit', code: 0 }, /code 0/],
+  ['exit with code 3', { do: 'exit', code: 3 }, /code 3/],
+  ['abort', { do: 'abort' }, /SIGABRT/],
+  ['SIGSEGV', { do: 'signal', signal: 'SIGSEGV' }, /SIGSEGV/],
+  ['SIGBUS', { do: 'signal', signal: 'SIGBUS' }, /SIGBUS/],
+];
+
+test.serial(
+  'A3 every unexpected end of a process is a crash whose error says how, and touches no sibling',
+  async (t) => {
+    t.timeout(60_000);
+    const { spawn } = stage(t);
+    const pool = await spawn('faulty', { isolation: 'process', attempts: 1 });
+    const sibling = await spawn('sibling', { isolation: 'process' });
+    const siblingPid = (await sibling.call('pid')) as number;
+    for (const [name, end, words] of ENDS) {
+      const busy = sibling.ask({ id: 1, do: 'slow', ms: 30 });
+      await pool.ask({ id: 1 });
+      const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 2, ...end })));
+      t.log(`${name}: told after ${ms.toFixed(0)} ms: ${error.message.split('\n')[0]}`);
+      t.is(error.code, 'ACTOR_CRASHED', name);
+      t.is(error.ran, 'interrupted');
+      t.regex(error.message, words);
+      t.true(ms < SLACK_MS, `${name} took ${ms} ms`);
+      t.is((await busy).pid, siblingPid);
+    }
+    t.is(pool.stats().deaths.crash, ENDS.length);
+    t.is(await sibling.call('pid'), siblingPid);
+    assertSettled(t, pool);
+  },
+);
+
+test.serial('A3 a thread that exits with code 0 has crashed too', async (t) => {
+  const { spawn } = stage(t);
+  const pool = await spawn('faulty', { attempts: 1 });
+  const error = await errorOf(t, pool.ask({ id: 1, do: 'exit', code: 0 }));
+  t.is(error.code, 'ACTOR_CRASHED');
+  t.regex(error.message, /code 0/);
+  t.is((await pool.ask({ id: 2 })).id, 2);
+});
+
+const HOGS: readonly (readonly [Isolation, Deed])[] = [
+  ['thread', 'heap'],
+  ['process', 'heap'],
+  ['process', 'buffers'],
+];
+
+for (const [isolation, hog] of HOGS) {
+  test.serial(
+    `A4 a ${isolation} whose ${hog} outgrows its limit ends with ACTOR_OOM, and the host lives`,
+    async (t) => {
+      t.timeout(60_000);
+      const { spawn, log } = stage(t);
+      const memoryLimitBytes = isolation === 'thread' ? 32 * 2 ** 20 : 160 * 2 ** 20;
+      const pool = await spawn('faulty', { isolation, attempts: 1, memoryLimitBytes });
+      const rssBefore = process.memoryUsage.rss();
+      const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 1, do: hog })));
+      t.log(`${ms.toFixed(0)} ms: ${error.message.slice(0, 200)}`);
+      t.is(error.code, 'ACTOR_OOM');
+      t.is(pool.stats().deaths.oom, 1, 'counted as what it was');
+      t.is((await pool.ask({ id: 2 })).id, 2);
+      t.true(log.some(({ message }) => message.includes('out of memory')));
+      if (isolation === 'process') t.true(process.memoryUsage.rss() - rssBefore < 64 * 2 ** 20);
+    },
+  );
+}
+
+const HANGS: readonly (readonly [Isolation, Deed])[] = [
+  ['thread', 'loop'],
+  ['thread', 'wait'],
+  ['thread', 'never'],
+  ['process', 'loop'],
+  ['process', 'never'],
+];
+
+for (const [isolation, hang] of HANGS) {
+  test.serial(
+    `A5 a ${isolation} that hangs (${hang}) costs its callers their deadline, no more, and is replaced`,
+    async (t) => {
+      t.timeout(60_000);
+      const { spawn } = stage(t);
+      const pool = await spawn('faulty', { isolation, batchTimeoutMs: 600, batching: { maxSize: 1 } });
+      const restarted = next(pool, 'restarted');
+      const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 1, do: hang }, { timeoutMs: 300 })));
+      t.log(`deadline of 300 ms told after ${ms.toFixed(0)} ms`);
+      t.is(error.code, 'DEADLINE_PASSED');
+      t.is(error.ran, 'interrupted');
+      t.true(ms < 300 + SLACK_MS);
+      const [, replacedMs] = await timed(() => restarted);
+      t.log(`replaced ${replacedMs.toFixed(0)} ms later`);
+      t.is((await pool.ask({ id: 2 })).id, 2);
+      t.is(pool.stats().deaths.hang, 1);
+      assertSettled(t, pool);
+    },
+  );
+}
+
+test.serial('A5 a process that is stopped by a signal is found by its missing heartbeat and replaced', async (t) => {
+  t.timeout(60_000);
+  const { spawn } = stage(t);
+  const pool = await spawn('faulty', { isolation: 'process', heartbeatMs: 200 });
+  const pid = (await pool.call('pid')) as number;
+  const restarted = next(pool, 'restarted');
+  process.kill(pid, 'SIGSTOP');
+  const [answer, ms] = await timed(() => pool.ask({ id: 1 }));
+  t.log(`answered by the next replica after ${ms.toFixed(0)} ms`);
+  await restarted;
+  t.not(answer.pid, pid);
+  t.is(pool.stats().deaths.hang, 1);
+  await until('the stopped child is gone', () => !isRunning(pid));
+});
+
+test.serial('A5 a reply that comes after the deadline is dropped and counted', async (t) => {
+  const { spawn } = stage(t);
+  const pool = await spawn('faulty', { batching: { maxSize: 1 } });
+  const error = await errorOf(t, pool.ask({ id: 1, do: 'slow', ms: 300 }, { timeoutMs: 100 }));
+  t.is(error.code, 'DEADLINE_PASSED');
+  t.is((await pool.ask({ id: 2 })).id, 2, 'the replica was not given up');
+  t.is(pool.stats().lateResults, 1);
+  t.is(pool.stats().deaths.hang, 0);
+});
+
+test.serial(
+  'A6 a crash loop is restarted exactly as often as allowed, then the pool fails and asks fail at once',
+  async (t) => {
+    t.timeout(60_000);
+    const { spawn } = stage(t);
+    const pool = await spawn('faulty', { options: { exitAfterMs: 20 }, restart: { max: 3, backoffMs: 10 } });
+    const delays: number[] = [];
+    pool.on('restarting', ({ delayMs }) => delays.push(delayMs));
+    const { error: failure } = await next(pool, 'failed');
+    t.is(failure.code, 'NO_REPLICA');
+    const { deaths, restarts, state } = pool.stats();
+    t.deepEqual({ crash: deaths.crash, restarts, state }, { crash: 4, restarts: 3, state: 'failed' });
+    t.is(delays[0], 0, 'the first restart is immediate');
+    t.true((delays[1] ?? 0) > 0 && (delays[2] ?? 0) > (delays[1] ?? 0), `backoff grows: ${delays.join(', ')}`);
+    const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 1 })));
+    t.is(error.code, 'NO_REPLICA');
+    t.true(ms < 200, `asked ${ms} ms`);
+  },
+);
+
+for (const isolation of ['thread', 'process'] as const) {
+  test.serial(
+    `A6 a load that throws or hangs in a ${isolation} rejects the spawn and leaves nothing behind`,
+    async (t) => {
+      const { spawn, system } = stage(t);
+      const thrown = await errorOf(t, spawn('faulty', { isolation, options: { load: 'throw' } }));
+      t.is(thrown.code, 'ACTOR_LOAD_FAILED');
+      t.is((thrown.cause as { code?: unknown }).code, 'E_WEIGHTS');
+      for (const load of ['never', 'loop'] as const) {
+        const journal = join(directory(t), 'journal');
+        const hung = await errorOf(t, spawn('faulty', { isolation, loadTimeoutMs: 1500, options: { load, journal } }));
+        t.is(hung.code, 'ACTOR_LOAD_FAILED', load);
+        t.regex(hung.message, /1500 ms/);
+        if (isolation === 'process') {
+          const pid = Number(linesOf(journal)[0]?.split(' ')[2]);
+          await until('the child is gone', () => !isRunning(pid));
+        }
+      }
+      t.is(system.get('faulty'), undefined, 'its name is free again');
+    },
+  );
+}
+
+test.serial('A6 a load that fails only when restarted counts as such, in backoff, which costs no CPU', async (t) => {
+  t.timeout(60_000);
+  const { spawn } = stage(t);
+  const journal = join(directory(t), 'journal');
+  const pool = await spawn('faulty', {
+    attempts: 1,
+    options: { load: 'throw-again', journal },
+    // A second death in a row without a batch in between doubles it.
+    restart: { max: 2, backoffMs: 750, jitter: 0 },
+  });
+  const backoff = next(pool, 'restarting', ({ delayMs }) => delayMs === 1500);
+  const failed = next(pool, 'failed');
+  await errorOf(t, pool.ask({ id: 1, do: 'exit' }));
+  await backoff;
+  const wallFrom = performance.now();
+  const cpuFrom = process.cpuUsage();
+  const waiting = errorOf(t, pool.ask({ id: 2 }, { timeoutMs: 1000 }));
+  t.is((await waiting).code, 'DEADLINE_PASSED', 'who waits keeps the own deadline');
+  const { user, system } = process.cpuUsage(cpuFrom);
+  const share = (user + system) / 1000 / (performance.now() - wallFrom);
+  t.log(`CPU in backoff: ${(100 * share).toFixed(1)} %`);
+  t.true(share < 0.05);
+  await failed;
+  t.like(pool.stats().deaths, { crash: 1, init: 2 });
+  t.is(linesOf(journal).filter((line) => line.startsWith('load')).length, 3, 'one load per life');
+});
+
+const TOGETHER = {
+  'one-for-one': ['load b'],
+  'rest-for-one': ['unload c', 'load b', 'load c'],
+  'one-for-all': ['unload c', 'unload a', 'load a', 'load b', 'load c'],
+} as const;
+
+for (const strategy of ['one-for-one', 'rest-for-one', 'one-for-all'] as const) {
+  test.serial(`A7 a pool that failed takes its siblings along by ${strategy}, in order`, async (t) => {
+    t.timeout(60_000);
+    const { system, spawn } = stage(t, { supervision: { strategy, max: 2 } });
+    const journal = join(directory(t), 'journal');
+    const pools: FaultyPool[] = [];
+    for (const name of ['a', 'b', 'c'])
+      pools.push(await spawn(name, { attempts: 1, restart: { max: 0 }, options: { journal } }));
+    const known = linesOf(journal).length;
+    const restarted = new Set<string>();
+    const all = new Promise<void>((resolve) => {
+      system.on('pool-restarted', ({ name }) => {
+        restarted.add(name);
+        if (restarted.size === TOGETHER[strategy].filter((line) => line.startsWith('load')).length) resolve();
+      });
+    });
+    await errorOf(t, (pools[1] as FaultyPool).ask({ id: 1, do: 'exit' }));
+    await all;
+    const lines = linesOf(journal)
+      .slice(known)
+      .filter((line) => !line.startsWith('run'))
+      .map((line) => line.replace(/\/.*/, ''));
+    t.deepEqual(lines, TOGETHER[strategy]);
+    for (const [index, pool] of pools.entries()) t.is((await pool.ask({ id: index })).id, index, pool.name);
+  });
+
+  test.serial(`A7 a replica that died takes its siblings along by ${strategy}`, async (t) => {
+    t.timeout(60_000);
+    const { spawn } = stage(t);
+    const pool = await spawn('faulty', {
+      replicas: 3,
+      attempts: 1,
+      restart: { strategy },
+      batching: { maxSize: 1 },
+    });
+    const expected = { 'one-for-one': 1, 'rest-for-one': 2, 'one-for-all': 3 }[strategy];
+    const restarted: number[] = [];
+    const all = new Promise<void>((resolve) => {
+      pool.on('restarted', ({ replica }) => {
+        restarted.push(replica);
+        if (restarted.length === expected) resolve();
+      });
+    });
+    // Replica 0 is kept busy, so that replica 1 takes the next record.
+    const busy = pool.ask({ id: 0, do: 'slow', ms: 200 });
+    const died = next(pool, 'died');
+    await errorOf(t, pool.ask({ id: 1, do: 'exit' }));
+    t.is((await died).replica, 1);
+    await all;
+    t.deepEqual(
+      restarted.toSorted((a, b) => a - b),
+      { 'one-for-one': [1], 'rest-for-one': [1, 2], 'one-for-all': [0, 1, 2] }[strategy],
+    );
+    t.is((await busy).id, 0, 'what a sibling held is not lost');
+    assertSettled(t, pool);
+  });
+}
+
+test.serial('A7 a temporary replica is never restarted, a transient one only after an abnormal end', async (t) => {
+  t.timeout(60_000);
+  const { spawn } = stage(t);
+  const temporary = await spawn('temporary', { attempts: 1, restart: { type: 'temporary' } });
+  const gone = next(temporary, 'failed');
+  await errorOf(t, temporary.ask({ id: 1, do: 'exit', code: 3 }));
+  await gone;
+  t.is(temporary.stats().restarts, 0);
+  const transient = await spawn('transient', { attempts: 1, restart: { type: 'transient' } });
+  const again = next(transient, 'restarted');
+  await errorOf(t, transient.ask({ id: 1, do: 'exit', code: 3 }));
+  await again;
+  t.is(transient.stats().restarts, 1);
+});
+
+test.serial('A8 a child that ignores every request to stop is killed within the budget of the ladder', async (t) => {
+  t.timeout(60_000);
+  for (const unload of ['never', 'loop'] as const) {
+    const { spawn, system } = stage(t);
+    const pool = await spawn('deaf', {
+      isolation: 'process',
+      stopTimeoutMs: 300,
+      options: { ignoreSigterm: true, unload },
+    });
+    const pid = (await pool.call('pid')) as number;
+    const [, ms] = await timed(() => system.stop());
+    t.log(`unload ${unload}: stopped after ${ms.toFixed(0)} ms`);
+    t.true(ms >= 550 && ms < 600 + SLACK_MS, `${ms} ms`);
+    t.false(isRunning(pid));
+  }
+});
+
+test.serial('A8 children of a killed parent end within a second, idle, busy or loading', async (t) => {
+  t.timeout(60_000);
+  const journal = join(directory(t), 'journal');
+  const parent = fork(fileURLToPath(new URL('./doomed-parent.js', import.meta.url)), [journal], { stdio: 'inherit' });
+  await once(parent, 'message');
+  const pids = (): number[] =>
+    linesOf(journal)
+      .filter((line) => line.startsWith('load'))
+      .map((line) => Number(line.split(' ')[2]));
+  t.is(pids().length, 3);
+  t.true(pids().every(isRunning));
+  parent.kill('SIGKILL');
+  const ms = await until('no child runs', () => !pids().some(isRunning));
+  t.log(`no orphan ${ms.toFixed(0)} ms after the parent died`);
+  t.true(ms < 1000 + SLACK_MS);
+});
+
+test.serial('A9 a thread that was given up while native code held it has no say any more', async (t) => {
+  t.timeout(60_000);
+  const { system } = stage(t);
+  const pool = (await system.spawn('native', {
+    actor: new URL('../fixtures/actors/faulty-native.js', import.meta.url).href,
+    isolation: 'thread',
+    batchTimeoutMs: 300,
+    attempts: 1,
+  })) as FaultyPool;
+  const restarted = next(pool, 'restarted');
+  const error = await errorOf(t, pool.ask({ id: 1, do: 'spin', ms: 1500 }));
+  t.is(error.code, 'ACTOR_HUNG');
+  await restarted;
+  // The old thread still runs, and answers record 1 while these go through the new one.
+  for (let id = 2; id < 6; id++) t.is((await pool.ask({ id, do: 'slow', ms: 100 })).id, id);
+  const { results, deaths } = pool.stats();
+  t.is(results, 4, 'no stale reply was taken for an answer');
+  t.is(deaths.hang, 1);
+  assertSettled(t, pool);
+});
+
+test.serial('A9 a process that was stopped, replaced and continued has no say any more', async (t) => {
+  t.timeout(60_000);
+  const { spawn } = stage(t);
+  const pool = await spawn('faulty', { isolation: 'process', heartbeatMs: 200, attempts: 3 });
+  const pid = (await pool.call('pid')) as number;
+  const held = pool.ask({ id: 1, do: 'slow', ms: 50 });
+  process.kill(pid, 'SIGSTOP');
+  const died = next(pool, 'died');
+  await died;
+  try {
+    process.kill(pid, 'SIGCONT');
+  } catch (error) {
+    t.is((error as NodeJS.ErrnoException).code, 'ESRCH', 'it was ended before it could go on');
+  }
+  t.not((await held).pid, pid);
+  const { results, staleReplies } = pool.stats();
+  t.log(`${staleReplies} stale replies dropped`);
+  t.is(results, 1);
+  assertSettled(t, pool);
+});
