@@ -227,6 +227,7 @@ export class Fleet {
 
   stopAll(now: boolean): void {
     this.#rollout = undefined;
+    this.#serving = 0;
     for (const cell of this.cells.values()) this.#stop(cell, now);
   }
 
@@ -303,6 +304,10 @@ export class Fleet {
       this.#checkUp();
       return;
     }
+    this.#noReplica(death);
+  }
+
+  #noReplica(death: DeathNotice): void {
     const { name } = this.#limits;
     this.#owner.noReplica(
       new TroupeError(
@@ -402,6 +407,9 @@ export class Fleet {
 
   #remove(gone: Cell): void {
     this.cells.delete(gone.id);
+    // A pool that shrinks may be left with slots that failed long ago.
+    if (gone.generation === this.#serving && this.#rollout === undefined && !this.#hasServing)
+      this.#noReplica(gone.lastDeath ?? { cause: 'stopped' });
     for (const cell of this.cells.values()) if (cell.generation === gone.generation) return;
     this.#news({ name: 'freed', version: gone.version });
   }

@@ -245,7 +245,8 @@ export class PoolCore implements FleetOwner {
     const flights = this.ledger.closeAll(cellId);
     let heldCount = 0;
     for (const flight of flights) heldCount += flight.waiting;
-    const expected = cell.state === 'stopping' || cell.state === 'recycling';
+    // A batch that crashes or hangs its replica is to blame even where the replica was to end anyway.
+    const expected = (cell.state === 'stopping' || cell.state === 'recycling') && !BLAMED.has(death.cause);
     const inQuarantine = cell.solo && BLAMED.has(death.cause) && !expected;
     cell.solo = false;
     this.#news({ name: 'died', replica: cell.replica, incarnation, death, heldCount });
@@ -289,6 +290,7 @@ export class PoolCore implements FleetOwner {
     }
     this.#state('restart');
     this.failure = undefined;
+    this.#drainedTold = false;
     this.fleet.restart(now);
   }
 
@@ -303,6 +305,7 @@ export class PoolCore implements FleetOwner {
   }
 
   noReplica(error: TroupeError): void {
+    if (this.state === 'failed') return;
     this.failure = error;
     this.#state('fail');
     this.#settleAll('NO_REPLICA', `Pool "${this.limits.name}" has failed: ${error.message}`, error);
