@@ -1,0 +1,484 @@
+/**
+ * The oracle of one simulated pool: keeps books of its own from what crosses the core's border, and ends the run where
+ * the core's word and the books differ. Each check has a name; the names are listed in docs/simulation.md.
+ *
+ * It never asks the core for a reason. What it reads of the core is public state (counts, cells) to compare.
+ */
+
+import type { DeathNotice, PoolNews } from '../core/effects.js';
+import type { Overflow } from '../core/mailbox.js';
+import type { Request } from '../core/request.js';
+import { RestartOracle } from './restart-oracle.js';
+import type { SimPool } from './sim-pool.js';
+import { POISON, type SimRecord } from './sim-record.js';
+import type { SimReplica } from './sim-replica.js';
+import type { Message } from './sim-transport.js';
+import type { World } from './world.js';
+
+const EPSILON_MS = 1e-6;
+/** The books are gone through record by record this often (in turns); the cheap checks run every turn. */
+const AUDIT_EVERY = 61;
+
+export class PoolOracle {
+  readonly restarts: RestartOracle;
+  /** Every request the core took, in order. */
+  readonly accepted: Request[] = [];
+  acceptedCount = 0;
+  settledCount = 0;
+  refusedCount = 0;
+  sentCount = 0;
+  sentRecordCount = 0;
+  splitCount = 0;
+  /** Most splits that the throws seen so far explain. */
+  splitAllowance = 0;
+  maxHeld = 0;
+  /** Offers turned away for want of room, operators' included. */
+  fullCount = 0;
+  upCount = 0;
+  scaledCount = 0;
+  readonly #world: World;
+  readonly #pool: SimPool;
+
+  #servingVersion: string | undefined;
+  #rolloutVersion: string | undefined;
+  #versionBefore: string | undefined;
+  #isDraining = false;
+  #isStopping = false;
+  #hasFailed = false;
+  #wasRevived = false;
+  #drainedCount = 0;
+  #stoppedCount = 0;
+  #turn = 0;
+
+  constructor(world: World, pool: SimPool) {
+    this.#world = world;
+    this.#pool = pool;
+    this.restarts = new RestartOracle(world);
+  }
+
+  // ----------------------------------------------------------------- records
+
+  offered(request: Request, record: SimRecord, overflow: Overflow, offer: string): void {
+    const { state } = this.#pool.core;
+    switch (offer) {
+      case 'accepted':
+      case 'door':
+      case 'dropped':
+        this.acceptedCount++;
+        this.accepted.push(request);
+        if (this.#isDraining || this.#isStopping)
+          this.#violate('closed', `record ${record.id} was accepted after drain or stop`);
+        break;
+      default:
+        if (overflow !== 'try' || (offer !== 'full' && offer !== 'too-large')) this.refusedCount++;
+        if (request.place !== 'nowhere') this.#violate('one-outcome', `record ${record.id} was refused and kept`);
+    }
+    if (offer === 'door' && overflow !== 'wait')
+      this.#violate('overflow', `${overflow} let record ${record.id} wait at the door`);
+    if (offer === 'dropped' && overflow !== 'drop-newest')
+      this.#violate('overflow', `${overflow} dropped the newcomer`);
+    if (offer === 'full' && overflow === 'drop-newest')
+      this.#violate('overflow', 'drop-newest refused instead of dropping');
+    if (offer === 'full') this.fullCount++;
+    if (offer === 'full' || offer === 'dropped' || offer === 'door') this.#mustBeFull(request, overflow);
+    if ((offer === 'closed' || offer === 'failed') && (state === 'running' || state === 'starting'))
+      this.#violate('closed', `a ${state} pool took no records`);
+  }
+
+  /** Fair shares aside, a pool that says it is full is full. */
+  #mustBeFull(request: Request, overflow: Overflow): void {
+    const { mailbox } = this.#pool.core;
+    const { capacity, capacityBytes } = mailbox.limits;
+    if (mailbox.held >= capacity || mailbox.heldBytes + request.bytes > capacityBytes) return;
+    if (mailbox.doorCount > 0 || this.#pool.waitingCount > 0) return; // M7
+    this.#violate('overflow', `${overflow} turned record ${request.id} away with ${mailbox.held} of ${capacity} held`);
+  }
+
+  sent(message: Message): void {
+    const { replica, requests, isQuarantine } = message;
+    const { limits } = this.#world.scenario;
+    const now = this.#world.now;
+    const size = requests.length;
+    this.sentCount++;
+    this.sentRecordCount += size;
+    if (replica.isTold || !replica.isReady)
+      this.#violate('fencing', `batch ${message.batchId} went to a replica that is not ready`);
+    if (replica.version !== this.#servingVersion)
+      this.#violate(
+        'versions',
+        `batch ${message.batchId} went to version ${replica.version} while ${this.#servingVersion} serves`,
+      );
+    if (replica.stopAsked || replica.killAsked)
+      this.#violate('fencing', `batch ${message.batchId} went to a replica being stopped`);
+    const { batching } = limits;
+    if (replica.open.length >= limits.maxInFlight)
+      this.#violate(
+        'bounded',
+        `replica holds ${replica.open.length + 1} batches, maxInFlight is ${limits.maxInFlight}`,
+      );
+    if (size === 0 || size > batching.maxSize)
+      this.#violate('batch-limits', `a batch of ${size}, maxSize is ${batching.maxSize}`);
+    if (isQuarantine && (size > 1 || replica.open.length > 0))
+      this.#violate('quarantine', 'a suspect does not run alone');
+    if (!isQuarantine && replica.open.length > 0 && (replica.open[0] as Message).isQuarantine)
+      this.#violate('quarantine', 'a batch was sent behind a suspect');
+    const bucket = (requests[0] as Request).bucket;
+    let bytes = 0;
+    let weight = 0;
+    let poisons = 0;
+    for (const request of requests) {
+      const record = request.owner as SimRecord;
+      bytes += request.bytes;
+      weight += request.weight;
+      if (record.poison === POISON.throws) poisons++;
+      if (request.bucket !== bucket) this.#violate('batch-limits', 'a batch mixes buckets');
+      if (record.settleCount > 0) this.#violate('one-outcome', `record ${record.id} was sent after it had settled`);
+      if (record.deathCount >= limits.attempts)
+        this.#violate('attempts', `record ${record.id} was sent after ${record.deathCount} deaths`);
+      if (request.deadlineAt <= now) this.#violate('deadlines', `record ${record.id} was sent after its deadline`);
+      if (record.sendCount++ === 0) this.#firstSend(record);
+    }
+    if (size > 1 && (bytes > batching.maxBytes || weight > batching.maxWeight))
+      this.#violate('batch-limits', `a batch of ${bytes} bytes and weight ${weight}`);
+    message.poisonCount = poisons;
+    const trigger = this.#pool.core.ledger.get(message.batchId)?.trigger;
+    if (trigger === 'split') this.splitCount++;
+    else if (size > 1) this.splitAllowance += 2 * poisons * Math.ceil(Math.log2(size));
+    if (this.splitCount > this.splitAllowance)
+      this.#violate('bisect', `${this.splitCount} split batches, the throws so far explain ${this.splitAllowance}`);
+  }
+
+  /** M4: one sender, bucket and priority keep the order of arrival on the way to the replicas. */
+  #firstSend(record: SimRecord): void {
+    const client = this.#pool.clients[record.client];
+    if (client === undefined) return;
+    const lane = record.seq % this.#world.scenario.buckets;
+    if ((client.lastSentSeq[lane] ?? -1) >= record.seq)
+      this.#violate(
+        'order',
+        `record ${record.seq} of client ${client.index} was overtaken by ${client.lastSentSeq[lane]}`,
+      );
+    client.lastSentSeq[lane] = record.seq;
+  }
+
+  answered(message: Message): void {
+    // A throw without a culprit costs at most the two halves of its batch.
+    if (message.threwByChance && message.requests.length > 1) this.splitAllowance += 2;
+    this.restarts.progressed(message.replica.cell);
+  }
+
+  abandoned(cell: number, batchId: number): void {
+    const flight = this.#pool.core.ledger.get(batchId);
+    if (flight === undefined) return;
+    for (const request of flight.requests)
+      if (request.place === 'in-flight')
+        this.#violate('fencing', `batch ${batchId} of cell ${cell} was abandoned, a caller still waits`);
+  }
+
+  settled(request: Request, record: SimRecord): void {
+    const world = this.#world;
+    this.settledCount++;
+    if (++record.settleCount > 1) this.#violate('one-outcome', `record ${record.id} settled twice`);
+    const { error } = request;
+    world.note(record.id);
+    if (error === undefined) {
+      if (record.runCount === 0) this.#violate('pairing', `record ${record.id} has a value and never ran`);
+      const version = Number(request.version);
+      if (request.value !== record.id * 64 + version)
+        this.#violate(
+          'pairing',
+          `record ${record.id} got ${String(request.value)}, not its own value of version ${request.version}`,
+        );
+      return;
+    }
+    world.note(error.code.length + (error.code.charCodeAt(0) << 8));
+    this.#ranTruly(record, error.ran, error.code);
+    this.#because(request, record, error.code);
+  }
+
+  /** Promise 2: the error says whether the record may have run. */
+  #ranTruly(record: SimRecord, ran: string, code: string): void {
+    const wasSent = record.sendCount > 0;
+    if (ran === 'not-started' ? wasSent : !wasSent)
+      this.#violate('ran', `record ${record.id} settled with ${code} as ${ran} after ${record.sendCount} sends`);
+  }
+
+  /** Every error has its cause in what the simulator did. */
+  #because(request: Request, record: SimRecord, code: string): void {
+    const world = this.#world;
+    const { core } = this.#pool;
+    const { overflow, limits, repeatable } = world.scenario;
+    let isTrue: boolean;
+    switch (code) {
+      case 'DEADLINE_PASSED':
+        isTrue = request.deadlineAt <= world.now;
+        if (world.now > Math.max(request.deadlineAt, request.offeredAt, world.stalledUntil) + EPSILON_MS)
+          this.#violate('deadlines', `record ${record.id} expired ${world.now - request.deadlineAt} ms late`);
+        break;
+      case 'CANCELLED':
+        isTrue = record.wasCancelled;
+        break;
+      case 'MAILBOX_DROPPED':
+        isTrue = overflow === 'drop-oldest' || overflow === 'drop-newest';
+        break;
+      case 'PREDICT_FAILED':
+        isTrue = record.threwAlone || record.poison === POISON.row;
+        break;
+      case 'PROTOCOL_VIOLATION':
+        isTrue = record.wasLiedAbout;
+        break;
+      case 'ACTOR_CRASHED':
+      case 'ACTOR_HUNG':
+      case 'ACTOR_OOM':
+        isTrue =
+          record.deathCount >= limits.attempts ||
+          record.diedAlone ||
+          (!repeatable && record.wasHeldAtDeath) ||
+          (record.deathCount > 0 && this.restarts.quarantineIsUsedUp(core.fleet.cells, world.now));
+        break;
+      case 'NO_REPLICA':
+        isTrue = core.state === 'failed' || this.#hasFailed;
+        break;
+      case 'POOL_STOPPED':
+        isTrue = this.#isStopping;
+        break;
+      default:
+        isTrue = false;
+    }
+    if (!isTrue)
+      this.#violate(
+        'cause',
+        `record ${record.id} settled with ${code} and nothing that happened explains it: ${request.error?.message}`,
+      );
+  }
+
+  // ---------------------------------------------------------------- replicas
+
+  started(replica: SimReplica, previous: SimReplica | undefined): void {
+    if (previous !== undefined && !previous.isTold)
+      this.#violate('one-owner', `cell ${replica.cell} was started while incarnation ${previous.incarnation} lives`);
+    if (replica.incarnation !== (previous?.incarnation ?? 0) + 1)
+      this.#violate(
+        'incarnations',
+        `cell ${replica.cell} went from ${previous?.incarnation ?? 0} to ${replica.incarnation}`,
+      );
+    this.restarts.started(replica);
+  }
+
+  died(replica: SimReplica, death: DeathNotice): void {
+    const isBlamed = death.cause !== 'killed' && death.cause !== 'stopped' && death.cause !== 'load-failed';
+    let isFirst = true;
+    for (const message of replica.open) {
+      const ran = isFirst && (isBlamed || !replica.stopAsked);
+      isFirst = false;
+      for (const request of message.requests) {
+        const record = request.owner as SimRecord;
+        if (record.settleCount > 0) continue;
+        record.wasHeldAtDeath = true;
+        if (!ran) continue;
+        record.deathCount++;
+        if (message.isQuarantine && isBlamed) record.diedAlone = true;
+      }
+    }
+    this.restarts.died(replica, death, this.#pool.core.fleet.cells, this.#isRollout(replica));
+  }
+
+  buried(replica: SimReplica): void {
+    this.restarts.buried(replica, this.#pool.core.fleet.cells);
+  }
+
+  #isRollout(replica: SimReplica): boolean {
+    return this.#pool.isRollingOut && replica.version === this.#rolloutVersion;
+  }
+
+  // -------------------------------------------------------------- operations
+
+  get rolloutVersion(): string | undefined {
+    return this.#rolloutVersion;
+  }
+
+  rollingOut(version: string): void {
+    this.#rolloutVersion = version;
+    this.#versionBefore = this.#pool.core.fleet.version;
+  }
+
+  told(news: PoolNews): void {
+    const { core } = this.#pool;
+    switch (news.name) {
+      case 'up':
+        if (news.version !== this.#rolloutVersion && news.version !== this.#servingVersion)
+          this.#violate('versions', `version ${news.version} came up unasked`);
+        this.#servingVersion = news.version;
+        this.upCount++;
+        break;
+      case 'scaled':
+        this.scaledCount++;
+        break;
+      case 'rollout-failed':
+        if (core.fleet.version !== this.#versionBefore)
+          this.#violate(
+            'swap',
+            `a failed swap changed the version from ${this.#versionBefore} to ${core.fleet.version}`,
+          );
+        this.#othersGoOn();
+        break;
+      case 'freed':
+        // A revived pool loads the same version again, beside the rest of the old.
+        for (const replica of this.#pool.live)
+          if (replica.version === news.version && !this.#wasRevived)
+            this.#violate('swap', `version ${news.version} was told freed while a replica lives`);
+        break;
+      case 'drained':
+        if (++this.#drainedCount > 1) this.#violate('drain', 'drained was told twice');
+        if (!this.#isDraining) this.#violate('drain', 'drained was told and nobody had asked');
+        if (this.acceptedCount !== this.settledCount + this.#pool.unreadSettledCount)
+          this.#violate('drain', `drained was told with ${this.acceptedCount - this.settledCount} records unsettled`);
+        break;
+      case 'failed':
+        this.#hasFailed = true;
+        break;
+      case 'stopped':
+        if (++this.#stoppedCount > 1) this.#violate('stop', 'stopped was told twice');
+        if (this.#pool.live.length > 0)
+          this.#violate('stop', `stopped was told while ${this.#pool.live.length} replicas live`);
+        break;
+    }
+  }
+
+  /** Promise 6: where nothing else can have asked for it, no replica that serves is stopped for a failed swap. */
+  #othersGoOn(): void {
+    const { limits, scales, holds } = this.#world.scenario;
+    if (limits.strategy !== 'one-for-one' || scales + holds > 0 || this.#isStopping || this.#wasRevived) return;
+    for (const replica of this.#pool.live)
+      if (replica.version === this.#servingVersion && replica.stopAsked)
+        this.#violate('swap', `a failed swap stopped replica ${replica.slot} of version ${replica.version}`);
+  }
+
+  draining(): void {
+    this.#isDraining = true;
+  }
+
+  stopping(): void {
+    this.#isStopping = true;
+  }
+
+  reviving(): void {
+    this.#isDraining = false;
+    this.#drainedCount = 0;
+    this.#wasRevived = true;
+    this.#servingVersion = undefined;
+    this.#versionBefore = this.#pool.core.fleet.version;
+    this.#rolloutVersion = this.#pool.core.fleet.version ?? this.#rolloutVersion;
+  }
+
+  // ------------------------------------------------------------------- turns
+
+  turnEnded(now: number): void {
+    const { core } = this.#pool;
+    const { mailbox } = core;
+    const { limits } = this.#world.scenario;
+    if (mailbox.held > limits.mailbox.capacity || mailbox.heldBytes > limits.mailbox.capacityBytes)
+      this.#violate('bounded', `mailbox holds ${mailbox.held} records and ${mailbox.heldBytes} bytes`);
+    if (mailbox.held > this.maxHeld) this.maxHeld = mailbox.held;
+    if (mailbox.doorCount > limits.mailbox.capacity) this.#violate('bounded', `${mailbox.doorCount} stand at the door`);
+    if (core.heldCount !== this.acceptedCount - this.settledCount)
+      this.#violate(
+        'one-outcome',
+        `core holds ${core.heldCount}, ${this.acceptedCount - this.settledCount} are unsettled`,
+      );
+    if (++this.#turn % AUDIT_EVERY === 0) this.#audit(now);
+  }
+
+  #audit(now: number): void {
+    const { core } = this.#pool;
+    const { mailbox } = core;
+    let waiting = 0;
+    let waitingBytes = 0;
+    let oldestAt = Infinity;
+    for (const request of this.accepted) {
+      if (request.place !== 'mailbox') continue;
+      waiting++;
+      waitingBytes += request.bytes;
+      if (request.offeredAt < oldestAt) oldestAt = request.offeredAt;
+    }
+    if (waiting !== mailbox.held || waitingBytes !== mailbox.heldBytes)
+      this.#violate(
+        'bounded',
+        `mailbox says ${mailbox.held} records, ${mailbox.heldBytes} bytes; there are ${waiting}, ${waitingBytes}`,
+      );
+    if (waiting === 0) return;
+    const { maxDelayMs } = this.#world.scenario.limits.batching;
+    for (const replica of this.#pool.live) {
+      if (!replica.isReady || replica.open.length > 0 || replica.stopAsked || replica.killAsked) continue;
+      if (replica.version !== this.#servingVersion) continue;
+      if (oldestAt + maxDelayMs + EPSILON_MS < now)
+        this.#violate(
+          'work-conserving',
+          `a record waits ${now - oldestAt} ms beside an idle replica, maxDelayMs is ${maxDelayMs}`,
+        );
+    }
+  }
+
+  // ----------------------------------------------------------------- the end
+
+  /** Faults are long over: the pool has its shape again. */
+  restored(): void {
+    const { core } = this.#pool;
+    if (core.state !== 'running') return;
+    if (this.#pool.isRollingOut) this.#violate('progress', 'a roll-out neither came up nor failed');
+    const found = new Set<number>();
+    for (const cell of core.fleet.cells.values()) {
+      if (cell.version !== this.#servingVersion)
+        this.#violate('swap', `cell ${cell.id} of version ${cell.version} was never freed`);
+      if (cell.state === 'ready' || cell.state === 'failed' || cell.state === 'stopped') found.add(cell.replica);
+      else this.#violate('progress', `cell ${cell.id} is still ${cell.state}`);
+    }
+    for (let slot = 0; slot < core.fleet.replicas; slot++)
+      if (!found.has(slot)) this.#violate('progress', `slot ${slot} of ${core.fleet.replicas} has no replica`);
+    if (core.fleet.readyCount === 0) this.#violate('progress', 'a pool without a replica says it is running');
+  }
+
+  drained(): void {
+    const { core } = this.#pool;
+    if (core.state === 'draining' && this.#drainedCount === 0)
+      this.#violate('drain', 'nothing is held and drained was not told');
+  }
+
+  /** Nothing is left to happen. */
+  ended(): void {
+    const { core, clients, live } = this.#pool;
+    const { mailbox, ledger } = core;
+    for (const request of this.accepted)
+      if ((request.owner as SimRecord).settleCount !== 1)
+        this.#violate('one-outcome', `record ${request.id} has no outcome`);
+    for (const client of clients)
+      if (!client.isDone)
+        this.#violate('progress', `client ${client.index} got ${client.doneCount} of ${client.total} outcomes`);
+    if (core.state !== 'stopped') this.#violate('stop', `the pool is ${core.state} at the end`);
+    if (live.length > 0) this.#violate('stop', `${live.length} replicas outlive their pool`);
+    if (mailbox.held + mailbox.heldBytes + mailbox.doorCount + mailbox.buckets.size + ledger.size + core.heldCount > 0)
+      this.#violate(
+        'leaks',
+        `left over: mailbox ${mailbox.held}, buckets ${mailbox.buckets.size}, ledger ${ledger.size}`,
+      );
+    if (core.nextWakeAt() !== Infinity) this.#violate('leaks', `a timer is left for ${core.nextWakeAt()}`);
+    let errors = 0;
+    for (const count of core.errorCounts.values()) errors += count;
+    if (core.acceptedCount !== this.acceptedCount || core.refusedCount !== this.refusedCount)
+      this.#violate(
+        'counts',
+        `accepted ${core.acceptedCount}, refused ${core.refusedCount}; seen ${this.acceptedCount}, ${this.refusedCount}`,
+      );
+    if (core.resolvedCount + errors !== core.settledCount || core.settledCount !== this.settledCount)
+      this.#violate('counts', `resolved ${core.resolvedCount} + errors ${errors} is not settled ${core.settledCount}`);
+    if (core.batchCount !== this.sentCount || core.batchedCount !== this.sentRecordCount)
+      this.#violate(
+        'counts',
+        `batches ${core.batchCount} of ${core.batchedCount} records; sent ${this.sentCount} of ${this.sentRecordCount}`,
+      );
+  }
+
+  #violate(checker: string, what: string): never {
+    this.#world.violate(checker, what);
+  }
+}

@@ -1,0 +1,11 @@
+export { VirtualClock } from './virtual-clock.js';
+export { Scheduler } from './scheduler.js';
+export { forkRandom } from './seeds.js';
+export { FAULT_KINDS, noFaults, type FaultKind, type FaultRates } from './faults.js';
+export { type Scenario, swarmScenario } from './scenario.js';
+export { NAMED_SCENARIOS, type NamedScenario } from './named-scenarios.js';
+export { firedByKind, runScenario, type RunReport } from './run.js';
+export { runRows, type RowResult } from './rows.js';
+export { shrinkScenario } from './shrink.js';
+export type { Lies } from './sim-pool.js';
+export type { Violation } from './world.js';

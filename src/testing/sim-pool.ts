@@ -1,0 +1,470 @@
+/**
+ * The simulated edge of one pool: drives the very core that actor/pool.ts drives, with simulated replicas behind it.
+ * Applies effects, hands outcomes to clients, keeps the wake-up, carries out operations; decides nothing.
+ */
+
+import type { CoreResult, PoolNews } from '../core/effects.js';
+import type { Overflow } from '../core/mailbox.js';
+import { PoolCore } from '../core/pool-core.js';
+import { Request } from '../core/request.js';
+import { TroupeError } from '../kernel/errors.js';
+import { PoolOracle } from './checkers.js';
+import { forkRandom, whole } from './seeds.js';
+import { type ClientPool, SimClient } from './sim-clients.js';
+import { POISON, type SimRecord } from './sim-record.js';
+import { DEATHS, SimReplica } from './sim-replica.js';
+import { Message, OUTCOME, SimTransport } from './sim-transport.js';
+import { type Actor, EVENT, type World } from './world.js';
+
+const THREW = new TroupeError('PREDICT_FAILED', 'predict threw');
+const WRONG_COUNT = new TroupeError('PROTOCOL_VIOLATION', 'predict returned a wrong number of outputs');
+const ROW_ERROR: CoreResult = { ok: false, error: new TroupeError('PREDICT_FAILED', 'this record failed') };
+const BUCKETS = ['a', 'b', 'c', 'd'];
+
+/** Ways in which the edge lies, for scenarios that must fail. */
+export interface Lies {
+  /** Answers of a batch are handed to their neighbours. */
+  readonly mixesUp?: boolean;
+  /** The link transfers buffers that the host still needs. */
+  readonly carelessTransfer?: boolean;
+}
+
+export class SimPool implements Actor, ClientPool {
+  readonly core: PoolCore;
+  readonly oracle: PoolOracle;
+  readonly clients: SimClient[] = [];
+  /** Newest incarnation by cell. */
+  readonly replicas = new Map<number, SimReplica>();
+  readonly live: SimReplica[] = [];
+  isRollingOut = true;
+  isClosing = false;
+  /** A supervisor ended all replicas for a while. */
+  isHeld = false;
+  /** Settled by the core, not yet handed out. */
+  unreadSettledCount = 0;
+  /** Clients that wait for room. */
+  waitingCount = 0;
+  readonly #world: World;
+  readonly #transport: SimTransport;
+  readonly #lies: Lies;
+  readonly #waiting: SimClient[] = [];
+  readonly #badVersions = new Set<string>();
+  #lastVersion = 0;
+  #wakeAt = Infinity;
+  #wakeNumber = 0;
+  #closePlanned = false;
+  #tickedAt = -1;
+
+  constructor(world: World, lies: Lies = {}) {
+    this.#world = world;
+    this.#lies = lies;
+    const { scenario } = world;
+    this.core = new PoolCore(scenario.limits, forkRandom(scenario.seed, 7));
+    this.oracle = new PoolOracle(world, this);
+    this.#transport = new SimTransport(world, { careless: lies.carelessTransfer === true });
+    this.core.setRepeatable(scenario.repeatable);
+    this.#addClients();
+    this.#planOperations();
+    this.rollOut(scenario.replicas);
+    this.endTurn();
+  }
+
+  // ------------------------------------------------------------------ events
+
+  handle(kind: number, a: number, ref: unknown): void {
+    const { core } = this;
+    const now = this.#world.now;
+    switch (kind) {
+      case EVENT.arrive:
+        (this.clients[a] as SimClient).arrive();
+        break;
+      case EVENT.consume:
+        (this.clients[a] as SimClient).consume();
+        break;
+      case EVENT.cancel:
+        this.#cancel(ref as SimRecord);
+        break;
+      case EVENT.deliver:
+        (ref as Message).replica.deliver(ref as Message);
+        break;
+      case EVENT.reply:
+        this.#receive(ref as Message, a);
+        break;
+      case EVENT.wake:
+        if (a === this.#wakeNumber) {
+          this.#wakeAt = Infinity;
+          this.#tickedAt = now;
+          core.tick(now);
+        } else this.#world.eventCount--; // cancelled timer
+        break;
+      case EVENT.ready: {
+        const replica = ref as SimReplica;
+        if (!replica.isTold) {
+          replica.isReady = true;
+          core.ready(replica.cell, replica.incarnation);
+        }
+        break;
+      }
+      case EVENT.died:
+        this.#died(ref as SimReplica);
+        break;
+      case EVENT.loaded:
+      case EVENT.finish:
+      case EVENT.exit:
+      case EVENT.lastRung:
+      case EVENT.resume:
+        this.#childEvent(kind, a, ref as SimReplica);
+        break;
+      case EVENT.call:
+        (ref as () => void)();
+        break;
+      default:
+        this.#operate(kind);
+    }
+  }
+
+  #childEvent(kind: number, epoch: number, replica: SimReplica): void {
+    if (kind === EVENT.resume) replica.resume();
+    else if (epoch !== replica.epoch)
+      this.#world.eventCount--; // the process it was for has ended
+    else if (kind === EVENT.loaded) replica.loaded();
+    else if (kind === EVENT.finish) replica.finish();
+    else if (kind === EVENT.lastRung) replica.end(DEATHS.stopped);
+    else replica.exit();
+  }
+
+  endTurn(): void {
+    const { core } = this;
+    const now = this.#world.now;
+    this.#pump();
+    core.dispatch(now);
+    this.#pump();
+    // Offers made while outcomes were handed out, or because there is room, want to be dispatched in their turn.
+    for (let again = this.#giveRoom(); again; again = false) {
+      core.dispatch(now);
+      this.#pump();
+    }
+    this.#armWake();
+    this.oracle.turnEnded(now);
+    if (this.isClosing || this.#closePlanned) return;
+    for (const client of this.clients) if (!client.isDone) return;
+    this.#planClose();
+  }
+
+  #pump(): void {
+    const { core } = this;
+    for (;;) {
+      const effects = core.takeEffects();
+      const settled = core.takeSettled();
+      this.unreadSettledCount = settled.length;
+      for (const effect of effects) {
+        switch (effect.kind) {
+          case 'send':
+            this.#send(effect.cell, effect.batchId, effect.requests);
+            break;
+          case 'start':
+            this.#start(effect.cell, effect.replica, effect.incarnation, effect.version as string);
+            break;
+          case 'abandon':
+            this.oracle.abandoned(effect.cell, effect.batchId);
+            break;
+          case 'stop':
+            (this.replicas.get(effect.cell) as SimReplica).stop(effect.now);
+            break;
+          case 'kill':
+            (this.replicas.get(effect.cell) as SimReplica).kill();
+            break;
+          case 'news':
+            this.#tell(effect.news);
+            break;
+        }
+      }
+      for (const request of settled) {
+        const record = request.owner as SimRecord;
+        this.oracle.settled(request, record);
+        (this.clients[record.client] as SimClient).settled(record);
+      }
+      if (effects.length === 0 && settled.length === 0) return;
+    }
+  }
+
+  // ----------------------------------------------------------------- records
+
+  offer(record: SimRecord, client: SimClient, overflow: Overflow, deadlineAt: number): 'taken' | 'full' | 'closed' {
+    const { scenario } = this.#world;
+    const now = this.#world.now;
+    const request = new Request({
+      id: record.id,
+      input: record.buffer,
+      owner: record,
+      sender: client.index,
+      priority: client.index % scenario.priorities,
+      bucket: BUCKETS[record.seq % scenario.buckets] as string,
+      bytes: record.bytes,
+      weight: 1 + (record.bytes & 3),
+      offeredAt: now,
+      deadlineAt,
+    });
+    record.request = request;
+    const offer = this.core.offer(request, overflow, now);
+    this.oracle.offered(request, record, overflow, offer);
+    if (offer === 'accepted' || offer === 'door' || offer === 'dropped') return 'taken';
+    return offer === 'full' ? 'full' : 'closed';
+  }
+
+  wantRoom(client: SimClient): void {
+    this.core.mailbox.wantRoom(client.index);
+    this.waitingCount++;
+    this.#waiting.push(client);
+  }
+
+  #giveRoom(): boolean {
+    if (this.#waiting.length === 0) return false;
+    const { core } = this;
+    const isOpen = core.state === 'running' || core.state === 'starting';
+    if (isOpen && !core.mailbox.hasRoom) return false;
+    const waiting = this.#waiting.splice(0);
+    for (const client of waiting) {
+      core.mailbox.gotRoom(client.index);
+      this.waitingCount--;
+      client.room();
+    }
+    return true;
+  }
+
+  #cancel(record: SimRecord): void {
+    if (record.settleCount > 0) return;
+    record.wasCancelled = true;
+    this.core.cancel(record.request as Request, undefined);
+  }
+
+  #send(cell: number, batchId: number, requests: readonly Request[]): void {
+    const replica = this.replicas.get(cell) as SimReplica;
+    const isQuarantine = this.core.ledger.get(batchId)?.trigger === 'quarantine';
+    const message = new Message(replica, batchId, requests, this.#transport.pack(requests), isQuarantine);
+    this.oracle.sent(message);
+    replica.open.push(message);
+    this.#transport.send(message);
+  }
+
+  #receive(message: Message, invented: number): void {
+    const { core } = this;
+    const { replica, batchId, requests } = message;
+    const now = this.#world.now;
+    const isStale = invented > 0 || message.isClosed || replica.isTold;
+    const before = core.resolvedCount;
+    const settledBefore = core.settledCount;
+    if (!isStale) {
+      message.isClosed = true;
+      replica.open.splice(replica.open.indexOf(message), 1);
+      this.oracle.answered(message);
+    }
+    const id = invented > 0 ? batchId + 1_000_000 + invented : batchId;
+    if (message.outcome === OUTCOME.threw) core.failed(replica.cell, replica.incarnation, id, THREW, now);
+    else if (message.outcome === OUTCOME.wrongCount)
+      core.failed(replica.cell, replica.incarnation, id, WRONG_COUNT, now);
+    else core.reply(replica.cell, replica.incarnation, id, this.#results(requests, replica.versionNumber), now);
+    if (isStale && (core.resolvedCount !== before || core.settledCount !== settledBefore))
+      this.#world.violate(
+        'stale-reply',
+        `a stale reply of batch ${batchId} by incarnation ${replica.incarnation} counted`,
+      );
+  }
+
+  #results(requests: readonly Request[], versionNumber: number): CoreResult[] {
+    const results: CoreResult[] = [];
+    const shift = this.#lies.mixesUp === true && requests.length > 1 ? 1 : 0;
+    for (let i = 0; i < requests.length; i++) {
+      const { owner } = requests[(i + shift) % requests.length] as Request;
+      const record = owner as SimRecord;
+      if (record.poison === POISON.row) results.push(ROW_ERROR);
+      else results.push({ ok: true, value: record.id * 64 + versionNumber });
+    }
+    return results;
+  }
+
+  // ---------------------------------------------------------------- replicas
+
+  #start(cell: number, slot: number, incarnation: number, version: string): void {
+    const number = Number(version);
+    const replica = new SimReplica(this.#world, this.#transport, cell, slot, incarnation, version, number);
+    this.oracle.started(replica, this.replicas.get(cell));
+    this.replicas.set(cell, replica);
+    this.live.push(replica);
+    replica.load(this.#badVersions.has(version));
+  }
+
+  #died(replica: SimReplica): void {
+    if (replica.isTold) return;
+    this.#pump();
+    replica.isTold = true;
+    const at = this.live.indexOf(replica);
+    if (at >= 0) this.live.splice(at, 1);
+    const { death } = replica;
+    this.oracle.died(replica, death);
+    for (const message of replica.open) message.isClosed = true;
+    replica.open.length = 0;
+    this.core.died(replica.cell, replica.incarnation, death, this.#world.now);
+    this.oracle.buried(replica);
+  }
+
+  #tell(news: PoolNews): void {
+    const world = this.#world;
+    if (world.log !== undefined) world.log(`${' '.repeat(14)}news ${JSON.stringify(news, shortError)}`);
+    this.oracle.told(news);
+    // A pool let go after a hold tells `up` as well, of the version it had.
+    if (news.name === 'rollout-failed' || (news.name === 'up' && news.version === this.oracle.rolloutVersion))
+      this.isRollingOut = false;
+    if (news.name === 'held') world.after(world.operations() * 50, EVENT.release, 0, undefined);
+    if (news.name === 'failed' && world.scenario.reviveMs > 0 && world.isSafe)
+      world.after(world.scenario.reviveMs, EVENT.revive, 0, undefined);
+  }
+
+  rollOut(count: number): void {
+    const version = String(++this.#lastVersion);
+    if (this.#lastVersion > 1 && this.#world.strikes('bad-version')) this.#badVersions.add(version);
+    this.isRollingOut = true;
+    this.oracle.rollingOut(version);
+    this.core.rollOut(version, count, this.#world.now);
+  }
+
+  // -------------------------------------------------------------- operations
+
+  #operate(kind: number): void {
+    const world = this.#world;
+    const { core } = this;
+    const now = world.now;
+    const isRunning = core.state === 'running' && !this.isRollingOut && !this.isHeld && world.isSafe;
+    switch (kind) {
+      case EVENT.disturb:
+        if (!world.isSafe) return;
+        this.#disturb();
+        world.after(world.scenario.disturbEveryMs * 2 * world.operations(), EVENT.disturb, 0, undefined);
+        return;
+      case EVENT.swap:
+        if (isRunning) this.rollOut(core.fleet.replicas);
+        return;
+      case EVENT.scale:
+        if (isRunning) core.scale(whole(world.operations, 1, 8), now);
+        return;
+      case EVENT.hold:
+        if (isRunning) {
+          this.isHeld = true;
+          core.hold();
+        }
+        return;
+      case EVENT.release:
+        if (!this.isHeld || core.state === 'stopping' || core.state === 'stopped') return;
+        this.isHeld = false;
+        if (core.state === 'failed') return;
+        this.oracle.restarts.released();
+        core.release(now);
+        return;
+      case EVENT.drain:
+        if (core.state !== 'running' && core.state !== 'starting') return;
+        this.oracle.draining();
+        core.drain();
+        return;
+      case EVENT.stop:
+        this.oracle.stopping();
+        core.stop(world.operations() < 0.5);
+        return;
+      case EVENT.revive:
+        if (core.state !== 'failed') return;
+        this.isRollingOut = true;
+        this.oracle.reviving();
+        core.release(now);
+        return;
+      case EVENT.liveness:
+        world.isSafe = false;
+        for (const replica of this.live) replica.resume();
+        return;
+      case EVENT.close:
+        this.oracle.restored();
+        this.isClosing = true;
+        if (core.state === 'running' || core.state === 'starting') {
+          this.oracle.draining();
+          core.drain();
+          this.#pump();
+        }
+        this.oracle.drained();
+        this.oracle.stopping();
+        core.stop(false);
+        return;
+    }
+  }
+
+  #disturb(): void {
+    const world = this.#world;
+    if (world.strikes('wall-jump')) world.wallOffsetMs += (world.operations() - 0.5) * 7_200_000;
+    if (world.strikes('loop-stall')) {
+      const stallMs = world.operations() * world.scenario.safetyMs * 0.2;
+      world.stalledUntil = Math.max(world.stalledUntil, world.now + stallMs);
+    }
+    const victim = this.live[Math.floor(world.operations() * this.live.length)];
+    if (victim === undefined || !victim.isAlive) return;
+    if (world.strikes('kill')) victim.end(DEATHS.killed);
+    else if (victim.isUp && victim.running === undefined && world.strikes('idle-exit')) victim.end(DEATHS.exit);
+    else if (!victim.isPaused && world.strikes('pause')) {
+      victim.pause();
+      world.after(world.operations() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.resume, 0, victim);
+    }
+  }
+
+  #addClients(): void {
+    const world = this.#world;
+    const { askers, operators, records } = world.scenario;
+    const count = askers + operators;
+    for (let index = 0; index < count; index++) {
+      const total = Math.floor(records / count) + (index < records % count ? 1 : 0);
+      this.clients.push(new SimClient(world, this, { index, kind: index < askers ? 'asker' : 'operator', total }));
+    }
+  }
+
+  #planOperations(): void {
+    const world = this.#world;
+    const { safetyMs, swaps, scales, holds, drainAtMs, stopAtMs, disturbEveryMs } = world.scenario;
+    for (let i = 0; i < swaps; i++) world.after(world.operations() * safetyMs, EVENT.swap, 0, undefined);
+    for (let i = 0; i < holds; i++) world.after(world.operations() * safetyMs, EVENT.hold, 0, undefined);
+    for (let i = 0; i < scales; i++) world.after(world.operations() * safetyMs, EVENT.scale, 0, undefined);
+    if (drainAtMs > 0) world.after(drainAtMs, EVENT.drain, 0, undefined);
+    if (stopAtMs > 0) world.after(stopAtMs, EVENT.stop, 0, undefined);
+    world.after(world.operations() * disturbEveryMs, EVENT.disturb, 0, undefined);
+    world.after(safetyMs, EVENT.liveness, 0, undefined);
+  }
+
+  /** Everything is done; leave time for restarts and roll-outs under way, then look at the pool and end it. */
+  #planClose(): void {
+    this.#closePlanned = true;
+    this.#world.after(
+      Math.max(0, this.#world.scenario.safetyMs - this.#world.now) + quietMs(this.#world),
+      EVENT.close,
+      0,
+      undefined,
+    );
+  }
+
+  #armWake(): void {
+    const wakeAt = this.core.nextWakeAt();
+    if (wakeAt === this.#wakeAt) return;
+    const now = this.#world.now;
+    if (wakeAt <= now && this.#tickedAt === now)
+      this.#world.violate('spin', `asks to be woken at ${wakeAt} right after a tick at ${now}`);
+    this.#wakeAt = wakeAt;
+    this.#wakeNumber++;
+    if (wakeAt < Infinity) this.#world.at(wakeAt, EVENT.wake, this.#wakeNumber, undefined);
+  }
+}
+
+function shortError(key: string, value: unknown): unknown {
+  return key === 'error' && value instanceof Error ? value.message : value;
+}
+
+/** Long enough for anything begun to come to its end once nothing new goes wrong. */
+export function quietMs(world: World): number {
+  const { limits, loadMs, loadTimeoutMs, stopTimeoutMs, exitDelayMs } = world.scenario;
+  const { maxBackoffMs } = limits.restart;
+  return (
+    4 * (maxBackoffMs + loadTimeoutMs + 15 * loadMs + 3 * stopTimeoutMs + exitDelayMs + limits.batchTimeoutMs) + 200
+  );
+}

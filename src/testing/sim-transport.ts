@@ -1,0 +1,82 @@
+/**
+ * The faulty transport: does what Node's real ones were measured to do.
+ *
+ * T1 a message to a process that is gone vanishes, and sending it still reports success: `worker.postMessage` to a dead
+ * worker is a no-op, `child.send` right after SIGKILL returns true. T2 a buffer that was transferred and is sent again
+ * arrives with length zero (Node 20 says nothing); so the link sends copies and the caller's stay whole. T3 messages of
+ * one direction keep their order, except replies that a fault delays.
+ */
+
+import type { Request } from '../core/request.js';
+import type { SimBuffer, SimRecord } from './sim-record.js';
+import type { SimReplica } from './sim-replica.js';
+import { EVENT, type World } from './world.js';
+
+export const OUTCOME = { ok: 0, threw: 1, wrongCount: 2, mixedUp: 3 } as const;
+
+/** One batch on its way there and back. */
+export class Message {
+  outcome: number = OUTCOME.ok;
+  /** The host took a reply to it, or was told that the replica ended. */
+  isClosed = false;
+  /** No record of it was to blame. */
+  threwByChance = false;
+  poisonCount = 0;
+  constructor(
+    readonly replica: SimReplica,
+    readonly batchId: number,
+    readonly requests: readonly Request[],
+    readonly buffers: readonly SimBuffer[],
+    readonly isQuarantine: boolean,
+  ) {}
+}
+
+export class SimTransport {
+  readonly #world: World;
+  /** T2 the wrong way: transfers the caller's own buffers. For the canary alone. */
+  readonly #careless: boolean;
+
+  constructor(world: World, { careless }: { careless: boolean }) {
+    this.#world = world;
+    this.#careless = careless;
+  }
+
+  /** What crosses the boundary for these records. */
+  pack(requests: readonly Request[]): SimBuffer[] {
+    const buffers: SimBuffer[] = [];
+    for (const request of requests) {
+      const { buffer } = request.owner as SimRecord;
+      if (!this.#world.scenario.transfer) {
+        buffers.push(buffer);
+        continue;
+      }
+      buffers.push({ recordId: buffer.recordId, length: buffer.length });
+      if (this.#careless) buffer.length = 0;
+    }
+    return buffers;
+  }
+
+  /** True whatever becomes of it (T1). */
+  send(message: Message): boolean {
+    const { replica } = message;
+    replica.toChildAt = this.#world.at(
+      Math.max(replica.toChildAt, this.#world.now + this.#world.netMs()),
+      EVENT.deliver,
+      0,
+      message,
+    );
+    return true;
+  }
+
+  reply(message: Message): void {
+    const world = this.#world;
+    const { replica } = message;
+    if (world.strikes('reply-late')) {
+      world.after(world.transport() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.reply, 0, message);
+      return;
+    }
+    replica.toHostAt = world.at(Math.max(replica.toHostAt, world.now + world.netMs()), EVENT.reply, 0, message);
+    if (world.strikes('reply-twice')) world.after(world.netMs() * 3, EVENT.reply, 0, message);
+    if (world.strikes('reply-invented')) world.after(world.netMs(), EVENT.reply, 1 + (message.batchId % 3), message);
+  }
+}

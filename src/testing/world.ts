@@ -1,0 +1,181 @@
+/**
+ * One simulated run: time, chance, the phase, and what was seen. Pools, replicas and clients live in it.
+ *
+ * W1 everything that happens is an event of the scheduler or a call made inside one. W2 faults fire in the safety phase
+ * only; in the liveness phase nothing new goes wrong, so whatever is still held then must come out.
+ */
+
+import type { Random } from '../kernel/random.js';
+import { FAULT, FAULT_KINDS, type FaultKind } from './faults.js';
+import type { Scenario } from './scenario.js';
+import { Scheduler } from './scheduler.js';
+import { forkRandom, mix } from './seeds.js';
+
+/** Kinds of events; numbers, because the scheduler holds them in an array of bytes. */
+export const EVENT = {
+  arrive: 1,
+  cancel: 2,
+  deliver: 3,
+  finish: 4,
+  reply: 5,
+  loaded: 6,
+  exit: 7,
+  died: 8,
+  wake: 9,
+  consume: 10,
+  disturb: 11,
+  resume: 12,
+  swap: 13,
+  scale: 14,
+  drain: 15,
+  stop: 16,
+  revive: 17,
+  liveness: 18,
+  close: 19,
+  lastRung: 20,
+  ready: 21,
+  call: 22,
+  hold: 23,
+  release: 24,
+} as const;
+
+const EVENT_NAMES: readonly string[] = (() => {
+  const names: string[] = [];
+  for (const [name, kind] of Object.entries(EVENT)) names[kind] = name;
+  return names;
+})();
+
+/** What the host hears or does itself, so what waits while its loop stands still. */
+const ON_HOST: readonly boolean[] = (() => {
+  const host: boolean[] = [];
+  for (const kind of [
+    'arrive',
+    'cancel',
+    'reply',
+    'died',
+    'wake',
+    'consume',
+    'ready',
+    'swap',
+    'scale',
+    'release',
+  ] as const)
+    host[EVENT[kind]] = true;
+  return Array.from(host, (yes) => yes === true);
+})();
+
+export interface Violation {
+  /** Name of the checker. */
+  readonly checker: string;
+  readonly what: string;
+  /** Virtual milliseconds. */
+  readonly at: number;
+}
+
+/** Thrown to end a run at its first violation; the run itself catches it. */
+export class Violated extends Error {
+  constructor(readonly violation: Violation) {
+    super(`${violation.checker}: ${violation.what}`);
+  }
+}
+
+export interface Actor {
+  handle(kind: number, a: number, ref: unknown): void;
+  /** All events of an instant have been handled. */
+  endTurn(): void;
+}
+
+export class World {
+  readonly scheduler: Scheduler;
+  readonly firedCounts = new Int32Array(FAULT_KINDS.length);
+  eventCount = 0;
+  /** FNV over every event and every outcome. */
+  traceHash = 0x811c9dc5;
+  isSafe = true;
+  stalledUntil = 0;
+  wallOffsetMs = 0;
+  log: ((line: string) => void) | undefined;
+
+  readonly transport: Random;
+  readonly clients: Random;
+  readonly replicas: Random;
+  readonly operations: Random;
+  readonly #chances: (Random | undefined)[] = [];
+  readonly #rates: number[];
+  readonly #quantumMs: number;
+
+  constructor(readonly scenario: Scenario) {
+    const { seed } = scenario;
+    this.scheduler = new Scheduler(mix(seed, 2));
+    this.transport = forkRandom(seed, 3);
+    this.clients = forkRandom(seed, 4);
+    this.replicas = forkRandom(seed, 5);
+    this.operations = forkRandom(seed, 6);
+    this.#rates = FAULT_KINDS.map((kind) => scenario.faults[kind]);
+    this.#quantumMs = scenario.quantumMs;
+  }
+
+  get now(): number {
+    return this.scheduler.now;
+  }
+
+  /** Does this fault strike here? Counts it if so (W2). */
+  strikes(kind: FaultKind): boolean {
+    const index = FAULT[kind];
+    const rate = this.#rates[index] as number;
+    if (rate === 0 || !this.isSafe) return false;
+    const chance = (this.#chances[index] ??= forkRandom(this.scenario.seed, 100 + index));
+    if (chance() >= rate) return false;
+    this.fired(kind);
+    return true;
+  }
+
+  fired(kind: FaultKind): void {
+    const index = FAULT[kind];
+    this.firedCounts[index] = (this.firedCounts[index] as number) + 1;
+  }
+
+  /** Something happens after `delayMs`, on the grid of the scenario's clock. */
+  after(delayMs: number, kind: number, a: number, ref: unknown): number {
+    const at = this.scheduler.now + delayMs;
+    return this.at(this.#quantumMs === 0 ? at : Math.ceil(at / this.#quantumMs) * this.#quantumMs, kind, a, ref);
+  }
+
+  at(at: number, kind: number, a: number, ref: unknown): number {
+    this.scheduler.schedule(at, kind, a, ref);
+    return at;
+  }
+
+  /** A message on the wire takes this long. */
+  netMs(): number {
+    const [low, high] = this.scenario.netMs;
+    return low === high ? low : low + this.transport() * (high - low);
+  }
+
+  violate(checker: string, what: string): never {
+    throw new Violated({ checker, what, at: this.now });
+  }
+
+  note(value: number): void {
+    this.traceHash = Math.imul(this.traceHash ^ value, 0x01000193);
+  }
+
+  /** Runs until nothing is left to happen. More events than `maxEvents` or time beyond `maxMs` is a violation. */
+  run(actor: Actor, maxEvents: number, maxMs: number): void {
+    const { scheduler } = this;
+    while (scheduler.pop()) {
+      const { kind, a, ref, now } = scheduler;
+      if (now < this.stalledUntil && ON_HOST[kind] === true) {
+        scheduler.schedule(this.stalledUntil, kind, a, ref);
+        continue;
+      }
+      if (++this.eventCount > maxEvents) this.violate('progress', `more than ${maxEvents} events: something spins`);
+      if (now > maxMs) this.violate('progress', `not done after ${Math.round(maxMs)} virtual ms`);
+      this.note((now * 1024) | 0);
+      this.note((kind << 16) ^ a);
+      this.log?.(`${now.toFixed(3).padStart(12)}  ${EVENT_NAMES[kind]} ${a}`);
+      actor.handle(kind, a, ref);
+      if (scheduler.nextAt > now) actor.endTurn();
+    }
+  }
+}

@@ -1,0 +1,179 @@
+import { execFile } from 'node:child_process';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
+
+// The tester is tested: deliberate defects are put into a copy of the compiled cores, one at a time, and the swarm must
+// find each of them within a bounded number of seeds. The production code carries no switches for this.
+
+const SEEDS = 600;
+const COMPILED = fileURLToPath(new URL('../../src/', import.meta.url));
+const run = promisify(execFile);
+
+interface Mutant {
+  readonly name: string;
+  readonly file: string;
+  /** Stands exactly once in the compiled file. */
+  readonly from: string;
+  readonly to: string;
+}
+
+const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'replies of a dead incarnation count',
+    file: 'core/ledger.js',
+    from: 'for (const flight of flights)\n            this.#flights.delete(flight.batchId);',
+    to: '',
+  },
+  {
+    name: 'a record whose caller has gone is settled again by its late result',
+    file: 'core/pool-core.js',
+    from: "if (request.place === 'settled')\n                this.lateResultCount++;",
+    to: 'if (false)\n                ;',
+  },
+  {
+    name: 'a settled record keeps its deadline',
+    file: 'core/pool-core.js',
+    from: 'this.#deadlines.remove(request);',
+    to: '',
+  },
+  {
+    name: 'expired work runs',
+    file: 'core/pool-core.js',
+    from: 'dispatch(now) {\n        this.#expire(now);',
+    to: 'dispatch(now) {',
+  },
+  {
+    name: 'drained is told while retries are held',
+    file: 'core/pool-core.js',
+    from: "this.state !== 'draining' || this.heldCount > 0",
+    to: "this.state !== 'draining' || this.mailbox.held + this.ledger.size > 0",
+  },
+  {
+    name: 'a suspect gets company',
+    file: 'core/pool-core.js',
+    from: "cell.solo = formed.trigger === 'quarantine';",
+    to: 'cell.solo = false;',
+  },
+  {
+    name: 'a split loses the middle record',
+    file: 'core/pool-core.js',
+    from: 'left.slice(half)]',
+    to: 'left.slice(half + 1)]',
+  },
+  {
+    name: 'a split sends the first half twice',
+    file: 'core/pool-core.js',
+    from: '[left.slice(0, half), left.slice(half)]',
+    to: '[left.slice(0, half), left.slice(0, half)]',
+  },
+  {
+    name: 'a record may die once more than its attempts allow',
+    file: 'core/pool-core.js',
+    from: 'request.deathCount >= this.limits.attempts',
+    to: 'request.deathCount > this.limits.attempts',
+  },
+  {
+    name: 'versions mix while a roll-out is under way',
+    file: 'core/fleet.js',
+    from: "return cell.state === 'ready' && cell.generation === this.#serving;",
+    to: "return cell.state === 'ready';",
+  },
+  {
+    name: 'the mailbox holds one more than its capacity',
+    file: 'core/mailbox.js',
+    from: 'this.held < this.limits.capacity && this.heldBytes + request.bytes <= this.limits.capacityBytes;',
+    to: 'this.held <= this.limits.capacity && this.heldBytes + request.bytes <= this.limits.capacityBytes;',
+  },
+  {
+    name: 'a removed record leaves its bytes behind',
+    file: 'core/mailbox.js',
+    from: 'bucket.weight -= request.weight;\n        this.held--;\n        this.heldBytes -= request.bytes;',
+    to: 'bucket.weight -= request.weight;\n        this.held--;',
+  },
+  {
+    name: 'removing the last of a queue loses those before it',
+    file: 'core/mailbox.js',
+    from: 'queue.tail = request.prev;',
+    to: 'queue.tail = queue.head = undefined;',
+  },
+  {
+    name: 'one restart too few is forgiven',
+    file: 'core/restart-window.js',
+    from: 'this.#deathsAt.length > this.limits.max',
+    to: 'this.#deathsAt.length >= this.limits.max',
+  },
+  {
+    name: 'a finished batch does not end the backoff',
+    file: 'core/restart-window.js',
+    from: 'progressed() {\n        this.#streak = 0;',
+    to: 'progressed() {',
+  },
+  {
+    name: 'a held batch is not waited for',
+    file: 'core/batcher.js',
+    from: 'return Math.min(oldestAt + maxDelayMs,',
+    to: 'return Math.min(Infinity,',
+  },
+  {
+    name: 'a failed roll-out stops every replica',
+    file: 'core/fleet.js',
+    from: 'if (cell.generation !== rollout.generation)\n                continue;',
+    to: '',
+  },
+];
+
+const scratch: string[] = [];
+test.after.always(() => Promise.all(scratch.map((dir) => rm(dir, { recursive: true, force: true }))));
+
+for (const mutant of MUTANTS) {
+  test(`the swarm catches the mutant: ${mutant.name}`, async (t) => {
+    t.timeout(120_000);
+    const found = await simulate(t, mutant);
+    t.is(found.violations.length, 1, `${SEEDS} seeds found nothing`);
+    const [violation] = found.violations;
+    t.log(`caught by ${violation?.checker} at seed ${violation?.seed}: ${violation?.what}`);
+  });
+}
+
+test('the same seeds find nothing in the cores as they are', async (t) => {
+  t.timeout(120_000);
+  const found = await simulate(t, undefined);
+  t.deepEqual(found.violations, []);
+  t.is(found.seeds, SEEDS);
+});
+
+async function simulate(
+  t: ExecutionContext,
+  mutant: Mutant | undefined,
+): Promise<{ seeds: number; violations: { checker: string; seed: number; what: string }[] }> {
+  const dir = await mkdtemp(join(tmpdir(), 'troupe-mutant-'));
+  scratch.push(dir);
+  await writeFile(join(dir, 'package.json'), '{"type":"module"}');
+  await mkdir(join(dir, 'src'));
+  for (const room of ['kernel', 'core', 'testing']) {
+    await cp(join(COMPILED, room), join(dir, 'src', room), {
+      recursive: true,
+      filter: (path) => !/\.(map|d\.ts)$/.test(path),
+    });
+  }
+  if (mutant !== undefined) {
+    const path = join(dir, 'src', mutant.file);
+    const text = await readFile(path, 'utf8');
+    t.is(text.split(mutant.from).length, 2, `the text to change stands exactly once in ${mutant.file}`);
+    await writeFile(
+      path,
+      text.replace(mutant.from, () => mutant.to),
+    );
+  }
+  const args = [join(dir, 'src/testing/simulate.js'), '--seeds', String(SEEDS), '--first', '--json'];
+  // Exit code 1 says that something was found.
+  const { stdout } = await run(process.execPath, args).catch((error: { code: number; stdout: string }) => {
+    if (error.code !== 1 || error.stdout === '') throw error;
+    return error;
+  });
+  return JSON.parse(stdout) as Awaited<ReturnType<typeof simulate>>;
+}
