@@ -18,7 +18,7 @@ import {
   type PredictContext,
   type Signature,
   type TensorRecord,
-} from 'troupe';
+} from 'troupe/actor';
 import { findModelFile, invalid, messageOf, where } from './onnx/model-file.js';
 import { resolveOnnxOptions, type ResolvedOnnxOptions } from './onnx/options.js';
 import { mismatch, readSignature } from './onnx/signature.js';

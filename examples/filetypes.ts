@@ -31,7 +31,7 @@ import {
   type Sample,
   type Scores,
 } from './filetypes/recognition.js';
-import { watchSignals } from './filetypes/signals.js';
+import { type Signals, watchSignals } from './filetypes/signals.js';
 import { Tally, tallyFigures, tallyTables } from './filetypes/tally.js';
 
 const commandLine = readCommandLine(process.argv.slice(2));
@@ -44,12 +44,22 @@ switch (commandLine.kind) {
     process.exitCode = 2;
     break;
   case 'job':
-    process.exitCode = await runJob(commandLine.options).catch(reportFailure);
+    process.exitCode = await runWatched(commandLine.options);
 }
 
-async function runJob(options: JobOptions): Promise<number> {
-  const { directory, out, model, version, replicas, json } = options;
+async function runWatched(options: JobOptions): Promise<number> {
   using signals = watchSignals();
+  try {
+    return await runJob(options, signals);
+  } catch (error) {
+    const words = isTroupeError(error) ? `${error.code}: ${error.message}` : String(error);
+    process.stderr.write(`filetypes: ${words}\n`);
+    return signals.exitCode() || (error instanceof TypeError ? 2 : 1);
+  }
+}
+
+async function runJob(options: JobOptions, signals: Signals): Promise<number> {
+  const { directory, out, model, version, replicas, json } = options;
   let progress: Progress | undefined;
   const log: Log = (entry) => {
     progress?.clear();
@@ -59,18 +69,22 @@ async function runJob(options: JobOptions): Promise<number> {
   await using system = createSystem({ name: 'filetypes', log });
   signals.kill.addEventListener('abort', () => void system.stop({ timeoutMs: 0 }), { once: true });
   const labels = await Labels.read(model);
+  // While the model loads nothing is under way that the first signal could finish.
+  const giveUp = (): void => void system.stop({ timeoutMs: 0 });
+  signals.stop.addEventListener('abort', giveUp);
   const pool = await system.spawn<Sample, Scores>('filetype', {
     actor: 'onnx',
     model,
     version,
     replicas,
     batching: { maxSize: 64 },
-    // A job that has an end goes on rather than giving up: a replica killed every second, to the very end, is forgiven.
-    // So is a file that is under way each time.
-    restart: { max: 600, withinMs: 60_000, maxBackoffMs: 500 },
+    // A job that has an end goes on rather than giving up: replicas killed every second, to the very end, are forgiven
+    // and start again at once. So is a file that is under way each time.
+    restart: { max: 600, withinMs: 60_000, backoffMs: 20, maxBackoffMs: 100 },
     attempts: 50,
   });
 
+  signals.stop.removeEventListener('abort', giveUp);
   const tally = new Tally(labels);
   await mkdir(dirname(out), { recursive: true });
   progress = createProgress({ label: 'files', isQuiet: json });
@@ -117,10 +131,4 @@ function untilStopped<T>(source: Source<T>, stop: AbortSignal): Source<T> {
       return { read: (max) => (stop.aborted ? undefined : reader.read(max)), close: () => reader.close() };
     },
   };
-}
-
-function reportFailure(error: unknown): number {
-  const words = isTroupeError(error) ? `${error.code}: ${error.message}` : String(error);
-  process.stderr.write(`filetypes: ${words}\n`);
-  return error instanceof TypeError ? 2 : 1;
 }

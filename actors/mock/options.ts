@@ -1,4 +1,4 @@
-import type { LoadContext, TensorSpec } from 'troupe';
+import type { LoadContext, TensorSpec } from 'troupe/actor';
 
 /** What a fault does when its time has come. */
 export const MISDEEDS = [

@@ -1,6 +1,6 @@
 import { access, constants, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TroupeError, type LoadContext } from 'troupe';
+import { TroupeError, type LoadContext } from 'troupe/actor';
 
 /**
  * The path of `<modelDir>/model.onnx`, checked before the engine sees it, because the engine's own messages do not tell a

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { TroupeError, type LoadContext } from 'troupe';
+import { TroupeError, type LoadContext } from 'troupe/actor';
 
 const OPTIMIZATIONS = ['disabled', 'basic', 'extended', 'all'] as const;
 const KEYS = ['intraOpThreads', 'allowSpinning', 'graphOptimization', 'warmUp'] as const;

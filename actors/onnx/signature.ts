@@ -1,5 +1,5 @@
 import type { InferenceSession } from 'onnxruntime-node';
-import { TroupeError, type DType, type LoadContext, type Signature, type TensorSpec } from 'troupe';
+import { TroupeError, type DType, type LoadContext, type Signature, type TensorSpec } from 'troupe/actor';
 import { where } from './model-file.js';
 
 /** Element types the engine runs and a batch can carry; bfloat16 and 4-bit integers are not among them. */

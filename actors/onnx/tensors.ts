@@ -1,5 +1,5 @@
 import type { Tensor } from 'onnxruntime-node';
-import { TroupeError, type Column, type DType, type NumericArray, type TensorSpec } from 'troupe';
+import { TroupeError, type Column, type DType, type NumericArray, type TensorSpec } from 'troupe/actor';
 
 type Engine = typeof import('onnxruntime-node');
 
