@@ -245,8 +245,8 @@ export class PoolCore implements FleetOwner {
     const flights = this.ledger.closeAll(cellId);
     let heldCount = 0;
     for (const flight of flights) heldCount += flight.waiting;
-    // A batch that crashes or hangs its replica is to blame even where the replica was to end anyway.
-    const expected = (cell.state === 'stopping' || cell.state === 'recycling') && !BLAMED.has(death.cause);
+    // A batch that hung its replica is to blame even where the replica was to end anyway; for a crash on the way out it is not.
+    const expected = (cell.state === 'stopping' || cell.state === 'recycling') && !cell.killed;
     const inQuarantine = cell.solo && BLAMED.has(death.cause) && !expected;
     cell.solo = false;
     this.#news({ name: 'died', replica: cell.replica, incarnation, death, heldCount });
