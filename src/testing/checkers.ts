@@ -269,7 +269,7 @@ export class PoolOracle {
     const isBlamed = death.cause !== 'killed' && death.cause !== 'stopped' && death.cause !== 'load-failed';
     let isFirst = true;
     for (const message of replica.open) {
-      const ran = isFirst && (isBlamed || !replica.stopAsked);
+      const ran = isFirst && (replica.killAsked || !replica.stopAsked);
       isFirst = false;
       for (const request of message.requests) {
         const record = request.owner as SimRecord;
