@@ -86,6 +86,11 @@ def tables(metrics):
     out.append("| ms per file, batch 32, one core, best / median | " + " | ".join(
         f"{v['ms_per_file_batch_32_one_core']['best']} / {v['ms_per_file_batch_32_one_core']['median']}" for v in (v1, v2)) + " |")
     head = "\n".join(out)
+    out = ["| | files | of them derived | packages | projects |", "| --- | ---: | ---: | ---: | ---: |"]
+    for k, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+        t = metrics["total"][k]
+        out.append(f"| {name} | {t['files']:,} | {t['derived']:,} | {t['packages']:,} | {t['projects']:,} |")
+    totals = "\n".join(out)
     out = ["| file size, bytes | files | version 1, % | version 2, % |", "| --- | ---: | ---: | ---: |"]
     for k in v1["by_size"]:
         out.append(f"| {k} | {v1['by_size'][k]['files']} | {pc(v1['by_size'][k]['top1'])} | {pc(v2['by_size'][k]['top1'])} |")
@@ -103,7 +108,7 @@ def tables(metrics):
                    f"{pc(b['precision'])} | {', '.join(f'{g} {n}' for g, n in b['mistaken_for'])} |")
     per = "\n".join(out)
     out = ["| is | taken for | files |", "| --- | --- | ---: |"] + [f"| {t} | {g} | {n} |" for t, g, n in v2["confusions"][:20]]
-    return {"head": head, "sizes": sizes, "sure": sure, "types": per, "confusions": "\n".join(out)}
+    return {"head": head, "totals": totals, "sizes": sizes, "sure": sure, "types": per, "confusions": "\n".join(out)}
 
 
 def write_card(metrics):

@@ -6,6 +6,7 @@ cd "$(dirname "$0")"
 here=$PWD
 cache=${1:-$here/cache}
 mkdir -p "$cache"/{deb,npm,pypi,cargo,gomod,maven,work}
+cache=$(cd "$cache" && pwd)
 words() { grep -v '^#' "$here/packages/$1.txt" | tr -s ' \n' '\n'; }
 
 (cd "$cache/deb" && words deb | while read -r p; do apt-get download -qq "$p" 2>/dev/null || echo "missing $p"; done)

@@ -183,6 +183,7 @@ BAD = {
     "javascript": re.compile(rb"^\s*<"),
     "txt": re.compile(rb"^\s*[<{]|^#!|(?:^|\n)-- [\w./-]+ --\r?\n"),      # the last: Go's txtar test archives
     "css": re.compile(rb"^\s*<"),
+    "ini": re.compile(rb"^%%|\\(def|newcommand|ProvidesFile|DeclareOption)\b"),      # TeX has .cfg files too
     "xml": re.compile(rb"<svg|<html|<!DOCTYPE html"),
     "html": re.compile(rb"^\s*<\?php"),
     "vim": re.compile(rb"^\s*\{"),
