@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { drainAll } from '../host/shutdown.js';
 import { runCommand } from './command.js';
 
 /** The `troupe` command: signals in, exit code out. Everything else is in command.ts. */
@@ -12,13 +13,20 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
     if (endedBy !== undefined) {
       kill.abort();
-      // Children end with their parent: each watches for its death.
-      process.exit(SIGNAL_CODES[signal]);
+      void endNow(SIGNAL_CODES[signal]);
+      return;
     }
     endedBy = signal;
     process.stderr.write(`\ntroupe: ${signal}; finishing what is under way, once more ends at once\n`);
     stop.abort();
   });
+}
+
+/** Not process.exit alone: leaving while a native engine runs in a thread would abort the process. */
+async function endNow(code: number): Promise<never> {
+  const { leftCount } = await drainAll(0);
+  if (leftCount > 0) process.kill(process.pid, 'SIGKILL');
+  return process.exit(code);
 }
 
 const code = await runCommand(process.argv.slice(2), {

@@ -160,10 +160,13 @@ test('the first SIGINT stops reading, finishes what is under way and reports; th
   });
   let out = '';
   let err = '';
+  let isTold = false;
   child.stdout.setEncoding('utf8').on('data', (data: string) => void (out += data));
   child.stderr.setEncoding('utf8').on('data', (data: string) => {
     err += data;
-    if (/\d+ records/.test(data) && child.exitCode === null) child.kill('SIGINT');
+    if (isTold || !/\d+ records/.test(data)) return;
+    isTold = true;
+    child.kill('SIGINT');
   });
   const [code] = (await once(child, 'close')) as [number | null];
   t.is(code, 130, err);

@@ -37,7 +37,7 @@ export function specOf(isolation: Isolation, changes: Partial<ReplicaSpec> = {})
     maxBatchSize: 32,
     loadTimeoutMs: 20_000,
     heartbeatMs: 1000,
-    stopTimeoutMs: 2000,
+    stopTimeoutMs: 4000,
     memoryLimitBytes: undefined,
     ...changes,
   };
