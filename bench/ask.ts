@@ -36,7 +36,7 @@ export async function benchAsk(options: AskOptions): Promise<Row[]> {
   const peers = [...threadPeers, ...processPeers].filter(({ id }) => options.only?.includes(id) ?? true);
   const lanes = [...ourLanes.filter(({ kind }) => peers.some((peer) => peer.kind === kind)), ...peers];
   const open = new Map<string, OpenLane>();
-  const rates = new Map<string, number[]>(lanes.map((lane) => [lane.id, []]));
+  const laps = new Map<string, Lap[]>(lanes.map((lane) => [lane.id, []]));
   try {
     for (const lane of lanes) {
       options.progress(`${lane.id}: ${lane.setup}`);
@@ -46,22 +46,30 @@ export async function benchAsk(options: AskOptions): Promise<Row[]> {
     for (let round = 1; round <= options.rounds; round++) {
       const said: string[] = [];
       for (const lane of lanes) {
-        const rate = await measure(open.get(lane.id) as OpenLane, options.laneMs);
-        rates.get(lane.id)?.push(rate);
-        said.push(`${lane.id} ${Math.round(rate)}`);
+        const lap = await measure(open.get(lane.id) as OpenLane, options.laneMs);
+        laps.get(lane.id)?.push(lap);
+        said.push(`${lane.id} ${Math.round(lap.rate)}`);
       }
       options.progress(`round ${round} of ${options.rounds}, asks per second: ${said.join(', ')}`);
     }
   } finally {
     for (const lane of open.values()) await lane.close();
   }
-  return peers.map((peer) => rowOf(peer, rates));
+  return peers.map((peer) => rowOf(peer, laps));
 }
 
-function rowOf(lane: Lane, rates: ReadonlyMap<string, readonly number[]>): Row {
-  const theirs = rates.get(lane.id) as readonly number[];
-  const ours = rates.get(`troupe-${lane.kind}`) as readonly number[];
-  const ratios = ours.map((rate, round) => rate / (theirs[round] as number));
+/** One lane in one round. */
+interface Lap {
+  /** Asks per second. */
+  readonly rate: number;
+  /** CPU time of this process per ask in microseconds: both sides of a thread lane, our side of a process lane. */
+  readonly cpuMicros: number;
+}
+
+function rowOf(lane: Lane, laps: ReadonlyMap<string, readonly Lap[]>): Row {
+  const theirs = laps.get(lane.id) as readonly Lap[];
+  const ours = laps.get(`troupe-${lane.kind}`) as readonly Lap[];
+  const ratios = ours.map(({ rate }, round) => rate / (theirs[round] as Lap).rate);
   const ratio = median(ratios);
   const [least, most] = spread(ratios);
   const target = TARGETS[lane.id];
@@ -70,16 +78,21 @@ function rowOf(lane: Lane, rates: ReadonlyMap<string, readonly number[]>): Row {
     id: `ask/${lane.id}`,
     what: `asks per second, ${lane.kind}, Float32[${VALUES}] echo, ${CALLERS} callers`,
     against: `${lane.id} (${lane.setup})`,
-    ours: rounded(median(ours), 0),
-    theirs: rounded(median(theirs), 0),
+    ours: rounded(median(ours.map(({ rate }) => rate)), 0),
+    theirs: rounded(median(theirs.map(({ rate }) => rate)), 0),
     ratio: rounded(ratio, 2),
     spread: [rounded(least, 2), rounded(most, 2)],
+    cpuMicros: {
+      ours: rounded(median(ours.map(({ cpuMicros }) => cpuMicros)), 1),
+      theirs: rounded(median(theirs.map(({ cpuMicros }) => cpuMicros)), 1),
+    },
     ...(target === undefined ? {} : { target, met: ratio >= target }),
   };
 }
 
-/** Asks per second over `laneMs`, every answer checked. */
-async function measure(lane: OpenLane, laneMs: number): Promise<number> {
+/** Asks for `laneMs`, and checks every answer. */
+async function measure(lane: OpenLane, laneMs: number): Promise<Lap> {
+  const cpuFrom = process.cpuUsage();
   const startedAt = performance.now();
   const endAt = startedAt + laneMs;
   let count = 0;
@@ -90,10 +103,13 @@ async function measure(lane: OpenLane, laneMs: number): Promise<number> {
       input[VALUES - 1] = first;
       const output = await lane.ask(input);
       if (output.length !== VALUES || output[0] !== input[0] || output[VALUES - 1] !== first)
-        throw new Error(`expected ${VALUES} values from ${input[0]} to ${first}, got ${JSON.stringify(output)?.slice(0, 80)}`);
+        throw new Error(
+          `expected ${VALUES} values from ${input[0]} to ${first}, got ${JSON.stringify(output)?.slice(0, 80)}`,
+        );
       count++;
     }
   };
   await Promise.all(Array.from({ length: CALLERS }, (_, index) => caller(index)));
-  return (count * 1000) / (performance.now() - startedAt);
+  const { user, system } = process.cpuUsage(cpuFrom);
+  return { rate: (count * 1000) / (performance.now() - startedAt), cpuMicros: (user + system) / count };
 }

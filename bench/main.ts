@@ -13,8 +13,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '15' },
-    ms: { type: 'string', default: '300' },
+    rounds: { type: 'string', default: '30' },
+    ms: { type: 'string', default: '150' },
     only: { type: 'string' },
     records: { type: 'string', default: '1000000' },
   },

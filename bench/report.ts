@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { availableParallelism, cpus } from 'node:os';
+import { availableParallelism, cpus, loadavg } from 'node:os';
 
 /** One comparison or one measurement of a bench part. */
 export interface Row {
@@ -12,6 +12,8 @@ export interface Row {
   readonly theirs?: number;
   /** Median over the rounds of ours divided by theirs in the same round. */
   readonly ratio?: number;
+  /** CPU time of the measuring process per ask, which a busy machine distorts less than the rate. */
+  readonly cpuMicros?: { readonly ours: number; readonly theirs: number };
   /** Smallest and largest of what `ratio` (or, without one, `ours`) is the median of. */
   readonly spread: readonly [number, number];
   /** Least ratio (or most of `ours`) promised; absent where nothing is promised. */
@@ -20,7 +22,7 @@ export interface Row {
 }
 
 export interface Report {
-  readonly machine: { readonly cpu: string; readonly cores: number; readonly platform: string };
+  readonly machine: { readonly cpu: string; readonly cores: number; readonly platform: string; readonly load: number };
   readonly versions: Readonly<Record<string, string>>;
   readonly rows: readonly Row[];
 }
@@ -33,6 +35,7 @@ export function reportOf(rows: readonly Row[]): Report {
       cpu: cpus()[0]?.model ?? 'unknown',
       cores: availableParallelism(),
       platform: `${process.platform} ${process.arch}`,
+      load: Number((loadavg()[0] as number).toFixed(1)),
     },
     versions: Object.fromEntries([['node', process.versions.node], ...PACKAGES.map((name) => [name, versionOf(name)])]),
     rows,
@@ -41,7 +44,7 @@ export function reportOf(rows: readonly Row[]): Report {
 
 /** A table for people, Markdown as it stands. */
 export function tableOf({ machine, versions, rows }: Report): string {
-  const head = ['what', 'against', 'ours', 'theirs', 'ratio', 'spread', 'target', 'met'];
+  const head = ['what', 'against', 'ours', 'theirs', 'ratio', 'spread', 'CPU us/ask', 'target', 'met'];
   const cells = rows.map((row) => [
     row.what,
     row.against ?? '-',
@@ -49,6 +52,7 @@ export function tableOf({ machine, versions, rows }: Report): string {
     row.theirs === undefined ? '-' : number(row.theirs),
     row.ratio === undefined ? '-' : row.ratio.toFixed(2),
     row.spread.map((value) => (row.ratio === undefined ? number(value) : value.toFixed(2))).join(' to '),
+    row.cpuMicros === undefined ? '-' : `${row.cpuMicros.ours} : ${row.cpuMicros.theirs}`,
     row.target === undefined ? '-' : number(row.target),
     row.met === undefined ? '-' : row.met ? 'yes' : 'NOT MET',
   ]);
@@ -59,7 +63,7 @@ export function tableOf({ machine, versions, rows }: Report): string {
     `| ${values.map((value, column) => value.padEnd(widths[column] as number)).join(' | ')} |`;
   const words = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   return [
-    `${machine.cores} cores of ${machine.cpu}, ${machine.platform}; ${words.join(', ')}`,
+    `${machine.cores} cores of ${machine.cpu}, ${machine.platform}, load ${machine.load}; ${words.join(', ')}`,
     '',
     line(head),
     line(widths.map((width) => '-'.repeat(width))),
