@@ -9,7 +9,14 @@
  */
 
 import { setTimeout as wait } from 'node:timers/promises';
-import { defineActor, type Column, type Columns, type LoadContext, type PredictContext, type Signature } from 'troupe/actor';
+import {
+  defineActor,
+  type Column,
+  type Columns,
+  type LoadContext,
+  type PredictContext,
+  type Signature,
+} from 'troupe/actor';
 import { commit, dueFault, meantBy, type Occasion } from './mock/misdeeds.js';
 import { type MockFault, resolveMockOptions, type ResolvedMockOptions } from './mock/options.js';
 
