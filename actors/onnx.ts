@@ -43,6 +43,7 @@ interface OnnxState {
 
 export default defineActor<TensorRecord, TensorRecord, OnnxState>({
   isolation: 'process',
+  native: true,
 
   async load(context) {
     const options = resolveOnnxOptions(context);
