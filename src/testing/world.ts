@@ -45,7 +45,7 @@ const EVENT_NAMES: readonly string[] = (() => {
   return names;
 })();
 
-/** What the host hears or does itself, so what waits while its loop stands still. */
+/** What the host hears or does itself: it waits while the host's loop stands still, and it alone makes a turn of it. */
 const ON_HOST: readonly boolean[] = (() => {
   const host: boolean[] = [];
   for (const kind of [
@@ -58,7 +58,13 @@ const ON_HOST: readonly boolean[] = (() => {
     'ready',
     'swap',
     'scale',
+    'hold',
     'release',
+    'drain',
+    'stop',
+    'revive',
+    'close',
+    'call',
   ] as const)
     host[EVENT[kind]] = true;
   return Array.from(host, (yes) => yes === true);
@@ -81,7 +87,7 @@ export class Violated extends Error {
 
 export interface Actor {
   handle(kind: number, a: number, ref: unknown): void;
-  /** All events of an instant have been handled. */
+  /** All that the host heard or did at this instant has been handled. */
   endTurn(): void;
 }
 
@@ -163,11 +169,20 @@ export class World {
   /** Runs until nothing is left to happen. More events than `maxEvents` or time beyond `maxMs` is a violation. */
   run(actor: Actor, maxEvents: number, maxMs: number): void {
     const { scheduler } = this;
+    let inTurn = false;
     while (scheduler.pop()) {
       const { kind, a, ref, now } = scheduler;
-      if (now < this.stalledUntil && ON_HOST[kind] === true) {
-        scheduler.schedule(this.stalledUntil, kind, a, ref);
-        continue;
+      if (ON_HOST[kind] === true) {
+        if (now < this.stalledUntil) {
+          scheduler.schedule(this.stalledUntil, kind, a, ref);
+          // The stall began after a turn had: that turn ends first.
+          if (inTurn && scheduler.nextAt > now) {
+            inTurn = false;
+            actor.endTurn();
+          }
+          continue;
+        }
+        inTurn = true;
       }
       if (++this.eventCount > maxEvents) this.violate('progress', `more than ${maxEvents} events: something spins`);
       if (now > maxMs) this.violate('progress', `not done after ${Math.round(maxMs)} virtual ms`);
@@ -175,7 +190,10 @@ export class World {
       this.note((kind << 16) ^ a);
       this.log?.(`${now.toFixed(3).padStart(12)}  ${EVENT_NAMES[kind]} ${a}`);
       actor.handle(kind, a, ref);
-      if (scheduler.nextAt > now) actor.endTurn();
+      if (inTurn && scheduler.nextAt > now) {
+        inTurn = false;
+        actor.endTurn();
+      }
     }
   }
 }
