@@ -9,8 +9,8 @@
  */
 
 import { type Clock, systemClock, type Timer } from '../kernel/clock.js';
-import { type Deferred, deferred } from '../kernel/deferred.js';
-import { type ErrorCode, TroupeError } from '../kernel/errors.js';
+import { deferred } from '../kernel/deferred.js';
+import { TroupeError } from '../kernel/errors.js';
 import { type Random, systemRandom } from '../kernel/random.js';
 import { type DeathNotice, describeDeath, type Effect, type PoolNews } from '../core/effects.js';
 import { PoolCore } from '../core/pool-core.js';
@@ -27,11 +27,13 @@ import { AskOwner, type AskOptions, type Owner, resolveAsk } from './ask.js';
 import { AskMany } from './ask-many.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import { locateModel } from './locate.js';
+import { Milestones } from './milestones.js';
 import type { Outcome } from './outcome.js';
 import { type PoolEvents, PoolVoice } from './pool-events.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import { ReplicaLinks } from './replica-links.js';
-import type { PoolStats } from './stats.js';
+import { type PoolStats, poolStats } from './stats.js';
+import { NO_TICKET, RequestTicket } from './ticket.js';
 import { Turn } from './turn.js';
 
 export interface StopOptions {
@@ -81,12 +83,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   #lastRequest = 0;
   #lastSender = APPLICATION;
   #operations: Promise<unknown> = Promise.resolve();
-  #rollout: Deferred<void> | undefined;
-  #freed: Deferred<void> | undefined;
-  #drained: Deferred<void> | undefined;
-  #stopped: Deferred<void> | undefined;
+  readonly #milestones = new Milestones();
+  #drained: Promise<void> | undefined;
+  #stopped: Promise<void> | undefined;
   #stopping: Promise<StopReport> | undefined;
-  #heldUp: Deferred<void> | undefined;
   #startedAt: number;
 
   constructor(spec: PoolSpec<In>, parts: PoolParts) {
@@ -219,11 +219,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       const wanted = String(version);
       try {
         const to = this.#locate(wanted);
-        const freed = deferred<void>();
-        this.#freed = freed;
+        const freed = this.#milestones.next('freed');
         await this.#rollOut(to, this.#core.fleet.replicas);
         this.#voice.emit('swapped', { from, to });
-        await freed.promise;
+        await freed;
       } catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause);
         const error = new TroupeError(
@@ -256,11 +255,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   /** Takes no more records and resolves when the last one held is settled. The replicas stay up until `stop`. */
   async drain(): Promise<void> {
     if (this.#core.state === 'failed' || this.#core.state === 'stopped' || this.#core.state === 'stopping') return;
-    this.#drained ??= deferred<void>();
+    this.#drained ??= this.#milestones.next('drained');
     this.#core.drain();
     this.#core.flush(this.#clock.now());
     this.#turn.schedule();
-    await this.#drained.promise;
+    await this.#drained;
   }
 
   /** Drains for at most timeoutMs, rejects what is left with POOL_STOPPED, and stops every replica. May be called twice. */
@@ -295,43 +294,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** A snapshot: plain data, cheap, safe to call often. */
   stats(): PoolStats {
-    const core = this.#core;
-    return {
-      name: this.name,
-      state: core.state,
-      version: core.fleet.version,
-      replicas: [...core.fleet.cells.values()].map((cell) => ({
-        replica: cell.replica,
-        state: cell.state,
-        incarnation: cell.incarnation,
-        version: cell.version,
-        inFlightBatches: core.ledger.count(cell.id),
-      })),
-      mailbox: {
-        held: core.mailbox.held,
-        heldBytes: core.mailbox.heldBytes,
-        capacity: core.mailbox.limits.capacity,
-        capacityBytes: core.mailbox.limits.capacityBytes,
-        waitingAtDoor: core.mailbox.doorCount,
-      },
-      accepted: core.acceptedCount,
-      refused: core.refusedCount,
-      settled: core.settledCount,
-      results: core.resolvedCount,
-      held: core.heldCount,
-      errors: Object.fromEntries(core.errorCounts) as Partial<Record<ErrorCode, number>>,
-      batches: core.batchCount,
-      meanBatchSize: core.batchCount === 0 ? 0 : core.batchedCount / core.batchCount,
-      triggers: { ...core.triggerCounts },
-      expectedBatchMs: core.batcher.expectedMs,
-      restarts: core.fleet.restartCount,
-      deaths: { ...core.fleet.deathCounts },
-      staleReplies: core.ledger.staleReplyCount,
-      lateResults: core.lateResultCount,
-      latencyMs: this.#latency.summary(),
-      queueWaitMs: this.#queueWait.summary(),
-      upMs: this.#clock.now() - this.#startedAt,
-    };
+    const upMs = this.#clock.now() - this.#startedAt;
+    return poolStats(this.#core, this.#latency.summary(), this.#queueWait.summary(), upMs);
   }
 
   // ------------------------------------------------- InferTarget: the bulk path
@@ -382,19 +346,18 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** Ends every replica but keeps the mailbox; resolves when the last has ended. */
   async hold(): Promise<void> {
-    this.#heldUp = deferred<void>();
+    const held = this.#milestones.next('held');
     this.#core.hold();
     this.#pump();
-    await this.#heldUp.promise;
+    await held;
   }
 
   /** Starts again after `hold` or after failing; rejects when it fails again. */
   async release(): Promise<void> {
-    const up = deferred<void>();
-    this.#rollout = up;
+    const up = this.#milestones.next('resumed');
     this.#core.release(this.#clock.now());
     this.#pump();
-    await up.promise;
+    await up;
   }
 
   // ------------------------------------------------------------------- private
@@ -560,34 +523,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   #hear(news: PoolNews): void {
-    switch (news.name) {
-      case 'up':
-        this.#rollout?.resolve();
-        this.#rollout = undefined;
-        break;
-      case 'rollout-failed':
-      case 'failed':
-        this.#rollout?.reject(news.error);
-        this.#rollout = undefined;
-        if (news.name === 'failed') this.#drained?.resolve();
-        break;
-      case 'freed':
-        this.#freed?.resolve();
-        this.#freed = undefined;
-        break;
-      case 'held':
-        this.#heldUp?.resolve();
-        break;
-      case 'drained':
-        this.#drained?.resolve();
-        break;
-      case 'stopped':
-        this.#timer?.cancel();
-        this.#stopped?.resolve();
-        break;
-      default:
-        break;
-    }
+    if (news.name === 'stopped') this.#timer?.cancel();
+    this.#milestones.hear(news);
     this.#voice.tell(news);
   }
 
@@ -624,11 +561,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   async #rollOut(version: string | undefined, replicas: number): Promise<void> {
     if (this.#core.state !== 'starting') this.#refuseUnlessRunning('swap');
-    const up = deferred<void>();
-    this.#rollout = up;
+    const up = this.#milestones.next('rolled-out');
     this.#core.rollOut(version, replicas, this.#clock.now());
     this.#pump();
-    await up.promise;
+    await up;
   }
 
   #refuseUnlessRunning(what: string): void {
@@ -678,32 +614,13 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   #halt(): Promise<void> {
-    this.#stopped ??= deferred<void>();
-    this.#drained?.resolve();
-    const stopped = new TroupeError('POOL_STOPPED', `Pool "${this.name}" was stopped`, { actor: this.name });
+    this.#stopped ??= this.#milestones.next('stopped');
     this.#core.stop(this.#core.heldCount > 0);
     this.#pump();
-    this.#rollout?.reject(stopped);
-    this.#rollout = undefined;
-    this.#freed?.resolve();
-    return this.#stopped.promise;
-  }
-}
-
-class RequestTicket implements Ticket {
-  readonly #pool: Pool<any, any>;
-  readonly #request: Request;
-  constructor(pool: Pool<any, any>, request: Request) {
-    this.#pool = pool;
-    this.#request = request;
-  }
-
-  cancel(reason?: unknown): void {
-    this.#pool.cancelRequest(this.#request, reason);
+    this.#milestones.abandon(new TroupeError('POOL_STOPPED', `Pool "${this.name}" was stopped`, { actor: this.name }));
+    return this.#stopped;
   }
 }
 
 /** Who told and did not ask. */
 const NOBODY: Owner = { settled: () => undefined };
-
-const NO_TICKET: Ticket = { cancel: () => undefined };

@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../kernel/errors.js';
 import type { Trigger } from '../core/batcher.js';
 import type { PoolState, ReplicaState } from '../core/lifecycles.js';
+import type { PoolCore } from '../core/pool-core.js';
 import type { LatencySummary } from '../telemetry/latency.js';
 
 /** What `pool.stats()` gives: counters since the pool began, and what is true now. */
@@ -43,4 +44,49 @@ export interface PoolStats {
   readonly latencyMs: LatencySummary;
   readonly queueWaitMs: LatencySummary;
   readonly upMs: number;
+}
+
+/** The snapshot of one pool, from its core and the latencies its edge has seen. */
+export function poolStats(
+  core: PoolCore,
+  latencyMs: LatencySummary,
+  queueWaitMs: LatencySummary,
+  upMs: number,
+): PoolStats {
+  return {
+    name: core.limits.name,
+    state: core.state,
+    version: core.fleet.version,
+    replicas: [...core.fleet.cells.values()].map((cell) => ({
+      replica: cell.replica,
+      state: cell.state,
+      incarnation: cell.incarnation,
+      version: cell.version,
+      inFlightBatches: core.ledger.count(cell.id),
+    })),
+    mailbox: {
+      held: core.mailbox.held,
+      heldBytes: core.mailbox.heldBytes,
+      capacity: core.mailbox.limits.capacity,
+      capacityBytes: core.mailbox.limits.capacityBytes,
+      waitingAtDoor: core.mailbox.doorCount,
+    },
+    accepted: core.acceptedCount,
+    refused: core.refusedCount,
+    settled: core.settledCount,
+    results: core.resolvedCount,
+    held: core.heldCount,
+    errors: Object.fromEntries(core.errorCounts) as Partial<Record<ErrorCode, number>>,
+    batches: core.batchCount,
+    meanBatchSize: core.batchCount === 0 ? 0 : core.batchedCount / core.batchCount,
+    triggers: { ...core.triggerCounts },
+    expectedBatchMs: core.batcher.expectedMs,
+    restarts: core.fleet.restartCount,
+    deaths: { ...core.fleet.deathCounts },
+    staleReplies: core.ledger.staleReplyCount,
+    lateResults: core.lateResultCount,
+    latencyMs,
+    queueWaitMs,
+    upMs,
+  };
 }
