@@ -89,6 +89,12 @@ async function runJob(options: JobOptions, signals: Signals): Promise<number> {
   await mkdir(dirname(out), { recursive: true });
   progress = createProgress({ label: 'files', isQuiet: json });
   const files = fromFiles(directory, { headBytes: HEAD_BYTES, tailBytes: TAIL_BYTES });
+  // A second walk beside the first: it only lists, so the bar knows its end long before the job does.
+  if (!json)
+    void Promise.resolve(files.count?.()).then(
+      (total) => progress?.expect(total ?? 0),
+      () => undefined,
+    );
   const report = await stream(untilStopped(files, signals.stop))
     .infer(pool, {
       bypass: ({ path, size }): Result | undefined => (size === 0 ? { path, size, type: 'empty' } : undefined),

@@ -104,6 +104,7 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
     kill,
     log,
     onProgress: (done) => progress.update(done),
+    onTotal: (total) => progress.expect(total),
   });
   progress.update(result.records);
   progress.finish();

@@ -21,6 +21,8 @@ export interface ProgressOptions {
 }
 
 export interface Progress {
+  /** How many there will be, where that becomes known while the work goes on. */
+  expect(total: number): void;
   /** How many are done. Cheap: draws at most every 100 ms on a terminal, writes at most every 2 s elsewhere. */
   update(done: number): void;
   /** Takes the line away, so that others may write; the next update draws it again. */
@@ -37,9 +39,10 @@ const BAR_CELLS = 24;
 
 /** A progress bar with rate and time left. Draws only inside calls to it: it owns no timer, so nothing keeps a process alive. */
 export function createProgress(options: ProgressOptions = {}): Progress {
-  const { label = 'records', total, output = process.stderr, isQuiet = false, clock = systemClock } = options;
+  const { label = 'records', output = process.stderr, isQuiet = false, clock = systemClock } = options;
   const isTerminal = output.isTTY === true;
   const startedAt = clock.now();
+  let { total } = options;
   let done = 0;
   let rate: number | undefined;
   let measuredAt = startedAt;
@@ -67,11 +70,14 @@ export function createProgress(options: ProgressOptions = {}): Progress {
       return;
     }
     // A line that wraps could not be drawn over.
-    output.write(`\r${text.slice(0, Math.max(10, (output.columns ?? 80) - 1))}\u001b[K`);
+    output.write(`\r${text.slice(0, Math.max(10, (output.columns || 80) - 1))}\u001b[K`);
     isDrawn = true;
   };
 
   return {
+    expect(count) {
+      total = count;
+    },
     update(next) {
       done = next;
       if (isQuiet) return;

@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly log: Log;
   /** Told as pipelines go on: how many records have an outcome, all pipelines together. */
   readonly onProgress?: (done: number) => void;
+  /** Told once, if every source can say how many records it will give: how many there will be. */
+  readonly onTotal?: (total: number) => void;
 }
 
 /** What became of a pool or a pipeline that did not do its work. */
@@ -54,7 +56,8 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
     const pools = await startPools(system, config, wanted, failures);
     const progress = new Map<string, number>();
     const reports: Record<string, Report> = {};
-    await Promise.all(
+    const counts: Promise<number | undefined>[] = [];
+    const running = Promise.all(
       names.map(async (name) => {
         const missing = poolsOf(config, name).filter((pool) => !pools.has(pool));
         if (missing.length > 0) {
@@ -68,18 +71,19 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
         }
         const definition = config.pipelines[name];
         if (definition === undefined) throw new TypeError(`pipelines: expected names of the config; got ${name}`);
-        const { pipeline, sink, deadLetters } = buildPipeline(name, definition, {
+        const { pipeline, sink, deadLetters, count } = buildPipeline(name, definition, {
           functions,
           pools,
           stop: options.stop,
         });
+        counts.push(count().catch(() => undefined));
         try {
           reports[name] = await pipeline.to(sink, {
             signal: options.kill,
             ...(deadLetters === undefined ? {} : { deadLetters }),
             onProgress: (report) => {
               progress.set(name, report.records);
-              options.onProgress?.([...progress.values()].reduce((total, done) => total + done, 0));
+              options.onProgress?.(sum([...progress.values()]));
             },
           });
         } catch (error) {
@@ -88,6 +92,10 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
         }
       }),
     );
+    void Promise.all(counts).then((known) => {
+      if (known.length > 0 && known.every((count) => count !== undefined)) options.onTotal?.(sum(known));
+    });
+    await running;
     const stats = Object.values(system.stats());
     for (const pool of stats) {
       if (pool.state !== 'failed') continue;
@@ -133,4 +141,8 @@ function poolsOf(config: Config, pipeline: string): readonly string[] {
 function wordsOf(error: unknown): { code: string; message: string } {
   const { code, message } = error as Partial<TroupeError>;
   return { code: code ?? 'INTERNAL', message: message ?? String(error) };
+}
+
+function sum(counts: readonly number[]): number {
+  return counts.reduce((total, count) => total + count, 0);
 }

@@ -24,6 +24,8 @@ export interface BuiltPipeline {
   readonly pipeline: Pipeline<unknown>;
   readonly sink: Sink;
   readonly deadLetters: Sink<DeadLetter> | undefined;
+  /** How many records the source will give; undefined where it cannot say. */
+  readonly count: () => Promise<number | undefined>;
 }
 
 /** One pipeline of a config as a stream, ready for `to`. Opens and reads nothing. */
@@ -33,7 +35,8 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
     if (found === undefined) throw new TypeError(`functions: expected one for ${reference}; got none`);
     return found;
   };
-  let pipeline: Pipeline<unknown> = stream(untilStopped(sourceOf(config.source), parts.stop), { name });
+  const source = sourceOf(config.source);
+  let pipeline: Pipeline<unknown> = stream(untilStopped(source, parts.stop), { name });
   for (const entry of config.steps) {
     const step = stepOf(entry);
     switch (step.kind) {
@@ -64,6 +67,8 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
   }
   const { sink, deadLetters } = config;
   return {
+    // What cannot be counted cannot be read either, and the run says so.
+    count: async () => source.count?.(),
     pipeline,
     sink: sinkOf(sink),
     deadLetters: deadLetters === undefined ? undefined : (toFile(deadLetters.file) as Sink<DeadLetter>),

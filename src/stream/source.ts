@@ -5,6 +5,8 @@ export interface Source<T> {
   readonly name: string;
   /** Rejects with SOURCE_FAILED when nothing can be read at all. */
   open(): SourceReader<T> | Promise<SourceReader<T>>;
+  /** How many records a run will read, for a progress bar: only where that is much cheaper than reading them. */
+  count?(): number | Promise<number>;
 }
 
 /**

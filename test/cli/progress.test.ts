@@ -91,3 +91,14 @@ test('control characters in a label do not reach the terminal', (t) => {
   progress.update(1);
   t.is((written[0] ?? '').slice(1, -3).replace(/[ -~]/g, ''), '');
 });
+
+test('a total that becomes known on the way gives the bar its end', (t) => {
+  const { written, progress, pass } = bench(true);
+  pass(1000);
+  progress.update(50);
+  t.false(written.at(-1)?.includes('['));
+  progress.expect(100);
+  pass(1000);
+  progress.update(75);
+  t.regex(written.at(-1) ?? '', /75%.*75 of 100 records.*left/);
+});

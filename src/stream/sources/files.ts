@@ -56,6 +56,11 @@ export function fromFiles(globOrDirectory: string, options: FromFilesOptions = {
       const entries = await entriesOf(globOrDirectory, followSymlinks, ignore);
       return new FilesReader(entries, headBytes, tailBytes);
     },
+    count: async () => {
+      let count = 0;
+      for await (const _ of await entriesOf(globOrDirectory, followSymlinks, ignore)) count++;
+      return count;
+    },
   };
 }
 

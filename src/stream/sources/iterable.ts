@@ -16,6 +16,7 @@ export function fromIterable<T>(iterable: Iterable<T> | AsyncIterable<T>): Sourc
       Symbol.asyncIterator in iterable
         ? new AsyncReader(iterable[Symbol.asyncIterator]())
         : new SyncReader(iterable[Symbol.iterator]()),
+    ...(Array.isArray(iterable) ? { count: () => iterable.length } : {}),
   };
 }
 

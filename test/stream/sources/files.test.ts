@@ -137,3 +137,11 @@ test('a run that is cancelled while it walks lets go of the tree', async (t) => 
   t.true(report.cancelled);
   t.is(report.results, 4);
 });
+
+test('a count says how many records a run will read, failures included, and reads no file', async (t) => {
+  const path = await folder(t, { 'a.txt': 'a', 'b/c.txt': 'c', 'b/d.js': 'd' });
+  await symlink('nowhere', join(path, 'dangling'));
+  const [names, failures] = await list(path);
+  t.is(await fromFiles(path).count?.(), names.length + failures.length);
+  t.is(await fromFiles(`${path}/**/*.txt`).count?.(), 2);
+});
