@@ -143,5 +143,5 @@ test('a count says how many records a run will read, failures included, and read
   await symlink('nowhere', join(path, 'dangling'));
   const [names, failures] = await list(path);
   t.is(await fromFiles(path).count?.(), names.length + failures.length);
-  t.is(await fromFiles(`${path}/**/*.txt`).count?.(), 2);
+  t.is(await fromFiles(`${path}/b/*.txt`).count?.(), 1);
 });
