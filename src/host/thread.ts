@@ -1,6 +1,6 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { callControl } from '../wire/control-lane.js';
-import { STATE_BUSY, STATE_NATIVE, STATE_WORD_COUNT, type ThreadData, type ToHost } from '../wire/messages.js';
+import { STATE_NATIVE, STATE_WORD_COUNT, type ThreadData, type ToHost } from '../wire/messages.js';
 import { postToEntry } from '../wire/port-lane.js';
 import type { Carrier, RawEnd } from './carrier.js';
 import type { Link, StartLink } from './link.js';
@@ -49,7 +49,8 @@ export const startThread: StartLink = (spec, events): Link => {
     (message) => core.message(message as ToHost),
     (thrown) => core.garbled(thrown),
   );
-  const mayTerminate = (): boolean => Atomics.load(state, STATE_NATIVE) === 0 || Atomics.load(state, STATE_BUSY) === 0;
+  // That a native thread is idle now proves nothing: the batch it takes up next may wait in its port already.
+  const mayTerminate = (): boolean => Atomics.load(state, STATE_NATIVE) === 0;
   const carrier: Carrier = {
     isLocal: false,
     control: callControl({
@@ -64,8 +65,8 @@ export const startThread: StartLink = (spec, events): Link => {
         void worker.terminate();
         return true;
       }
-      // Terminating a thread inside native code aborts the process. It ends itself when its call returns; the answer to
-      // this stop may come long after the link has told its end.
+      // Terminating a thread inside native code aborts the process. It ends itself, at once or when its call returns; the
+      // answer to this stop may come long after the link has told its end.
       carrier.control.stop(true, 0).catch(() => undefined);
       return false;
     },
