@@ -144,9 +144,18 @@ test.serial('every file of a tree has one line, and the counts add up', async (t
   const lines = linesOf(out('calm'));
   t.is(lines.length, figures.records);
   t.is(new Set(lines.map(({ path }) => path)).size, lines.length);
-  const files = readdirSync(tree, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  t.is(figures.results, files.length);
+  t.is(figures.results, countFiles(tree));
 });
+
+/** Not readdir with `recursive`: on Node 24 that one follows the symlink loop. */
+function countFiles(directory: string): number {
+  let count = 0;
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    if (entry.isDirectory()) count += countFiles(join(directory, entry.name));
+    else if (entry.isFile()) count++;
+  }
+  return count;
+}
 
 test.serial('empty, huge, special and looping entries have their own outcome', (t) => {
   const lines = new Map(linesOf(out('calm')).map((line) => [line.path, line]));
