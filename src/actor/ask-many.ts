@@ -99,7 +99,6 @@ export class AskMany<In, Out> {
 
 class ManySubmission<In, Out> implements Submission<In, Out> {
   ticket: Ticket | undefined = undefined;
-  readonly key = undefined;
   constructor(
     readonly owner: AskMany<In, Out>,
     readonly index: number,

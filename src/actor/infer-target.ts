@@ -6,7 +6,6 @@ export interface Submission<In, Out> {
   /** Who sends: fair share is kept between senders. From `openSender`. */
   readonly sender: number;
   readonly priority: number;
-  readonly key: string | undefined;
   /** Monotonic instant (systemClock.now()), Infinity for none. */
   readonly deadlineAt: number;
   /** Called exactly once for every accepted submission, never from inside `offer`. */

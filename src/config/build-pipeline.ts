@@ -80,10 +80,10 @@ type AnyInferOptions = InferOptions<unknown, unknown, unknown, unknown, unknown>
 function inferOptions(config: InferConfig, find: (reference: string) => StepFunction): AnyInferOptions {
   const { order, capacity, priority, timeout } = config;
   const options: AnyInferOptions = { order, capacity, priority, ...(timeout === undefined ? {} : { timeout }) };
+  if (config.bypass !== undefined) options.bypass = find(config.bypass);
   if (config.input !== undefined) options.input = find(config.input);
   if (config.output !== undefined) options.output = find(config.output);
   if (config.failed !== undefined) options.failed = find(config.failed);
-  if (config.key !== undefined) options.key = find(config.key) as (record: unknown) => string;
   return options;
 }
 

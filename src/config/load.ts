@@ -108,7 +108,7 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
         const { pool } = step.infer;
         if (!Object.hasOwn(config.pools, pool)) refuse([...at, 'pool'], noSuchPool(pool, Object.keys(config.pools)));
         resolved.infer = { ...step.infer };
-        for (const key of ['input', 'output', 'failed', 'key'] as const) {
+        for (const key of ['input', 'output', 'failed', 'bypass'] as const) {
           const target = reference(step.infer[key], [...at, key]);
           if (target !== undefined) resolved.infer[key] = target;
         }

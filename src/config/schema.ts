@@ -67,6 +67,9 @@ export const sinkSchema = z
 
 export const inferSchema = z.strictObject({
   pool: nameSchema.describe('Name of a pool of this file.'),
+  bypass: moduleReference(
+    'Gives the outcome of a record that needs no actor, in place; undefined sends the record to the actor.',
+  ).optional(),
   input: moduleReference('Makes the input of the model from a record; without it, the record itself.').optional(),
   output: moduleReference('Joins (record, answer, version) to a new record; without it, the answer itself.').optional(),
   failed: moduleReference('Turns (record, error) of a failure into a record that goes on.').optional(),
@@ -82,7 +85,6 @@ export const inferSchema = z.strictObject({
     .optional()
     .describe('Deadline of one record in this step, queueing included; none without it.'),
   priority: z.number().default(0).describe('Records with a higher one go first in the pool.'),
-  key: moduleReference('Gives the key of a record; records of one key go to one replica of a keyed pool.').optional(),
 });
 
 const STEP_KINDS = ['map', 'filter', 'flatMap', 'mapParallel', 'infer'] as const;

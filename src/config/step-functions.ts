@@ -42,7 +42,7 @@ function referencesOf({ config }: LoadedConfig, pipelines: readonly string[] | u
         references.push({ at, reference: step.reference });
         return;
       }
-      for (const key of ['input', 'output', 'failed', 'key'] as const) {
+      for (const key of ['bypass', 'input', 'output', 'failed'] as const) {
         const reference = step.options[key];
         if (reference !== undefined) references.push({ at: [...at, key], reference });
       }

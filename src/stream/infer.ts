@@ -34,14 +34,12 @@ export interface InferPlan {
   /** Infinity for none. */
   readonly timeoutMs: number;
   readonly priority: number | ((record: unknown) => number);
-  readonly key: ((record: unknown) => string) | undefined;
   readonly deadLetters: Sink<DeadLetter> | undefined;
 }
 
 /** One held record; what the pool sees of it is the Submission. */
 export class InferSlot implements Submission<unknown, unknown>, EmissionSlot {
   input: unknown = undefined;
-  key: string | undefined = undefined;
   priority = 0;
   deadlineAt = Infinity;
   ticket: Ticket | undefined = undefined;
@@ -157,7 +155,7 @@ export class InferStage implements Stage {
   #prepare(slot: InferSlot): boolean {
     const { envelope } = slot;
     if (envelope.kind === 'failed') return false;
-    const { bypass, input, key, priority } = this.#plan;
+    const { bypass, input, priority } = this.#plan;
     try {
       const known = bypass?.(envelope.value);
       if (known !== undefined) {
@@ -167,14 +165,10 @@ export class InferStage implements Stage {
       }
       slot.input = input === undefined ? envelope.value : input(envelope.value);
       if (isThenable(slot.input)) throw new TypeError('input returned a promise; use an async map before infer');
-      slot.key = key?.(envelope.value);
       slot.priority = typeof priority === 'number' ? priority : priority(envelope.value);
       return true;
     } catch (cause) {
-      this.#fail(
-        envelope,
-        operatorFailed(`bypass, input, key or priority of infer("${this.#plan.target.name}")`, cause),
-      );
+      this.#fail(envelope, operatorFailed(`bypass, input or priority of infer("${this.#plan.target.name}")`, cause));
       return false;
     }
   }

@@ -49,8 +49,6 @@ export interface InferOptions<Record, In, Out, Next, Substitute> {
   timeout?: { ms: number };
   /** Higher goes first in the pool. Default 0. */
   priority?: number | ((record: Record) => number);
-  /** Routes records of one key to one replica, where the pool is keyed. */
-  key?: (record: Record) => string;
   /** Where records that fail in this step go; it takes precedence over the one of `to`. Not together with `failed`. */
   deadLetters?: Sink<DeadLetter>;
 }
@@ -203,16 +201,14 @@ function inferPlan(target: unknown, options: InferOptions<unknown, unknown, unkn
     'capacity',
     'timeout',
     'priority',
-    'key',
     'deadLetters',
   ]);
   const { input, output, bypass, failed, order = 'ordered', capacity = 512 } = options;
-  const { timeout, priority = 0, key, deadLetters } = options;
+  const { timeout, priority = 0, deadLetters } = options;
   checkOptionalFunction('infer.input', input);
   checkOptionalFunction('infer.output', output);
   checkOptionalFunction('infer.bypass', bypass);
   checkOptionalFunction('infer.failed', failed);
-  checkOptionalFunction('infer.key', key);
   checkOneOf('infer.order', order, ['ordered', 'unordered']);
   checkCount('infer.capacity', capacity);
   if (typeof priority !== 'number') checkFunction('infer.priority', priority);
@@ -236,7 +232,6 @@ function inferPlan(target: unknown, options: InferOptions<unknown, unknown, unkn
     capacity,
     timeoutMs: timeout?.ms ?? Infinity,
     priority,
-    key,
     deadLetters,
   };
 }

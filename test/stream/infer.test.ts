@@ -30,20 +30,19 @@ test('an ordered step holds back what settles early, an unordered step does not'
   }
 });
 
-test('input, output, key and priority are made of the record, and output learns the model version', async (t) => {
+test('input, output and priority are made of the record, and output learns the model version', async (t) => {
   const target = new HandTarget<string, number>();
   const sink = toArray<unknown>();
   const running = stream(fromIterable([{ text: 'ab', user: 'u1' }]))
     .infer(target, {
       input: (record) => record.text,
       output: (record, result, version) => ({ ...record, result, version }),
-      key: (record) => record.user,
       priority: (record) => record.text.length,
       timeout: { ms: 1000 },
     })
     .to(sink);
   await target.holds(1);
-  t.like(target.waiting[0], { input: 'ab', key: 'u1', priority: 2 });
+  t.like(target.waiting[0], { input: 'ab', priority: 2 });
   t.true((target.waiting[0]?.deadlineAt ?? Infinity) < Infinity);
   target.answer(target.waiting[0]!, 5);
   await running;
