@@ -3,7 +3,12 @@ import type { Request } from './request.js';
 
 /** What a pool core is told of the end of a replica, and what it tells its edge to do. Plain data only. */
 
-/** Why a replica ended, as told by its link. */
+/**
+ * Why a replica ended, as told by its link. `stopped`: we asked for it and it obeyed. `exit`: it ended by process.exit
+ * without a reply, code 0 included. `crash`: uncaught throw, abort, SIGSEGV, SIGBUS. `killed`: SIGKILL or SIGTERM from
+ * outside, not from our ladder, which is blamed on nobody. `hung`: ended by us, because of a missed batch deadline or
+ * heartbeat. `load-failed`: load() failed, `error` holds the typed error.
+ */
 export interface DeathNotice {
   readonly cause: 'stopped' | 'exit' | 'crash' | 'killed' | 'hung' | 'oom' | 'load-failed' | 'protocol';
   readonly exitCode?: number;
@@ -11,7 +16,7 @@ export interface DeathNotice {
   readonly error?: unknown;
 }
 
-/** The answer to one record; shape-compatible with the link's. */
+/** The answer to one record. A failed one is a TroupeError of code PREDICT_FAILED or INPUT_INVALID. */
 export type CoreResult =
   | { readonly ok: true; readonly value: unknown }
   | { readonly ok: false; readonly error: TroupeError };

@@ -1,3 +1,4 @@
+import type { CoreResult, DeathNotice } from '../core/effects.js';
 import type { TroupeError } from '../kernel/errors.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import type { Signature } from '../wire/tensor.js';
@@ -35,21 +36,9 @@ export interface Description {
   readonly pid: number;
 }
 
-/** Why a replica ended. `signal` and `exitCode` where known. `stopped` = we asked for it and it obeyed. */
-export interface Death {
-  readonly cause: 'stopped' | 'exit' | 'crash' | 'killed' | 'hung' | 'oom' | 'load-failed' | 'protocol';
-  readonly exitCode?: number;
-  readonly signal?: string;
-  readonly error?: unknown;
-}
-// exit: ended without a reply by process.exit, code 0 included. crash: uncaught throw, abort, SIGSEGV, SIGBUS ...
-// killed: SIGKILL or SIGTERM from outside (not from our ladder), which is blamed on nobody. hung: we ended it, because of a
-// missed batch deadline or heartbeat. load-failed: load() failed; `error` holds the typed error.
-
-/** The answer to one record of a batch. A failed record is a TroupeError of code PREDICT_FAILED (or INPUT_INVALID). */
-export type RecordResult =
-  | { readonly ok: true; readonly value: unknown }
-  | { readonly ok: false; readonly error: TroupeError };
+/** How a replica ended, and the answer to one record: what the core is told, word for word. */
+export type Death = DeathNotice;
+export type RecordResult = CoreResult;
 
 /** Told by a link, always asynchronously (never inside a call to it), each at most as often as said. */
 export interface LinkEvents {
