@@ -1,8 +1,47 @@
-import type { ActorDefinition } from '../wire/definition.js';
+import type { ActorDefinition, PredictContext } from '../wire/definition.js';
+import type { Columns, Signature, TensorRecord } from '../wire/tensor.js';
 
-/** Gives an actor definition its types; returns it as it is. */
+interface Common<In, Out, State> extends Omit<ActorDefinition<In, Out, State>, 'predict' | 'signature' | 'types'> {}
+
+/** An actor whose batch is an array of records. */
+export interface RowsDefinition<In, Out, State> extends Common<In, Out, State> {
+  readonly signature?: undefined;
+  /** Answers `batch[i]` with `outputs[i]`; an Error in an output's place fails that record alone. */
+  predict(batch: In[], context: PredictContext<State>): RowAnswers<Out> | PromiseLike<RowAnswers<Out>>;
+}
+
+/**
+ * The second half matches nothing. TypeScript fixes the result of an annotated predict while it tries the first overload;
+ * without a mention of Columns there, `dtype: 'float32'` would widen to string and fit no overload any more.
+ */
+type RowAnswers<Out> = readonly (Out | Error)[] | (Columns & { readonly rows: never });
+
+/** An actor whose batch is columns, one contiguous array per tensor; its records are tensors by name. */
+export interface TensorDefinition<In, Out, State> extends Common<In, Out, State> {
+  readonly signature: Signature | ((state: State) => Signature);
+  /** Answers with columns of the same count, named as the outputs of the signature. */
+  predict(batch: Columns, context: PredictContext<State>): Columns | PromiseLike<Columns>;
+}
+
+/** An actor that learns only from what it loaded whether it takes rows or tensors. */
+export interface EitherDefinition<In, Out, State> extends Common<In, Out, State> {
+  readonly signature: (state: State) => Signature | undefined;
+  predict(batch: In[] | Columns, context: PredictContext<State>): unknown;
+}
+
+/**
+ * Gives an actor definition its types; returns it as it is. The record types come from predict (annotate `batch`, as in
+ * `batch: string[]`), the state from load; with a `signature`, predict takes and returns `Columns`.
+ */
 export function defineActor<In, Out, State>(
-  definition: ActorDefinition<In, Out, State>,
-): ActorDefinition<In, Out, State> {
-  return definition;
+  definition: RowsDefinition<In, Out, State>,
+): ActorDefinition<In, Out, State>;
+export function defineActor<In = TensorRecord, Out = TensorRecord, State = unknown>(
+  definition: TensorDefinition<In, Out, State>,
+): ActorDefinition<In, Out, State>;
+export function defineActor<In, Out, State>(
+  definition: EitherDefinition<In, Out, State>,
+): ActorDefinition<In, Out, State>;
+export function defineActor<In, Out, State>(definition: object): ActorDefinition<In, Out, State> {
+  return definition as ActorDefinition<In, Out, State>;
 }

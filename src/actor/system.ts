@@ -54,6 +54,19 @@ export type SpawnOptions<In = any, Out = any> = Omit<PoolOptions, 'actor'> & {
   readonly weigh?: (input: In) => number;
 };
 
+/** The record type of a definition; any where it has none. */
+export type InputOf<Definition> = Definition extends { readonly types?: { readonly input: infer In } }
+  ? 'types' extends keyof Definition
+    ? In
+    : any
+  : any;
+/** The result type of a definition; any where it has none. */
+export type OutputOf<Definition> = Definition extends { readonly types?: { readonly output: infer Out } }
+  ? 'types' extends keyof Definition
+    ? Out
+    : any
+  : any;
+
 export interface SystemEvents {
   'pool-failed': [{ name: string; error: TroupeError }];
   'pool-restarted': [{ name: string }];
@@ -92,8 +105,16 @@ export class System implements AsyncDisposable {
    * Starts a pool and resolves to it when every replica has loaded and warmed up. Rejects with the typed error of the
    * load (ACTOR_INVALID, ACTOR_LOAD_FAILED, MODEL_NOT_FOUND, ENGINE_NOT_INSTALLED ...), leaving nothing behind and the
    * other pools alone; wrong options throw a TypeError that names option, expectation and value.
+   *
+   * The pool has the record types of the definition. Where the actor is a module, say whose: `import type shout from
+   * './shout.js'` and `spawn<typeof shout>(...)`, or name them: `spawn<string, string>(...)`.
    */
-  async spawn<In = any, Out = any>(name: string, options: SpawnOptions<In, Out>): Promise<Pool<In, Out>> {
+  spawn<Definition extends ActorDefinition<any, any, any>>(
+    name: string,
+    options: SpawnOptions<InputOf<Definition>, OutputOf<Definition>> & { readonly actor: string | Definition },
+  ): Promise<Pool<InputOf<Definition>, OutputOf<Definition>>>;
+  spawn<In, Out>(name: string, options: SpawnOptions<In, Out>): Promise<Pool<In, Out>>;
+  async spawn<In, Out>(name: string, options: SpawnOptions<In, Out>): Promise<Pool<In, Out>> {
     check(`name of the pool`, nameSchema, name);
     if (this.#stopping !== undefined)
       throw new TroupeError('POOL_STOPPED', `System "${this.name}" is stopping and spawns no pool "${name}"`);

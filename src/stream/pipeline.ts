@@ -132,8 +132,16 @@ export class Pipeline<T> {
     return this.#with((upstream, run) => startParallel(plan, upstream, run));
   }
 
-  /** Sends each record to a pool and goes on with its results. */
+  /** Sends each record to a pool and goes on with its results. Without `input` the records are what the pool takes. */
   infer<In, Out, Next = Out, Substitute = never>(
+    target: InferTarget<In, Out>,
+    options: InferOptions<T, In, Out, Next, Substitute> & { readonly input: (record: T) => In },
+  ): Pipeline<Next | Substitute>;
+  infer<Out, Next = Out, Substitute = never>(
+    target: InferTarget<T, Out>,
+    options?: InferOptions<T, T, Out, Next, Substitute>,
+  ): Pipeline<Next | Substitute>;
+  infer<In, Out, Next, Substitute>(
     target: InferTarget<In, Out>,
     options: InferOptions<T, In, Out, Next, Substitute> = {},
   ): Pipeline<Next | Substitute> {

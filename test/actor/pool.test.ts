@@ -6,14 +6,14 @@ import { deferred } from '../../src/kernel/deferred.js';
 function handDriven() {
   const batches: {
     records: string[];
-    answer: (outputs: unknown[]) => void;
+    answer: (outputs: (string | Error)[]) => void;
     fail: (error: Error) => void;
     signal: AbortSignal;
   }[] = [];
   let arrived = deferred<void>();
   const actor = defineActor<string, string, void>({
     predict: (batch: string[], { signal }) => {
-      const gate = deferred<unknown[]>();
+      const gate = deferred<(string | Error)[]>();
       batches.push({ records: batch, answer: gate.resolve, fail: gate.reject, signal });
       arrived.resolve();
       return gate.promise;
