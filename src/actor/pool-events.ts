@@ -42,7 +42,8 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
       case 'died': {
         const { replica, incarnation, death, heldCount } = news;
         if (death.cause !== 'stopped') {
-          const message = `replica ended: ${describeDeath(death)}; it held ${heldCount} records`;
+          const held = heldCount === 0 ? '' : `it held ${heldCount} ${heldCount === 1 ? 'record' : 'records'}; `;
+          const message = `replica ended: ${held}${describeDeath(death)}`;
           this.#log({ level: 'warn', message, pool, replica, incarnation });
         }
         this.emit('died', { replica, incarnation, death, heldCount });
