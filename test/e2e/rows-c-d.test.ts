@@ -18,7 +18,8 @@ for (const isolation of ['thread', 'process'] as const) {
     t.timeout(60_000);
     const { spawn } = stage(t);
     const capacity = 64;
-    const pool = await spawn('faulty', { isolation, mailbox: { capacity }, batching: { maxSize: 8 } });
+    const mailbox = { capacity, overflow: 'wait' } as const;
+    const pool = await spawn('faulty', { isolation, mailbox, batching: { maxSize: 8 } });
     const total = 4000;
     const stopAt = 500;
     let pulled = 0;
