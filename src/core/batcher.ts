@@ -73,7 +73,7 @@ export class Batcher {
 
   /** Everything that waits now goes as soon as a replica is free, full or not. */
   flush(mailbox: Mailbox, now: number): void {
-    for (const bucket of mailbox.buckets.values()) bucket.flushedAt = now;
+    for (const bucket of mailbox.bucketList) bucket.flushedAt = now;
   }
 
   /**
@@ -85,10 +85,10 @@ export class Batcher {
     let best: Bucket | undefined;
     let bestTrigger: Trigger = 'idle';
     let bestUrgency = -Infinity;
-    for (const bucket of mailbox.buckets.values()) {
+    for (const bucket of mailbox.bucketList) {
       const trigger = this.#due(bucket, now);
       if (trigger === undefined) continue;
-      if (mailbox.buckets.size === 1) {
+      if (mailbox.bucketList.length === 1) {
         best = bucket;
         bestTrigger = trigger;
         break;
@@ -109,12 +109,12 @@ export class Batcher {
   wakeAt(mailbox: Mailbox): number {
     if (this.limits.maxDelayMs === 0) return Infinity;
     let wakeAt = Infinity;
-    for (const bucket of mailbox.buckets.values()) wakeAt = Math.min(wakeAt, this.#heldUntil(bucket));
+    for (const bucket of mailbox.bucketList) wakeAt = Math.min(wakeAt, this.#heldUntil(bucket));
     return wakeAt;
   }
 
   #hasFull(mailbox: Mailbox): boolean {
-    for (const bucket of mailbox.buckets.values()) if (this.#full(bucket) !== undefined) return true;
+    for (const bucket of mailbox.bucketList) if (this.#full(bucket) !== undefined) return true;
     return false;
   }
 

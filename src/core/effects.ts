@@ -1,4 +1,5 @@
 import type { TroupeError } from '../kernel/errors.js';
+import type { Trigger } from './batcher.js';
 import type { Request } from './request.js';
 
 /** What a pool core is told of the end of a replica, and what it tells its edge to do. Plain data only. */
@@ -56,7 +57,13 @@ export type Effect =
       readonly incarnation: number;
       readonly version: string | undefined;
     }
-  | { readonly kind: 'send'; readonly cell: number; readonly batchId: number; readonly requests: readonly Request[] }
+  | {
+      readonly kind: 'send';
+      readonly cell: number;
+      readonly batchId: number;
+      readonly requests: readonly Request[];
+      readonly trigger: Trigger;
+    }
   | { readonly kind: 'abandon'; readonly cell: number; readonly batchId: number }
   | { readonly kind: 'stop'; readonly cell: number; readonly now: boolean }
   | { readonly kind: 'kill'; readonly cell: number }

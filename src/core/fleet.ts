@@ -12,7 +12,7 @@ import { invariant, TroupeError } from '../kernel/errors.js';
 import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
 import { type DeathNotice, describeDeath, type Effect, type PoolNews } from './effects.js';
-import type { Ledger } from './ledger.js';
+import type { Flight, Ledger } from './ledger.js';
 import { REPLICA_LIFECYCLE, type ReplicaEvent, type ReplicaState } from './lifecycles.js';
 import { type DeathKind, type RestartLimits, RestartWindow } from './restart-window.js';
 import { affected, type RestartType, type Strategy } from './supervisor.js';
@@ -31,6 +31,8 @@ export interface Cell {
   readonly generation: number;
   readonly version: string | undefined;
   readonly window: RestartWindow;
+  /** What it was sent and has not answered, the batch it runs first (L3). */
+  readonly flights: readonly Flight[];
   incarnation: number;
   state: ReplicaState;
   /** It runs a suspect alone. */
@@ -74,6 +76,8 @@ export class Fleet {
     quarantine: 0,
   };
   readonly cells = new Map<number, Cell>();
+  /** The same cells in the same order, for what is gone through every turn. */
+  readonly list: Cell[] = [];
 
   readonly #limits: FleetLimits;
   readonly #random: Random;
@@ -102,7 +106,7 @@ export class Fleet {
 
   get readyCount(): number {
     let count = 0;
-    for (const cell of this.cells.values()) if (this.serves(cell)) count++;
+    for (const cell of this.list) if (this.serves(cell)) count++;
     return count;
   }
 
@@ -166,8 +170,8 @@ export class Fleet {
   /** Starts what is due. */
   startDue(now: number): void {
     if (this.#isHeld) return; // F4
-    for (const cell of this.cells.values()) if (cell.state === 'recycling') return; // F3
-    for (const cell of this.cells.values()) {
+    for (const cell of this.list) if (cell.state === 'recycling') return; // F3
+    for (const cell of this.list) {
       if ((cell.state !== 'idle' && cell.state !== 'backoff') || cell.startAt > now) continue;
       this.#move(cell, 'start');
       cell.incarnation++;
@@ -187,7 +191,7 @@ export class Fleet {
   nextStartAt(): number {
     let startAt = Infinity;
     if (this.#isHeld) return startAt;
-    for (const cell of this.cells.values()) {
+    for (const cell of this.list) {
       if (cell.state === 'recycling') return Infinity;
       if (cell.state === 'backoff' && cell.startAt < startAt) startAt = cell.startAt;
     }
@@ -208,7 +212,7 @@ export class Fleet {
     this.#isResuming = true;
     for (const cell of this.cells.values()) if (cell.state === 'backoff') cell.startAt = now;
     for (const cell of [...this.cells.values()].filter((one) => !isAlive(one))) {
-      this.cells.delete(cell.id);
+      this.#drop(cell);
       this.#addCell(cell.replica, cell.generation, cell.version, now);
     }
     this.startDue(now);
@@ -216,7 +220,7 @@ export class Fleet {
 
   /** After a failure: everything anew, with fresh budgets. */
   restart(now: number): void {
-    for (const cell of this.cells.values()) if (!isAlive(cell)) this.cells.delete(cell.id);
+    for (const cell of this.cells.values()) if (!isAlive(cell)) this.#drop(cell);
     const version = this.version ?? this.#lastVersion;
     this.#isHeld = false;
     this.#isResuming = false;
@@ -364,7 +368,7 @@ export class Fleet {
           );
     for (const cell of this.cells.values()) {
       if (cell.generation !== rollout.generation) continue;
-      if (cell.state === 'stopped') this.cells.delete(cell.id);
+      if (cell.state === 'stopped') this.#drop(cell);
       else this.#stop(cell, true);
     }
     this.#news({ name: 'rollout-failed', version: rollout.version, error }); // F2
@@ -374,19 +378,28 @@ export class Fleet {
   #addCell(replica: number, generation: number, version: string | undefined, now: number): void {
     this.#lastVersion = version;
     const id = ++this.#lastCell;
-    this.cells.set(id, {
+    const cell: Cell = {
       id,
       replica,
       generation,
       version,
       window: new RestartWindow(this.#limits.restart),
+      flights: this.#ledger.lane(id),
       incarnation: 0,
       state: 'idle',
       solo: false,
       killed: false,
       startAt: now,
       lastDeath: undefined,
-    });
+    };
+    this.cells.set(id, cell);
+    this.list.push(cell);
+  }
+
+  #drop(cell: Cell): void {
+    this.cells.delete(cell.id);
+    this.list.splice(this.list.indexOf(cell), 1);
+    this.#ledger.forget(cell.id);
   }
 
   #recycle(cell: Cell): void {
@@ -395,7 +408,7 @@ export class Fleet {
   }
 
   #drain(cell: Cell): void {
-    if (cell.state === 'ready' && this.#ledger.count(cell.id) > 0) this.#move(cell, 'drain');
+    if (cell.state === 'ready' && cell.flights.length > 0) this.#move(cell, 'drain');
     else this.#stop(cell, false);
   }
 
@@ -406,7 +419,7 @@ export class Fleet {
   }
 
   #remove(gone: Cell): void {
-    this.cells.delete(gone.id);
+    this.#drop(gone);
     // A pool that shrinks may be left with slots that failed long ago.
     if (gone.generation === this.#serving && this.#rollout === undefined && !this.#hasServing)
       this.#noReplica(gone.lastDeath ?? { cause: 'stopped' });

@@ -46,9 +46,7 @@ export class Ledger {
       waiting: requests.length,
     };
     this.#flights.set(flight.batchId, flight);
-    const flights = this.#byCell.get(cell);
-    if (flights === undefined) this.#byCell.set(cell, [flight]);
-    else flights.push(flight);
+    this.#lane(cell).push(flight);
     return flight;
   }
 
@@ -63,7 +61,8 @@ export class Ledger {
     const flights = this.#byCell.get(cell) as Flight[];
     const at = flights.indexOf(flight);
     invariant(at >= 0, 'L1: a flight is listed at its replica');
-    flights.splice(at, 1);
+    if (at === flights.length - 1) flights.pop();
+    else flights.splice(at, 1);
     const next = flights[0];
     if (at === 0 && next !== undefined) next.startedAt = now;
     return flight;
@@ -78,19 +77,37 @@ export class Ledger {
     return this.#byCell.get(cell)?.[0];
   }
 
+  /** The flights of one replica as they come and go, in the order sent (L3); for whoever looks often. Read only. */
+  lane(cell: number): readonly Flight[] {
+    return this.#lane(cell);
+  }
+
+  /** The replica slot is gone for good. */
+  forget(cell: number): void {
+    this.#byCell.delete(cell);
+  }
+
   count(cell: number): number {
     return this.#byCell.get(cell)?.length ?? 0;
   }
 
   /** Closes everything the replica held when it died, in the order sent. */
   closeAll(cell: number): Flight[] {
-    const flights = this.#byCell.get(cell) ?? [];
-    this.#byCell.delete(cell);
+    const flights = this.#byCell.get(cell)?.splice(0) ?? [];
     for (const flight of flights) this.#flights.delete(flight.batchId);
     return flights;
   }
 
   flights(): Iterable<Flight> {
     return this.#flights.values();
+  }
+
+  #lane(cell: number): Flight[] {
+    let flights = this.#byCell.get(cell);
+    if (flights === undefined) {
+      flights = [];
+      this.#byCell.set(cell, flights);
+    }
+    return flights;
   }
 }

@@ -32,8 +32,8 @@ export class SenderQueue {
   head: Request | undefined = undefined;
   tail: Request | undefined = undefined;
   constructor(
-    readonly sender: number,
-    readonly level: Level,
+    public sender: number,
+    public level: Level,
   ) {}
 }
 
@@ -42,8 +42,8 @@ class Level {
   readonly senders: SenderQueue[] = [];
   turn = 0;
   constructor(
-    readonly priority: number,
-    readonly bucket: Bucket,
+    public priority: number,
+    public bucket: Bucket,
   ) {}
 }
 
@@ -55,7 +55,7 @@ export class Bucket {
   weight = 0;
   /** Records that arrived up to this instant are to go without waiting for company. */
   flushedAt = -Infinity;
-  constructor(readonly name: string) {}
+  constructor(public name: string) {}
 
   /** Arrival of the oldest record, Infinity when empty. */
   get oldestAt(): number {
@@ -90,6 +90,8 @@ export class Mailbox {
   held = 0;
   heldBytes = 0;
   readonly buckets = new Map<string, Bucket>();
+  /** The same buckets in the same order, for what is gone through every turn. */
+  readonly bucketList: Bucket[] = [];
   readonly limits: MailboxLimits;
   readonly #shares = new Map<number, Share>();
   #wanting = 0;
@@ -97,6 +99,10 @@ export class Mailbox {
   /** First come, first served; a Set because a caller may leave from the middle. */
   readonly #door = new Set<Request>();
   #doorBytes = 0;
+  // One of each that fell empty: under light load every record would make all three anew.
+  #spareBucket: Bucket | undefined = undefined;
+  #spareLevel: Level | undefined = undefined;
+  #spareQueue: SenderQueue | undefined = undefined;
 
   constructor(limits: MailboxLimits) {
     this.limits = limits;
@@ -337,19 +343,20 @@ export class Mailbox {
   #push(request: Request): void {
     let bucket = this.buckets.get(request.bucket);
     if (bucket === undefined) {
-      bucket = new Bucket(request.bucket);
+      bucket = this.#newBucket(request.bucket);
       this.buckets.set(request.bucket, bucket);
+      this.bucketList.push(bucket);
     }
     let level: Level | undefined;
     for (const candidate of bucket.levels) if (candidate.priority === request.priority) level = candidate;
     if (level === undefined) {
-      level = new Level(request.priority, bucket);
+      level = this.#newLevel(request.priority, bucket);
       bucket.levels.push(level);
     }
     let queue: SenderQueue | undefined;
     for (const candidate of level.senders) if (candidate.sender === request.sender) queue = candidate;
     if (queue === undefined) {
-      queue = new SenderQueue(request.sender, level);
+      queue = this.#newQueue(request.sender, level);
       level.senders.push(queue);
     }
     request.queue = queue;
@@ -374,11 +381,44 @@ export class Mailbox {
     const level = queue.level;
     const at = level.senders.indexOf(queue);
     level.senders.splice(at, 1);
+    this.#spareQueue = queue;
     if (at < level.turn) level.turn--;
     if (level.senders.length > 0) return;
     const bucket = level.bucket;
     bucket.levels.splice(bucket.levels.indexOf(level), 1);
-    if (bucket.count === 0) this.buckets.delete(bucket.name);
+    this.#spareLevel = level;
+    if (bucket.count > 0) return;
+    this.buckets.delete(bucket.name);
+    this.bucketList.splice(this.bucketList.indexOf(bucket), 1);
+    this.#spareBucket = bucket;
+  }
+
+  #newQueue(sender: number, level: Level): SenderQueue {
+    const queue = this.#spareQueue;
+    if (queue === undefined) return new SenderQueue(sender, level);
+    this.#spareQueue = undefined;
+    queue.sender = sender;
+    queue.level = level;
+    return queue;
+  }
+
+  #newLevel(priority: number, bucket: Bucket): Level {
+    const level = this.#spareLevel;
+    if (level === undefined) return new Level(priority, bucket);
+    this.#spareLevel = undefined;
+    level.turn = 0;
+    level.priority = priority;
+    level.bucket = bucket;
+    return level;
+  }
+
+  #newBucket(name: string): Bucket {
+    const bucket = this.#spareBucket;
+    if (bucket === undefined) return new Bucket(name);
+    this.#spareBucket = undefined;
+    bucket.name = name;
+    bucket.flushedAt = -Infinity;
+    return bucket;
   }
 
   /** The victim of drop-oldest: of the lowest priority, the one that waits longest; of one sender, where given. */

@@ -12,12 +12,13 @@
  * callers; call `dispatch` when a turn is over, and `tick` no later than `nextWakeAt`.
  */
 
-import { type ErrorCode, invariant, TroupeError } from '../kernel/errors.js';
+import { type ErrorCode, invariant, type Ran, TroupeError } from '../kernel/errors.js';
 import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
 import { Batcher, type BatchLimits, TRIGGERS, type Trigger } from './batcher.js';
 import { Deadlines } from './deadlines.js';
 import { type CoreResult, type DeathNotice, describeDeath, type Effect, type PoolNews } from './effects.js';
+import { Failure } from './failure.js';
 import { type Cell, Fleet, type FleetLimits, type FleetOwner } from './fleet.js';
 import { type Flight, Ledger } from './ledger.js';
 import { POOL_LIFECYCLE, type PoolEventName, type PoolState } from './lifecycles.js';
@@ -93,8 +94,8 @@ export class PoolCore implements FleetOwner {
   nextWakeAt(): number {
     let wakeAt = Math.min(this.#deadlines.nextAt, this.fleet.nextStartAt());
     let hasIdle = false;
-    for (const cell of this.fleet.cells.values()) {
-      const running = this.ledger.running(cell.id);
+    for (const cell of this.fleet.list) {
+      const running = cell.flights[0];
       if (running === undefined) hasIdle ||= this.fleet.serves(cell);
       else if (!cell.killed) wakeAt = Math.min(wakeAt, running.startedAt + this.limits.batchTimeoutMs);
     }
@@ -119,11 +120,7 @@ export class PoolCore implements FleetOwner {
     }
     this.acceptedCount++;
     if (offer === 'dropped') {
-      this.#fail(
-        request,
-        'MAILBOX_DROPPED',
-        `Mailbox of "${this.limits.name}" is full: ${this.#fill()}, overflow drop-newest dropped this record`,
-      );
+      this.#drop(request, 'drop-newest dropped this record');
       return offer;
     }
     this.#deadlines.add(request);
@@ -133,8 +130,7 @@ export class PoolCore implements FleetOwner {
   }
 
   #dropVictims(): void {
-    const message = `Mailbox of "${this.limits.name}" is full: ${this.#fill()}, overflow drop-oldest dropped this record for a newer one`;
-    for (const victim of this.#victims) this.#fail(victim, 'MAILBOX_DROPPED', message);
+    for (const victim of this.#victims) this.#drop(victim, 'drop-oldest dropped this record for a newer one');
     this.#victims.length = 0;
   }
 
@@ -143,15 +139,9 @@ export class PoolCore implements FleetOwner {
     if (request.place === 'settled' || request.place === 'nowhere') return;
     const inFlight = request.place === 'in-flight';
     this.#leave(request);
-    this.#fail(
-      request,
-      'CANCELLED',
-      `The record was cancelled by its caller while ${inFlight ? 'a replica ran it' : 'it waited'}`,
-      {
-        ran: request.sendCount === 0 ? 'not-started' : 'interrupted',
-        cause: reason,
-      },
-    );
+    const when = inFlight ? 'a replica ran it' : 'it waited';
+    const text = (): string => `The record was cancelled by its caller while ${when}`;
+    this.#fail(request, 'CANCELLED', ranOf(request), text, reason);
   }
 
   /** Sends what waits without waiting for company. */
@@ -166,8 +156,8 @@ export class PoolCore implements FleetOwner {
     if (this.mailbox.held > 0 || !this.#retries.isEmpty) {
       // Idle replicas first: none is given a second batch while another has none.
       for (let inFlight = 0; inFlight < this.limits.maxInFlight; inFlight++) {
-        for (const cell of this.fleet.cells.values()) {
-          if (this.ledger.count(cell.id) !== inFlight || !this.fleet.serves(cell)) continue;
+        for (const cell of this.fleet.list) {
+          if (cell.flights.length !== inFlight || !this.fleet.serves(cell)) continue;
           if (this.#feed(cell, inFlight, now)) this.mailbox.admit();
         }
       }
@@ -177,8 +167,8 @@ export class PoolCore implements FleetOwner {
 
   /** Time has come for something: deadlines, hung batches, restarts, held batches. */
   tick(now: number): void {
-    for (const cell of this.fleet.cells.values()) {
-      const running = this.ledger.running(cell.id);
+    for (const cell of this.fleet.list) {
+      const running = cell.flights[0];
       if (running !== undefined && running.startedAt + this.limits.batchTimeoutMs <= now) this.fleet.condemn(cell);
     }
     this.fleet.startDue(now);
@@ -218,7 +208,7 @@ export class PoolCore implements FleetOwner {
         request.version = version;
         this.resolvedCount++;
         this.#settle(request);
-      } else this.#settleError(request, this.#locate(result.error, cellId, [request]));
+      } else this.#settleFailure(request, this.#locate(result.error, cellId, [request]));
     }
     this.#free(cellId);
   }
@@ -233,7 +223,7 @@ export class PoolCore implements FleetOwner {
       this.#retries.putFirst([left.slice(0, half), left.slice(half)], 'split');
     } else {
       const located = this.#locate(error, cellId, left);
-      for (const request of left) this.#settleError(request, located);
+      for (const request of left) this.#settleFailure(request, located);
     }
     this.#free(cellId);
   }
@@ -272,7 +262,8 @@ export class PoolCore implements FleetOwner {
   /** Takes no more, settles what is held with POOL_STOPPED, and stops every replica. Drain first to finish the work. */
   stop(now: boolean): void {
     this.#state('stop');
-    this.#settleAll('POOL_STOPPED', `Pool "${this.limits.name}" was stopped before the record was done`, undefined);
+    const text = (): string => `Pool "${this.limits.name}" was stopped before the record was done`;
+    this.#settleAll('POOL_STOPPED', text, undefined);
     this.fleet.stopAll(now);
     this.#checkStopped();
   }
@@ -308,7 +299,7 @@ export class PoolCore implements FleetOwner {
     if (this.state === 'failed') return;
     this.failure = error;
     this.#state('fail');
-    this.#settleAll('NO_REPLICA', `Pool "${this.limits.name}" has failed: ${error.message}`, error);
+    this.#settleAll('NO_REPLICA', () => `Pool "${this.limits.name}" has failed: ${error.message}`, error);
     this.#news({ name: 'failed', error });
   }
 
@@ -331,7 +322,8 @@ export class PoolCore implements FleetOwner {
     this.batchCount++;
     this.batchedCount += formed.requests.length;
     this.triggerCounts[formed.trigger]++;
-    this.#effects.push({ kind: 'send', cell: cell.id, batchId: flight.batchId, requests: formed.requests });
+    const { requests, trigger } = formed;
+    this.#effects.push({ kind: 'send', cell: cell.id, batchId: flight.batchId, requests, trigger });
     return true;
   }
 
@@ -340,15 +332,14 @@ export class PoolCore implements FleetOwner {
       const group = this.#retries.take(replicaIsIdle);
       if (group === undefined || group.trigger !== 'quarantine' || this.#quarantineHasRoom(now)) return group;
       const { name, restart } = this.limits;
-      for (const suspect of group.requests) {
-        const why = `its batch killed a replica of "${name}", and the quarantine budget of ${restart.quarantineMax} deaths is used up`;
-        this.#fail(suspect, 'ACTOR_CRASHED', `The record was not replayed: ${why}`);
-      }
+      const text = (): string =>
+        `The record was not replayed: its batch killed a replica of "${name}", and the quarantine budget of ${restart.quarantineMax} deaths is used up`;
+      for (const suspect of group.requests) this.#fail(suspect, 'ACTOR_CRASHED', 'interrupted', text);
     }
   }
 
   #quarantineHasRoom(now: number): boolean {
-    for (const cell of this.fleet.cells.values()) if (!cell.window.quarantineHasRoom(now)) return false;
+    for (const cell of this.fleet.list) if (!cell.window.quarantineHasRoom(now)) return false;
     return true;
   }
 
@@ -364,7 +355,8 @@ export class PoolCore implements FleetOwner {
 
   /** A replica that drains may have given its last answer. */
   #free(cellId: number): void {
-    if (this.ledger.count(cellId) === 0) this.fleet.idle(this.fleet.cells.get(cellId) as Cell);
+    const cell = this.fleet.cells.get(cellId) as Cell;
+    if (cell.flights.length === 0) this.fleet.idle(cell);
   }
 
   /** What a dead replica held: blamed, retried as it was, or settled. */
@@ -382,7 +374,7 @@ export class PoolCore implements FleetOwner {
         if (ran) request.deathCount++;
         const isCulprit = ran && blamed && flight.trigger === 'quarantine';
         if (!this.#repeatable || isCulprit || request.deathCount >= this.limits.attempts) {
-          this.#settleError(request, this.#deathError(cell, death, request));
+          this.#settleFailure(request, this.#deathFailure(cell, death, request));
         } else if (ran && (blamed || request.deathCount > 1)) suspects.push([request]);
         else whole.push(request);
       }
@@ -392,7 +384,7 @@ export class PoolCore implements FleetOwner {
     this.#retries.putFirst(suspects, 'quarantine');
   }
 
-  #settleAll(code: ErrorCode, message: string, cause: unknown): void {
+  #settleAll(code: ErrorCode, text: () => string, cause: unknown): void {
     const held: Request[] = [];
     for (const flight of this.ledger.flights()) {
       for (const request of flight.requests) if (request.place === 'in-flight') held.push(request);
@@ -400,7 +392,7 @@ export class PoolCore implements FleetOwner {
     held.push(...this.#retries.empty(), ...this.mailbox.empty());
     for (const request of held) {
       if (request.place === 'in-flight') this.#leave(request);
-      this.#fail(request, code, message, { ran: request.sendCount === 0 ? 'not-started' : 'interrupted', cause });
+      this.#fail(request, code, ranOf(request), text, cause);
     }
   }
 
@@ -408,12 +400,11 @@ export class PoolCore implements FleetOwner {
     for (;;) {
       const request = this.#deadlines.takeDue(now);
       if (request === undefined) return;
-      const waitedMs = Math.round(request.deadlineAt - request.offeredAt);
       const where = request.place === 'in-flight' ? 'while a replica ran it' : 'before a replica took it';
       this.#leave(request);
-      this.#fail(request, 'DEADLINE_PASSED', `No result within ${waitedMs} ms: the deadline passed ${where}`, {
-        ran: request.sendCount === 0 ? 'not-started' : 'interrupted',
-      });
+      const text = (): string =>
+        `No result within ${Math.round(request.deadlineAt - request.offeredAt)} ms: the deadline passed ${where}`;
+      this.#fail(request, 'DEADLINE_PASSED', ranOf(request), text);
     }
   }
 
@@ -428,21 +419,24 @@ export class PoolCore implements FleetOwner {
     request.place = 'nowhere';
   }
 
-  #fail(
-    request: Request,
-    code: ErrorCode,
-    message: string,
-    details: { ran?: 'not-started' | 'interrupted' | 'failed'; cause?: unknown } = {},
-  ): void {
-    this.#settleError(
-      request,
-      new TroupeError(code, message, { ...details, actor: this.limits.name, attempt: request.sendCount }),
-    );
+  #drop(request: Request, what: string): void {
+    const { name, mailbox } = this.limits;
+    const { held, heldBytes } = this.mailbox;
+    this.#fail(request, 'MAILBOX_DROPPED', 'not-started', () => {
+      const fill = `${held} of ${mailbox.capacity} records and ${heldBytes} of ${mailbox.capacityBytes} bytes held`;
+      return `Mailbox of "${name}" is full: ${fill}, overflow ${what}`;
+    });
   }
 
-  #settleError(request: Request, error: TroupeError): void {
-    request.error = error;
-    this.errorCounts.set(error.code, (this.errorCounts.get(error.code) ?? 0) + 1);
+  #fail(request: Request, code: ErrorCode, ran: Ran, text: () => string, cause?: unknown): void {
+    const make = (): TroupeError =>
+      new TroupeError(code, text(), { ran, cause, actor: this.limits.name, attempt: request.sendCount });
+    this.#settleFailure(request, new Failure(code, ran, make));
+  }
+
+  #settleFailure(request: Request, failure: Failure): void {
+    request.failure = failure;
+    this.errorCounts.set(failure.code, (this.errorCounts.get(failure.code) ?? 0) + 1);
     this.#settle(request);
   }
 
@@ -467,40 +461,37 @@ export class PoolCore implements FleetOwner {
   }
 
   /** The same error with where it happened and to which records. */
-  #locate(error: TroupeError, cellId: number, requests: readonly Request[]): TroupeError {
-    const cell = this.fleet.cells.get(cellId) as Cell;
-    return new TroupeError(error.code, error.message, {
-      ran: error.ran,
-      cause: error.cause,
-      actor: this.limits.name,
-      replica: cell.replica,
-      incarnation: cell.incarnation,
-      attempt: requests[0]?.sendCount ?? 1,
-      recordIds: requests.map((request) => request.id),
-      ...(cell.version === undefined ? {} : { modelVersion: cell.version }),
-    });
+  #locate(error: TroupeError, cellId: number, requests: readonly Request[]): Failure {
+    const { replica, incarnation, version } = this.fleet.cells.get(cellId) as Cell;
+    const make = (): TroupeError =>
+      new TroupeError(error.code, error.message, {
+        ran: error.ran,
+        cause: error.cause,
+        actor: this.limits.name,
+        replica,
+        incarnation,
+        attempt: requests[0]?.sendCount ?? 1,
+        recordIds: requests.map((request) => request.id),
+        ...(version === undefined ? {} : { modelVersion: version }),
+      });
+    return new Failure(error.code, error.ran, make);
   }
 
-  #deathError(cell: Cell, death: DeathNotice, request: Request): TroupeError {
+  #deathFailure(cell: Cell, death: DeathNotice, request: Request): Failure {
     const code: ErrorCode =
       death.cause === 'oom' ? 'ACTOR_OOM' : death.cause === 'hung' ? 'ACTOR_HUNG' : 'ACTOR_CRASHED';
-    return new TroupeError(
-      code,
-      `Replica ${cell.replica} of "${this.limits.name}" ended while it held the record: ${describeDeath(death)}`,
-      {
+    const { replica, incarnation, version } = cell;
+    const { name } = this.limits;
+    const make = (): TroupeError =>
+      new TroupeError(code, `Replica ${replica} of "${name}" ended while it held the record: ${describeDeath(death)}`, {
         cause: death.error,
-        actor: this.limits.name,
-        replica: cell.replica,
-        incarnation: cell.incarnation,
+        actor: name,
+        replica,
+        incarnation,
         attempt: request.sendCount,
-        ...(cell.version === undefined ? {} : { modelVersion: cell.version }),
-      },
-    );
-  }
-
-  #fill(): string {
-    const { capacity, capacityBytes } = this.limits.mailbox;
-    return `${this.mailbox.held} of ${capacity} records and ${this.mailbox.heldBytes} of ${capacityBytes} bytes held`;
+        ...(version === undefined ? {} : { modelVersion: version }),
+      });
+    return new Failure(code, 'interrupted', make);
   }
 
   #news(news: PoolNews): void {
@@ -514,3 +505,8 @@ export class PoolCore implements FleetOwner {
 
 /** Ends that the record being run can have caused. A signal from outside is nobody's fault. */
 const BLAMED: ReadonlySet<DeathNotice['cause']> = new Set(['exit', 'crash', 'hung', 'oom', 'protocol'] as const);
+
+/** A record that was never sent cannot have run. */
+function ranOf(request: Request): Ran {
+  return request.sendCount === 0 ? 'not-started' : 'interrupted';
+}

@@ -1,4 +1,5 @@
 import type { TroupeError } from '../kernel/errors.js';
+import type { Failure } from './failure.js';
 import type { SenderQueue } from './mailbox.js';
 
 /**
@@ -38,7 +39,7 @@ export class Request {
   /** When it was last sent; the wait before it is the queue wait. */
   sentAt = 0;
   value: unknown = undefined;
-  error: TroupeError | undefined = undefined;
+  failure: Failure | undefined = undefined;
   version: string | undefined = undefined;
 
   constructor(rules: RequestRules) {
@@ -52,6 +53,11 @@ export class Request {
     this.weight = rules.weight;
     this.offeredAt = rules.offeredAt;
     this.deadlineAt = rules.deadlineAt;
+  }
+
+  /** Why it has no value, once it has settled without one. */
+  get error(): TroupeError | undefined {
+    return this.failure?.error;
   }
 }
 
