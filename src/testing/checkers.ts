@@ -141,8 +141,7 @@ export class PoolOracle {
     if (size > 1 && (bytes > batching.maxBytes || weight > batching.maxWeight))
       this.#violate('batch-limits', `a batch of ${bytes} bytes and weight ${weight}`);
     message.poisonCount = poisons;
-    const trigger = this.#pool.core.ledger.get(message.batchId)?.trigger;
-    if (trigger === 'split') this.splitCount++;
+    if (message.trigger === 'split') this.splitCount++;
     else if (size > 1) this.splitAllowance += 2 * poisons * Math.ceil(Math.log2(size));
     if (this.splitCount > this.splitAllowance)
       this.#violate('bisect', `${this.splitCount} split batches, the throws so far explain ${this.splitAllowance}`);
@@ -179,9 +178,9 @@ export class PoolOracle {
     const world = this.#world;
     this.settledCount++;
     if (++record.settleCount > 1) this.#violate('one-outcome', `record ${record.id} settled twice`);
-    const { error } = request;
+    const { failure } = request;
     world.note(record.id);
-    if (error === undefined) {
+    if (failure === undefined) {
       if (record.runCount === 0) this.#violate('pairing', `record ${record.id} has a value and never ran`);
       const version = Number(request.version);
       if (request.value !== record.id * 64 + version)
@@ -191,9 +190,10 @@ export class PoolOracle {
         );
       return;
     }
-    world.note(error.code.length + (error.code.charCodeAt(0) << 8));
-    this.#ranTruly(record, error.ran, error.code);
-    this.#because(request, record, error.code);
+    const { code, ran } = failure;
+    world.note(code.length + (code.charCodeAt(0) << 8));
+    this.#ranTruly(record, ran, code);
+    this.#because(request, record, code);
   }
 
   /** Promise 2: the error says whether the record may have run. */

@@ -43,8 +43,10 @@ export const FAULT: Readonly<Record<FaultKind, number>> = Object.fromEntries(
   FAULT_KINDS.map((kind, index) => [kind, index]),
 ) as Record<FaultKind, number>;
 
+const NONE = Object.fromEntries(FAULT_KINDS.map((kind) => [kind, 0])) as FaultRates;
+
 export function noFaults(): FaultRates {
-  return Object.fromEntries(FAULT_KINDS.map((kind) => [kind, 0])) as FaultRates;
+  return { ...NONE };
 }
 
 /** [low, high] of the rate a seed draws, when it uses the kind at all. */

@@ -1,6 +1,7 @@
 import { TroupeError } from '../kernel/errors.js';
 import { FAULT_KINDS } from './faults.js';
 import type { Scenario } from './scenario.js';
+import { Scheduler } from './scheduler.js';
 import { type Lies, quietMs, SimPool } from './sim-pool.js';
 import { Violated, type Violation, World } from './world.js';
 
@@ -12,13 +13,16 @@ export interface RunReport {
   /** Same seed, same code: same hash, in every process. */
   readonly traceHash: number;
   /** By index of FAULT_KINDS. */
-  readonly firedCounts: Int32Array;
+  readonly firedCounts: readonly number[];
   readonly violation: Violation | undefined;
   readonly pool: SimPool | undefined;
 }
 
 /** Far above what any scenario of its size needs. */
 const EVENTS_PER_RECORD = 200;
+
+/** From one run to the next: to make its arrays costs as much as dozens of events. */
+let spare: Scheduler | undefined;
 
 /** Runs one scenario from the first start to the last exit: faults first, then quiet until everything has come out. */
 export function runScenario(
@@ -29,7 +33,9 @@ export function runScenario(
     prepare,
   }: { lies?: Lies; log?: (line: string) => void; prepare?: (pool: SimPool, world: World) => void } = {},
 ): RunReport {
-  const world = new World(scenario);
+  const scheduler = spare ?? new Scheduler(0);
+  spare = undefined;
+  const world = new World(scenario, scheduler);
   world.log = log;
   let pool: SimPool | undefined;
   let violation: Violation | undefined;
@@ -45,10 +51,12 @@ export function runScenario(
       violation = { checker, what: error instanceof Error ? error.message : String(error), at: world.now };
     }
   }
+  const virtualMs = world.now;
+  spare = scheduler;
   return {
     seed: scenario.seed,
     eventCount: world.eventCount,
-    virtualMs: world.now,
+    virtualMs,
     traceHash: world.traceHash >>> 0,
     firedCounts: world.firedCounts,
     violation,
@@ -68,6 +76,6 @@ function virtualLimitMs(world: World): number {
   return 2 * safetyMs + 8 * quietMs(world) + records * oneMs + suspects * restartMs;
 }
 
-export function firedByKind(counts: Int32Array): Record<string, number> {
+export function firedByKind(counts: ArrayLike<number>): Record<string, number> {
   return Object.fromEntries(FAULT_KINDS.map((kind, index) => [kind, counts[index] as number]));
 }

@@ -65,7 +65,7 @@ export function swarmScenario(seed: number): Scenario {
   const random = forkRandom(seed, 0);
   const maxSize = pick(random, [1, 1, 2, 3, 4, 7, 8, 16, 32, 64]);
   const capacity = pick(random, [1, 2, 3, 5, 8, 16, 32, 64]);
-  const records = whole(random, 90, 270);
+  const records = whole(random, 75, 240);
   const gapMs = pick(random, [0.5, 1, 2, 5]);
   const costMs = pick(random, [0.1, 1, 5, 20]);
   const timed = random() < 0.5;

@@ -32,6 +32,18 @@ export class Scheduler {
     this.#tieState = seed | 1;
   }
 
+  /** Begins anew, as if just made, in the room it has. */
+  reset(seed: number): void {
+    this.now = 0;
+    this.ref = undefined;
+    this.#ref.fill(undefined);
+    this.#freeCount = 0;
+    this.#slots = 0;
+    this.#size = 0;
+    this.#lastId = 0;
+    this.#tieState = seed | 1;
+  }
+
   get size(): number {
     return this.#size;
   }
@@ -77,7 +89,7 @@ export class Scheduler {
   #takeSlot(): number {
     if (this.#freeCount > 0) return this.#free[--this.#freeCount] as number;
     if (this.#slots === this.#at.length) this.#grow();
-    this.#ref.push(undefined);
+    if (this.#slots === this.#ref.length) this.#ref.push(undefined);
     return this.#slots++;
   }
 

@@ -8,6 +8,7 @@
 
 import type { Overflow } from '../core/mailbox.js';
 import type { Scenario } from './scenario.js';
+import { FAULT } from './faults.js';
 import { POISON, SimRecord } from './sim-record.js';
 import { EVENT, type World } from './world.js';
 
@@ -55,7 +56,7 @@ export class SimClient {
     this.index = rules.index;
     this.kind = rules.kind;
     this.total = rules.total;
-    this.#isSlow = rules.kind === 'operator' && world.strikes('slow-consumer');
+    this.#isSlow = rules.kind === 'operator' && world.strikes(FAULT['slow-consumer']);
     this.#planPull();
   }
 
@@ -120,11 +121,11 @@ export class SimClient {
     const { recordBytes } = this.#scenario;
     const seq = this.madeCount++;
     const id = seq * 16 + this.index;
-    const poison = world.strikes('poison-throw')
+    const poison = world.strikes(FAULT['poison-throw'])
       ? POISON.throws
-      : world.strikes('poison-row')
+      : world.strikes(FAULT['poison-row'])
         ? POISON.row
-        : world.strikes('poison-crash')
+        : world.strikes(FAULT['poison-crash'])
           ? POISON.crashes
           : POISON.none;
     const [low, high] = recordBytes;
@@ -173,7 +174,7 @@ export class SimClient {
 
   #mayCancel(record: SimRecord): void {
     const world = this.#world;
-    if (!world.strikes('cancel')) return;
+    if (!world.strikes(FAULT.cancel)) return;
     const { gapMs, costMs } = this.#scenario;
     world.after(world.clients() * 10 * (gapMs + costMs), EVENT.cancel, 0, record);
   }

@@ -3,11 +3,13 @@
  * Applies effects, hands outcomes to clients, keeps the wake-up, carries out operations; decides nothing.
  */
 
+import type { Trigger } from '../core/batcher.js';
 import type { CoreResult, PoolNews } from '../core/effects.js';
 import type { Overflow } from '../core/mailbox.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import { TroupeError } from '../kernel/errors.js';
+import { FAULT } from './faults.js';
 import { PoolOracle } from './checkers.js';
 import { forkRandom, whole } from './seeds.js';
 import { type ClientPool, SimClient } from './sim-clients.js';
@@ -51,7 +53,11 @@ export class SimPool implements Actor, ClientPool {
   readonly #badVersions = new Set<string>();
   #lastVersion = 0;
   #wakeAt = Infinity;
-  #wakeNumber = 0;
+  /** The earliest timer that is set; it may go off before anything is due, as timers are not taken back. */
+  #timerAt = Infinity;
+  #timerNumber = 0;
+  /** How many clients, from the first on, are known to be done. */
+  #doneCount = 0;
   #closePlanned = false;
   #tickedAt = -1;
 
@@ -91,7 +97,8 @@ export class SimPool implements Actor, ClientPool {
         this.#receive(ref as Message, a);
         break;
       case EVENT.wake:
-        if (a === this.#wakeNumber) {
+        if (a === this.#timerNumber) this.#timerAt = Infinity;
+        if (now >= this.#wakeAt) {
           this.#wakeAt = Infinity;
           this.#tickedAt = now;
           core.tick(now);
@@ -147,7 +154,10 @@ export class SimPool implements Actor, ClientPool {
     this.#armWake();
     this.oracle.turnEnded(now);
     if (this.isClosing || this.#closePlanned) return;
-    for (const client of this.clients) if (!client.isDone) return;
+    const { clients } = this;
+    // The one that was not done last time is the likely one.
+    for (; this.#doneCount < clients.length; this.#doneCount++)
+      if (!(clients[this.#doneCount] as SimClient).isDone) return;
     this.#planClose();
   }
 
@@ -160,7 +170,7 @@ export class SimPool implements Actor, ClientPool {
       for (const effect of effects) {
         switch (effect.kind) {
           case 'send':
-            this.#send(effect.cell, effect.batchId, effect.requests);
+            this.#send(effect.cell, effect.batchId, effect.requests, effect.trigger);
             break;
           case 'start':
             this.#start(effect.cell, effect.replica, effect.incarnation, effect.version as string);
@@ -238,10 +248,9 @@ export class SimPool implements Actor, ClientPool {
     this.core.cancel(record.request as Request, undefined);
   }
 
-  #send(cell: number, batchId: number, requests: readonly Request[]): void {
+  #send(cell: number, batchId: number, requests: readonly Request[], trigger: Trigger): void {
     const replica = this.replicas.get(cell) as SimReplica;
-    const isQuarantine = this.core.ledger.get(batchId)?.trigger === 'quarantine';
-    const message = new Message(replica, batchId, requests, this.#transport.pack(requests), isQuarantine);
+    const message = new Message(replica, batchId, requests, this.#transport.pack(requests), trigger);
     this.oracle.sent(message);
     replica.open.push(message);
     this.#transport.send(message);
@@ -322,7 +331,7 @@ export class SimPool implements Actor, ClientPool {
 
   rollOut(count: number): void {
     const version = String(++this.#lastVersion);
-    if (this.#lastVersion > 1 && this.#world.strikes('bad-version')) this.#badVersions.add(version);
+    if (this.#lastVersion > 1 && this.#world.strikes(FAULT['bad-version'])) this.#badVersions.add(version);
     this.isRollingOut = true;
     this.oracle.rollingOut(version);
     this.core.rollOut(version, count, this.#world.now);
@@ -396,16 +405,16 @@ export class SimPool implements Actor, ClientPool {
 
   #disturb(): void {
     const world = this.#world;
-    if (world.strikes('wall-jump')) world.wallOffsetMs += (world.operations() - 0.5) * 7_200_000;
-    if (world.strikes('loop-stall')) {
+    if (world.strikes(FAULT['wall-jump'])) world.wallOffsetMs += (world.operations() - 0.5) * 7_200_000;
+    if (world.strikes(FAULT['loop-stall'])) {
       const stallMs = world.operations() * world.scenario.safetyMs * 0.2;
       world.stalledUntil = Math.max(world.stalledUntil, world.now + stallMs);
     }
     const victim = this.live[Math.floor(world.operations() * this.live.length)];
     if (victim === undefined || !victim.isAlive) return;
-    if (world.strikes('kill')) victim.end(DEATHS.killed);
-    else if (victim.isUp && victim.running === undefined && world.strikes('idle-exit')) victim.end(DEATHS.exit);
-    else if (!victim.isPaused && world.strikes('pause')) {
+    if (world.strikes(FAULT.kill)) victim.end(DEATHS.killed);
+    else if (victim.isUp && victim.running === undefined && world.strikes(FAULT['idle-exit'])) victim.end(DEATHS.exit);
+    else if (!victim.isPaused && world.strikes(FAULT.pause)) {
       victim.pause();
       world.after(world.operations() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.resume, 0, victim);
     }
@@ -446,13 +455,14 @@ export class SimPool implements Actor, ClientPool {
 
   #armWake(): void {
     const wakeAt = this.core.nextWakeAt();
-    if (wakeAt === this.#wakeAt) return;
+    if (wakeAt === this.#wakeAt && wakeAt >= this.#timerAt) return;
     const now = this.#world.now;
     if (wakeAt <= now && this.#tickedAt === now)
       this.#world.violate('spin', `asks to be woken at ${wakeAt} right after a tick at ${now}`);
     this.#wakeAt = wakeAt;
-    this.#wakeNumber++;
-    if (wakeAt < Infinity) this.#world.at(wakeAt, EVENT.wake, this.#wakeNumber, undefined);
+    if (wakeAt >= this.#timerAt) return;
+    this.#timerAt = wakeAt;
+    this.#world.at(wakeAt, EVENT.wake, ++this.#timerNumber, undefined);
   }
 }
 

@@ -5,6 +5,7 @@
 
 import type { DeathNotice } from '../core/effects.js';
 import { TroupeError } from '../kernel/errors.js';
+import { FAULT } from './faults.js';
 import { POISON, type SimRecord } from './sim-record.js';
 import { type Message, OUTCOME, type SimTransport } from './sim-transport.js';
 import { EVENT, type World } from './world.js';
@@ -73,10 +74,10 @@ export class SimReplica {
   load(isBad: boolean): void {
     const world = this.#world;
     const { loadMs, loadTimeoutMs } = world.scenario;
-    if (isBad || world.strikes('load-fail')) this.#exitAfter(world.replicas() * loadMs, DEATHS.loadFailed);
-    else if (world.strikes('load-hang')) this.#exitAfter(loadTimeoutMs, DEATHS.loadFailed);
+    if (isBad || world.strikes(FAULT['load-fail'])) this.#exitAfter(world.replicas() * loadMs, DEATHS.loadFailed);
+    else if (world.strikes(FAULT['load-hang'])) this.#exitAfter(loadTimeoutMs, DEATHS.loadFailed);
     else {
-      const ms = loadMs * (0.5 + world.replicas()) * (world.strikes('load-slow') ? 10 : 1);
+      const ms = loadMs * (0.5 + world.replicas()) * (world.strikes(FAULT['load-slow']) ? 10 : 1);
       world.after(ms, EVENT.loaded, this.epoch, this);
     }
   }
@@ -88,7 +89,7 @@ export class SimReplica {
 
   deliver(message: Message): void {
     if (!this.isAlive) {
-      this.#world.fired('dead-send');
+      this.#world.fired(FAULT['dead-send']);
       return;
     }
     if (this.#stops) return; // fenced
@@ -122,24 +123,24 @@ export class SimReplica {
       else if (record.poison === POISON.crashes) crashes = true;
     }
     let ms = costMs + costPerRecordMs * requests.length;
-    if (world.strikes('slow')) ms *= 10;
+    if (world.strikes(FAULT.slow)) ms *= 10;
     if (crashes) {
-      world.fired('poison-crash');
+      world.fired(FAULT['poison-crash']);
       this.#exitAfter(ms * world.replicas(), DEATHS.crash);
-    } else if (world.strikes('crash')) this.#exitAfter(ms * world.replicas(), DEATHS.crash);
-    else if (world.strikes('exit-0')) this.#exitAfter(ms * world.replicas(), DEATHS.exit);
-    else if (world.strikes('oom')) this.#exitAfter(ms * world.replicas(), DEATHS.oom);
-    else if (world.strikes('hang')) return;
+    } else if (world.strikes(FAULT.crash)) this.#exitAfter(ms * world.replicas(), DEATHS.crash);
+    else if (world.strikes(FAULT['exit-0'])) this.#exitAfter(ms * world.replicas(), DEATHS.exit);
+    else if (world.strikes(FAULT.oom)) this.#exitAfter(ms * world.replicas(), DEATHS.oom);
+    else if (world.strikes(FAULT.hang)) return;
     else {
-      if (throws) world.fired('poison-throw');
-      if (throws || world.strikes('throw')) {
+      if (throws) world.fired(FAULT['poison-throw']);
+      if (throws || world.strikes(FAULT.throw)) {
         message.outcome = OUTCOME.threw;
         message.threwByChance = !throws;
         for (const request of requests) {
           const record = request.owner as SimRecord;
           if (requests.length === 1 || !repeatable) record.threwAlone = true;
         }
-      } else if (world.strikes('wrong-count')) {
+      } else if (world.strikes(FAULT['wrong-count'])) {
         message.outcome = OUTCOME.wrongCount;
         for (const request of requests) (request.owner as SimRecord).wasLiedAbout = true;
       }
@@ -218,7 +219,7 @@ export class SimReplica {
     }
     if (this.#stops) return;
     world.after(3 * stopTimeoutMs, EVENT.lastRung, this.epoch, this);
-    if (world.strikes('stop-ignored')) return;
+    if (world.strikes(FAULT['stop-ignored'])) return;
     this.#stops = true;
     this.#queue.length = 0;
     if (this.running === undefined) this.#exitAfter(world.netMs(), DEATHS.stopped);

@@ -7,7 +7,9 @@
  * one direction keep their order, except replies that a fault delays.
  */
 
+import type { Trigger } from '../core/batcher.js';
 import type { Request } from '../core/request.js';
+import { FAULT } from './faults.js';
 import type { SimBuffer, SimRecord } from './sim-record.js';
 import type { SimReplica } from './sim-replica.js';
 import { EVENT, type World } from './world.js';
@@ -27,8 +29,12 @@ export class Message {
     readonly batchId: number,
     readonly requests: readonly Request[],
     readonly buffers: readonly SimBuffer[],
-    readonly isQuarantine: boolean,
+    readonly trigger: Trigger,
   ) {}
+
+  get isQuarantine(): boolean {
+    return this.trigger === 'quarantine';
+  }
 }
 
 export class SimTransport {
@@ -71,12 +77,13 @@ export class SimTransport {
   reply(message: Message): void {
     const world = this.#world;
     const { replica } = message;
-    if (world.strikes('reply-late')) {
+    if (world.strikes(FAULT['reply-late'])) {
       world.after(world.transport() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.reply, 0, message);
       return;
     }
     replica.toHostAt = world.at(Math.max(replica.toHostAt, world.now + world.netMs()), EVENT.reply, 0, message);
-    if (world.strikes('reply-twice')) world.after(world.netMs() * 3, EVENT.reply, 0, message);
-    if (world.strikes('reply-invented')) world.after(world.netMs(), EVENT.reply, 1 + (message.batchId % 3), message);
+    if (world.strikes(FAULT['reply-twice'])) world.after(world.netMs() * 3, EVENT.reply, 0, message);
+    if (world.strikes(FAULT['reply-invented']))
+      world.after(world.netMs(), EVENT.reply, 1 + (message.batchId % 3), message);
   }
 }

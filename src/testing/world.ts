@@ -6,9 +6,9 @@
  */
 
 import type { Random } from '../kernel/random.js';
-import { FAULT, FAULT_KINDS, type FaultKind } from './faults.js';
+import { FAULT_KINDS } from './faults.js';
 import type { Scenario } from './scenario.js';
-import { Scheduler } from './scheduler.js';
+import type { Scheduler } from './scheduler.js';
 import { forkRandom, mix } from './seeds.js';
 
 /** Kinds of events; numbers, because the scheduler holds them in an array of bytes. */
@@ -93,7 +93,8 @@ export interface Actor {
 
 export class World {
   readonly scheduler: Scheduler;
-  readonly firedCounts = new Int32Array(FAULT_KINDS.length);
+  /** By index of FAULT_KINDS. */
+  readonly firedCounts: number[];
   eventCount = 0;
   /** FNV over every event and every outcome. */
   traceHash = 0x811c9dc5;
@@ -106,39 +107,49 @@ export class World {
   readonly clients: Random;
   readonly replicas: Random;
   readonly operations: Random;
+  readonly #seed: number;
   readonly #chances: (Random | undefined)[] = [];
-  readonly #rates: number[];
+  readonly #rates: readonly number[];
   readonly #quantumMs: number;
+  readonly #netLowMs: number;
+  readonly #netSpanMs: number;
 
-  constructor(readonly scenario: Scenario) {
-    const { seed } = scenario;
-    this.scheduler = new Scheduler(mix(seed, 2));
+  /** The scheduler may have served another world, whose run is over. */
+  constructor(
+    readonly scenario: Scenario,
+    scheduler: Scheduler,
+  ) {
+    const { seed, netMs } = scenario;
+    this.scheduler = scheduler;
+    scheduler.reset(mix(seed, 2));
     this.transport = forkRandom(seed, 3);
     this.clients = forkRandom(seed, 4);
     this.replicas = forkRandom(seed, 5);
     this.operations = forkRandom(seed, 6);
+    this.#seed = seed;
     this.#rates = FAULT_KINDS.map((kind) => scenario.faults[kind]);
+    this.firedCounts = this.#rates.map(() => 0);
     this.#quantumMs = scenario.quantumMs;
+    this.#netLowMs = netMs[0];
+    this.#netSpanMs = netMs[1] - netMs[0];
   }
 
   get now(): number {
     return this.scheduler.now;
   }
 
-  /** Does this fault strike here? Counts it if so (W2). */
-  strikes(kind: FaultKind): boolean {
-    const index = FAULT[kind];
-    const rate = this.#rates[index] as number;
+  /** Does this fault (a number of FAULT) strike here? Counts it if so (W2). */
+  strikes(kind: number): boolean {
+    const rate = this.#rates[kind] as number;
     if (rate === 0 || !this.isSafe) return false;
-    const chance = (this.#chances[index] ??= forkRandom(this.scenario.seed, 100 + index));
+    const chance = (this.#chances[kind] ??= forkRandom(this.#seed, 100 + kind));
     if (chance() >= rate) return false;
     this.fired(kind);
     return true;
   }
 
-  fired(kind: FaultKind): void {
-    const index = FAULT[kind];
-    this.firedCounts[index] = (this.firedCounts[index] as number) + 1;
+  fired(kind: number): void {
+    this.firedCounts[kind] = (this.firedCounts[kind] as number) + 1;
   }
 
   /** Something happens after `delayMs`, on the grid of the scenario's clock. */
@@ -154,8 +165,7 @@ export class World {
 
   /** A message on the wire takes this long. */
   netMs(): number {
-    const [low, high] = this.scenario.netMs;
-    return low === high ? low : low + this.transport() * (high - low);
+    return this.#netSpanMs === 0 ? this.#netLowMs : this.#netLowMs + this.transport() * this.#netSpanMs;
   }
 
   violate(checker: string, what: string): never {

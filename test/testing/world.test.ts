@@ -1,10 +1,10 @@
 import test from 'ava';
-import { swarmScenario } from '../../src/testing/index.js';
+import { Scheduler, swarmScenario } from '../../src/testing/index.js';
 import { EVENT, World } from '../../src/testing/world.js';
 
 /** Runs what `plan` schedules and tells, in order, what was handled and when a turn ended. */
 function trace(plan: (world: World) => void, onEvent: (world: World) => void = () => {}): string[] {
-  const world = new World(swarmScenario(1));
+  const world = new World(swarmScenario(1), new Scheduler(0));
   const seen: string[] = [];
   plan(world);
   const actor = {
