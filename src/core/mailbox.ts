@@ -86,6 +86,9 @@ interface Share {
   wants: number;
 }
 
+/** Bounds what is remembered of senders that have nothing here; a handful of operators and askers is usual. */
+const IDLE_SHARES_MAX = 32;
+
 export class Mailbox {
   held = 0;
   heldBytes = 0;
@@ -93,7 +96,9 @@ export class Mailbox {
   /** The same buckets in the same order, for what is gone through every turn. */
   readonly bucketList: Bucket[] = [];
   readonly limits: MailboxLimits;
+  /** Idle ones stay for a while: most senders come again at once. */
   readonly #shares = new Map<number, Share>();
+  #activeShares = 0;
   #wanting = 0;
   readonly #wantsRoom = new Set<number>();
   /** First come, first served; a Set because a caller may leave from the middle. */
@@ -215,7 +220,7 @@ export class Mailbox {
     const share = this.#shares.get(request.sender) as Share;
     share.held--;
     if (queue.head === undefined) this.#dropQueue(queue);
-    if (share.held === 0 && share.wants === 0) this.#shares.delete(request.sender);
+    if (share.held === 0 && share.wants === 0) this.#idle();
   }
 
   /** Takes everything out, the door included: the pool ends. */
@@ -337,7 +342,7 @@ export class Mailbox {
     const share = this.#shares.get(sender);
     if (share === undefined) return true;
     const othersWait = this.#wanting - (share.wants > 0 ? 1 : 0) > 0;
-    return !othersWait || share.held < Math.max(1, Math.floor(this.limits.capacity / this.#shares.size));
+    return !othersWait || share.held < Math.max(1, Math.floor(this.limits.capacity / this.#activeShares));
   }
 
   #push(request: Request): void {
@@ -370,7 +375,9 @@ export class Mailbox {
     bucket.weight += request.weight;
     this.held++;
     this.heldBytes += request.bytes;
-    this.#share(request.sender).held++;
+    const share = this.#share(request.sender);
+    if (share.held === 0 && share.wants === 0) this.#activeShares++;
+    share.held++;
     invariant(
       this.held <= this.limits.capacity && this.heldBytes <= this.limits.capacityBytes,
       'M1: a mailbox never holds more than its capacity',
@@ -380,16 +387,16 @@ export class Mailbox {
   #dropQueue(queue: SenderQueue): void {
     const level = queue.level;
     const at = level.senders.indexOf(queue);
-    level.senders.splice(at, 1);
+    removeAt(level.senders, at);
     this.#spareQueue = queue;
     if (at < level.turn) level.turn--;
     if (level.senders.length > 0) return;
     const bucket = level.bucket;
-    bucket.levels.splice(bucket.levels.indexOf(level), 1);
+    removeAt(bucket.levels, bucket.levels.indexOf(level));
     this.#spareLevel = level;
     if (bucket.count > 0) return;
     this.buckets.delete(bucket.name);
-    this.bucketList.splice(this.bucketList.indexOf(bucket), 1);
+    removeAt(this.bucketList, this.bucketList.indexOf(bucket));
     this.#spareBucket = bucket;
   }
 
@@ -448,10 +455,18 @@ export class Mailbox {
 
   #want(sender: number, by: 1 | -1): void {
     const share = this.#share(sender);
+    if (share.held === 0 && share.wants === 0) this.#activeShares++;
     if (share.wants === 0 && by === 1) this.#wanting++;
     share.wants += by;
     if (share.wants === 0) this.#wanting--;
-    if (share.held === 0 && share.wants === 0) this.#shares.delete(sender);
+    if (share.held === 0 && share.wants === 0) this.#idle();
+  }
+
+  /** A sender has nothing here any more; forgotten with the others once there are many of them. */
+  #idle(): void {
+    this.#activeShares--;
+    if (this.#shares.size - this.#activeShares <= IDLE_SHARES_MAX) return;
+    for (const [sender, { held, wants }] of this.#shares) if (held === 0 && wants === 0) this.#shares.delete(sender);
   }
 
   #share(sender: number): Share {
@@ -462,4 +477,9 @@ export class Mailbox {
     }
     return share;
   }
+}
+
+function removeAt(array: unknown[], at: number): void {
+  if (at === array.length - 1) array.pop();
+  else array.splice(at, 1);
 }

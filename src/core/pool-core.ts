@@ -35,6 +35,8 @@ export interface PoolLimits extends FleetLimits {
   readonly attempts: number;
 }
 
+const NO_TRIGGERS = Object.fromEntries(TRIGGERS.map((trigger) => [trigger, 0])) as Record<Trigger, number>;
+
 export class PoolCore implements FleetOwner {
   readonly limits: PoolLimits;
   readonly mailbox: Mailbox;
@@ -54,7 +56,7 @@ export class PoolCore implements FleetOwner {
   batchCount = 0;
   batchedCount = 0;
   readonly errorCounts = new Map<ErrorCode, number>();
-  readonly triggerCounts = Object.fromEntries(TRIGGERS.map((trigger) => [trigger, 0])) as Record<Trigger, number>;
+  readonly triggerCounts: Record<Trigger, number> = { ...NO_TRIGGERS };
 
   readonly #deadlines = new Deadlines();
   readonly #retries = new RetryLane();
@@ -152,13 +154,13 @@ export class PoolCore implements FleetOwner {
   /** Gives work to every replica with room; to be called once per turn, after the events of that turn. */
   dispatch(now: number): void {
     this.#expire(now);
-    this.mailbox.admit();
+    if (this.mailbox.doorCount > 0) this.mailbox.admit();
     if (this.mailbox.held > 0 || !this.#retries.isEmpty) {
       // Idle replicas first: none is given a second batch while another has none.
       for (let inFlight = 0; inFlight < this.limits.maxInFlight; inFlight++) {
         for (const cell of this.fleet.list) {
           if (cell.flights.length !== inFlight || !this.fleet.serves(cell)) continue;
-          if (this.#feed(cell, inFlight, now)) this.mailbox.admit();
+          if (this.#feed(cell, inFlight, now) && this.mailbox.doorCount > 0) this.mailbox.admit();
         }
       }
     }
@@ -197,8 +199,9 @@ export class PoolCore implements FleetOwner {
   reply(cellId: number, incarnation: number, batchId: number, results: readonly CoreResult[], now: number): void {
     const flight = this.#answered(cellId, incarnation, batchId, now);
     if (flight === undefined) return;
+    const cell = this.fleet.cells.get(cellId) as Cell;
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
-    const version = (this.fleet.cells.get(cellId) as Cell).version;
+    const { version } = cell;
     for (let i = 0; i < results.length; i++) {
       const request = flight.requests[i] as Request;
       const result = results[i] as CoreResult;
@@ -208,24 +211,25 @@ export class PoolCore implements FleetOwner {
         request.version = version;
         this.resolvedCount++;
         this.#settle(request);
-      } else this.#settleFailure(request, this.#locate(result.error, cellId, [request]));
+      } else this.#settleFailure(request, this.#locate(result.error, cell, [request]));
     }
-    this.#free(cellId);
+    this.#free(cell);
   }
 
   /** The batch as a whole failed. A throw is halved until the culprit is alone (P3); a broken contract is not. */
   failed(cellId: number, incarnation: number, batchId: number, error: TroupeError, now: number): void {
     const flight = this.#answered(cellId, incarnation, batchId, now);
     if (flight === undefined) return;
+    const cell = this.fleet.cells.get(cellId) as Cell;
     const left = flight.requests.filter((request) => request.place === 'in-flight');
     if (error.code === 'PREDICT_FAILED' && flight.requests.length > 1 && this.#repeatable && left.length > 0) {
       const half = Math.ceil(left.length / 2);
       this.#retries.putFirst([left.slice(0, half), left.slice(half)], 'split');
     } else {
-      const located = this.#locate(error, cellId, left);
+      const located = this.#locate(error, cell, left);
       for (const request of left) this.#settleFailure(request, located);
     }
-    this.#free(cellId);
+    this.#free(cell);
   }
 
   /** The replica ended. What it held is fenced off, retried or settled; then the fleet decides about its next life. */
@@ -309,7 +313,8 @@ export class PoolCore implements FleetOwner {
     const isIdle = inFlight === 0;
     // P4: a suspect needs an idle replica, so none is kept busy while one waits.
     if (!isIdle && (cell.solo || this.#retries.suspectIsNext)) return false;
-    const formed = this.#takeRetry(isIdle, now) ?? this.batcher.form(this.mailbox, isIdle, now);
+    const again = this.#retries.isEmpty ? undefined : this.#takeRetry(isIdle, now);
+    const formed = again ?? this.batcher.form(this.mailbox, isIdle, now);
     if (formed === undefined || formed.requests.length === 0) return false;
     const flight = this.ledger.open(cell.id, cell.incarnation, formed.requests, formed.trigger, now);
     for (const request of formed.requests) {
@@ -354,8 +359,7 @@ export class PoolCore implements FleetOwner {
   }
 
   /** A replica that drains may have given its last answer. */
-  #free(cellId: number): void {
-    const cell = this.fleet.cells.get(cellId) as Cell;
+  #free(cell: Cell): void {
     if (cell.flights.length === 0) this.fleet.idle(cell);
   }
 
@@ -461,8 +465,8 @@ export class PoolCore implements FleetOwner {
   }
 
   /** The same error with where it happened and to which records. */
-  #locate(error: TroupeError, cellId: number, requests: readonly Request[]): Failure {
-    const { replica, incarnation, version } = this.fleet.cells.get(cellId) as Cell;
+  #locate(error: TroupeError, cell: Cell, requests: readonly Request[]): Failure {
+    const { replica, incarnation, version } = cell;
     const make = (): TroupeError =>
       new TroupeError(error.code, error.message, {
         ran: error.ran,
