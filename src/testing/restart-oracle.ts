@@ -24,7 +24,8 @@ interface Life {
 const EPSILON_MS = 1e-6;
 
 export class RestartOracle {
-  readonly #lives = new Map<number, Life>();
+  /** By cell. */
+  readonly #lives: (Life | undefined)[] = [];
   readonly #world: World;
   deathCount = 0;
   quarantineDeathCount = 0;
@@ -36,10 +37,10 @@ export class RestartOracle {
 
   started(replica: SimReplica): void {
     const now = this.#world.now;
-    const life = this.#lives.get(replica.cell);
+    const life = this.#lives[replica.cell];
     if (replica.incarnation === 1) {
       if (life !== undefined) this.#world.violate('incarnations', `cell ${replica.cell} is used again`);
-      this.#lives.set(replica.cell, {
+      this.#lives[replica.cell] = {
         deathsAt: [],
         quarantineAt: [],
         streak: 0,
@@ -47,7 +48,7 @@ export class RestartOracle {
         minWaitMs: 0,
         maxWaitMs: 0,
         startsAt: now,
-      });
+      };
       return;
     }
     if (life === undefined || life.fate === 'failed' || life.fate === 'gone') {
@@ -62,11 +63,11 @@ export class RestartOracle {
 
   /** A pool that was held is let go: whoever was to come back does so now. */
   released(): void {
-    for (const life of this.#lives.values()) life.startsAt = this.#world.now;
+    for (const life of this.#lives) if (life !== undefined) life.startsAt = this.#world.now;
   }
 
   progressed(cell: number): void {
-    const life = this.#lives.get(cell);
+    const life = this.#lives[cell];
     if (life !== undefined) life.streak = 0;
   }
 
@@ -75,7 +76,7 @@ export class RestartOracle {
     const { limits } = this.#world.scenario;
     const { restart, restartType } = limits;
     const now = this.#world.now;
-    const life = this.#lives.get(replica.cell) as Life;
+    const life = this.#lives[replica.cell] as Life;
     const cell = cells.get(replica.cell);
     if (cell === undefined) this.#world.violate('incarnations', `cell ${replica.cell} is gone before its replica`);
     life.minWaitMs = 0;
@@ -131,7 +132,7 @@ export class RestartOracle {
 
   /** After the core was told. */
   buried(replica: SimReplica, cells: ReadonlyMap<number, Cell>): void {
-    const life = this.#lives.get(replica.cell) as Life;
+    const life = this.#lives[replica.cell] as Life;
     const cell = cells.get(replica.cell);
     const state = cell?.state ?? 'stopped';
     const now = this.#world.now;
@@ -168,7 +169,7 @@ export class RestartOracle {
   quarantineIsUsedUp(cells: ReadonlyMap<number, Cell>, now: number): boolean {
     const { withinMs, quarantineMax } = this.#world.scenario.limits.restart;
     for (const cell of cells.values()) {
-      const life = this.#lives.get(cell.id);
+      const life = this.#lives[cell.id];
       if (life !== undefined && life.quarantineAt.filter((at) => at >= now - withinMs).length > quarantineMax)
         return true;
     }

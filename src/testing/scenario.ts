@@ -149,8 +149,8 @@ function swarmFaults(seed: number): FaultRates {
   const share = few ? between(random, 0.05, 0.25) : 0.7;
   const times = few ? between(random, 2, 6) : 1;
   for (const kind of FAULT_KINDS) {
-    const [low, high] = USUAL_RATES[kind];
-    const rate = between(random, low, high) * times;
+    const range = USUAL_RATES[kind];
+    const rate = between(random, range[0], range[1]) * times;
     if (random() < share) faults[kind] = Math.min(kind === 'slow-consumer' ? 1 : 0.8, rate);
   }
   return faults;

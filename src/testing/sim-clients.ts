@@ -39,7 +39,9 @@ export class SimClient {
   /** Ids of first sends, per bucket and priority, for the order check. */
   readonly lastSentSeq: number[] = [];
   #refused: SimRecord | undefined;
-  readonly #reorder = new Map<number, SimRecord>();
+  /** By sequence number; what was handed on leaves a hole. */
+  readonly #reorder: (SimRecord | undefined)[] = [];
+  #reorderCount = 0;
   #emitted = 0;
   readonly #unconsumed: SimRecord[] = [];
   #pullPlanned = false;
@@ -96,13 +98,15 @@ export class SimClient {
       this.#emit(record);
       return;
     }
-    this.#reorder.set(record.seq, record);
-    if (this.#reorder.size > this.#scenario.operatorCapacity)
-      this.#world.violate('bounded', `reorder buffer of client ${this.index} holds ${this.#reorder.size}`);
+    if (this.#reorder[record.seq] === undefined) this.#reorderCount++;
+    this.#reorder[record.seq] = record;
+    if (this.#reorderCount > this.#scenario.operatorCapacity)
+      this.#world.violate('bounded', `reorder buffer of client ${this.index} holds ${this.#reorderCount}`);
     for (;;) {
-      const next = this.#reorder.get(this.#emitted);
+      const next = this.#reorder[this.#emitted];
       if (next === undefined) return;
-      this.#reorder.delete(this.#emitted++);
+      this.#reorder[this.#emitted++] = undefined;
+      this.#reorderCount--;
       this.#emit(next);
     }
   }

@@ -22,6 +22,8 @@ const THREW = new TroupeError('PREDICT_FAILED', 'predict threw');
 const WRONG_COUNT = new TroupeError('PROTOCOL_VIOLATION', 'predict returned a wrong number of outputs');
 const ROW_ERROR: CoreResult = { ok: false, error: new TroupeError('PREDICT_FAILED', 'this record failed') };
 const BUCKETS = ['a', 'b', 'c', 'd'];
+/** Good answers by place in a batch, used again for every batch. */
+const ANSWERS: { readonly ok: true; value: unknown }[] = [];
 
 /** Ways in which the edge lies, for scenarios that must fail. */
 export interface Lies {
@@ -36,7 +38,7 @@ export class SimPool implements Actor, ClientPool {
   readonly oracle: PoolOracle;
   readonly clients: SimClient[] = [];
   /** Newest incarnation by cell. */
-  readonly replicas = new Map<number, SimReplica>();
+  readonly replicas: (SimReplica | undefined)[] = [];
   readonly live: SimReplica[] = [];
   isRollingOut = true;
   isClosing = false;
@@ -59,6 +61,8 @@ export class SimPool implements Actor, ClientPool {
   /** How many clients, from the first on, are known to be done. */
   #doneCount = 0;
   #closePlanned = false;
+  /** The core reads results while it is told them and keeps none. */
+  readonly #scratch: CoreResult[] = [];
   #tickedAt = -1;
 
   constructor(world: World, lies: Lies = {}) {
@@ -179,10 +183,10 @@ export class SimPool implements Actor, ClientPool {
             this.oracle.abandoned(effect.cell, effect.batchId);
             break;
           case 'stop':
-            (this.replicas.get(effect.cell) as SimReplica).stop(effect.now);
+            (this.replicas[effect.cell] as SimReplica).stop(effect.now);
             break;
           case 'kill':
-            (this.replicas.get(effect.cell) as SimReplica).kill();
+            (this.replicas[effect.cell] as SimReplica).kill();
             break;
           case 'news':
             this.#tell(effect.news);
@@ -249,7 +253,7 @@ export class SimPool implements Actor, ClientPool {
   }
 
   #send(cell: number, batchId: number, requests: readonly Request[], trigger: Trigger): void {
-    const replica = this.replicas.get(cell) as SimReplica;
+    const replica = this.replicas[cell] as SimReplica;
     const message = new Message(replica, batchId, requests, this.#transport.pack(requests), trigger);
     this.oracle.sent(message);
     replica.open.push(message);
@@ -265,7 +269,8 @@ export class SimPool implements Actor, ClientPool {
     const settledBefore = core.settledCount;
     if (!isStale) {
       message.isClosed = true;
-      replica.open.splice(replica.open.indexOf(message), 1);
+      if (replica.open[replica.open.length - 1] === message) replica.open.pop();
+      else replica.open.splice(replica.open.indexOf(message), 1);
       this.oracle.answered(message);
     }
     const id = invented > 0 ? batchId + 1_000_000 + invented : batchId;
@@ -281,13 +286,18 @@ export class SimPool implements Actor, ClientPool {
   }
 
   #results(requests: readonly Request[], versionNumber: number): CoreResult[] {
-    const results: CoreResult[] = [];
+    const results = this.#scratch;
+    results.length = 0;
     const shift = this.#lies.mixesUp === true && requests.length > 1 ? 1 : 0;
     for (let i = 0; i < requests.length; i++) {
       const { owner } = requests[(i + shift) % requests.length] as Request;
       const record = owner as SimRecord;
       if (record.poison === POISON.row) results.push(ROW_ERROR);
-      else results.push({ ok: true, value: record.id * 64 + versionNumber });
+      else {
+        const answer = (ANSWERS[i] ??= { ok: true, value: 0 });
+        answer.value = record.id * 64 + versionNumber;
+        results.push(answer);
+      }
     }
     return results;
   }
@@ -297,8 +307,8 @@ export class SimPool implements Actor, ClientPool {
   #start(cell: number, slot: number, incarnation: number, version: string): void {
     const number = Number(version);
     const replica = new SimReplica(this.#world, this.#transport, cell, slot, incarnation, version, number);
-    this.oracle.started(replica, this.replicas.get(cell));
-    this.replicas.set(cell, replica);
+    this.oracle.started(replica, this.replicas[cell]);
+    this.replicas[cell] = replica;
     this.live.push(replica);
     replica.load(this.#badVersions.has(version));
   }

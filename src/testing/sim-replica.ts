@@ -112,7 +112,7 @@ export class SimReplica {
     let crashes = false;
     for (let i = 0; i < requests.length; i++) {
       const record = (requests[i] as { owner: unknown }).owner as SimRecord;
-      const buffer = buffers[i];
+      const buffer = buffers === undefined ? record.buffer : buffers[i];
       if (buffer === undefined || buffer.length === 0 || buffer.recordId !== record.id)
         world.violate(
           'whole-input',

@@ -28,7 +28,7 @@ export class Message {
     readonly replica: SimReplica,
     readonly batchId: number,
     readonly requests: readonly Request[],
-    readonly buffers: readonly SimBuffer[],
+    readonly buffers: readonly SimBuffer[] | undefined,
     readonly trigger: Trigger,
   ) {}
 
@@ -47,15 +47,12 @@ export class SimTransport {
     this.#careless = careless;
   }
 
-  /** What crosses the boundary for these records. */
-  pack(requests: readonly Request[]): SimBuffer[] {
+  /** The copies that cross the boundary for these records; undefined where the caller's own are read in place. */
+  pack(requests: readonly Request[]): SimBuffer[] | undefined {
+    if (!this.#world.scenario.transfer) return undefined;
     const buffers: SimBuffer[] = [];
     for (const request of requests) {
       const { buffer } = request.owner as SimRecord;
-      if (!this.#world.scenario.transfer) {
-        buffers.push(buffer);
-        continue;
-      }
       buffers.push({ recordId: buffer.recordId, length: buffer.length });
       if (this.#careless) buffer.length = 0;
     }
