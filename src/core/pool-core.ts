@@ -380,6 +380,8 @@ export class PoolCore implements FleetOwner {
         if (!this.#repeatable || isCulprit || request.deathCount >= this.limits.attempts) {
           this.#settleFailure(request, this.#deathFailure(cell, death, request));
         } else if (ran && (blamed || request.deathCount > 1)) suspects.push([request]);
+        else if (flight.trigger === 'quarantine')
+          suspects.push([request]); // stopped before it was cleared
         else whole.push(request);
       }
       again.push(whole);

@@ -311,6 +311,28 @@ test('a replica that dies on our word to end blames no record', (t) => {
   t.is(p.core.triggerCounts.quarantine, 0);
 });
 
+test('a suspect whose replica is ended for the sake of a sibling stays a suspect', (t) => {
+  const p = new PoolDriver({ replicas: 2, strategy: 'one-for-all', maxSize: 1, obedient: false });
+  p.ready(1);
+  p.ready(2);
+  p.offer();
+  p.pump();
+  const crashWithSibling = (cell: number, sibling: number): void => {
+    p.crash(cell);
+    p.crash(sibling, { cause: 'stopped' });
+    p.ready(1);
+    p.ready(2);
+  };
+  crashWithSibling(1, 2);
+  t.is(p.core.triggerCounts.quarantine, 1);
+  const { cell } = p.batch();
+  crashWithSibling(3 - cell, cell);
+  t.is(p.core.triggerCounts.quarantine, 2, 'it was not cleared, so it runs alone again');
+  t.is(p.requests[0]?.deathCount, 1);
+  p.serve(() => 'ok');
+  t.is(p.outcome(1), 'y1');
+});
+
 test('a used-up quarantine budget fails the suspects that are left, and the replica lives', (t) => {
   const p = new PoolDriver({ restart: { quarantineMax: 1 } });
   p.offerMany(8);
