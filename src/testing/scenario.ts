@@ -134,7 +134,7 @@ export function swarmScenario(seed: number): Scenario {
     swaps: random() < 0.4 ? whole(random, 1, 3) : 0,
     scales: random() < 0.3 ? whole(random, 1, 4) : 0,
     holds: random() < 0.15 ? whole(random, 1, 2) : 0,
-    drainAtMs: random() < 0.1 ? random() * safetyMs : 0,
+    drainAtMs: random() < 0.15 ? random() * safetyMs : 0,
     stopAtMs: random() < 0.1 ? random() * safetyMs : 0,
     reviveMs: random() < 0.5 ? between(random, 1, 100) : 0,
     faults: swarmFaults(seed),
