@@ -28,7 +28,9 @@ export function problemsOf(issues: readonly z.core.$ZodIssue[], tree: TreeNode, 
     if (depth < issue.path.length) {
       return [{ at: keyAt, path, text: `missing; ${expected}${hint(wanted)}` }];
     }
-    return [{ at: node.at, path, text: `${expected}; found ${found(node)}` }];
+    // A text of a certain form says the form, which "a string" does not.
+    const form = wanted?.pattern === undefined ? '' : hint(wanted);
+    return [{ at: node.at, path, text: `${expected}${form}; found ${found(node)}` }];
   });
 }
 

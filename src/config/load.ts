@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { readyMadeNames } from '../actor/ready-made.js';
 import { isTroupeError } from '../kernel/errors.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
@@ -89,10 +90,16 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
     return moduleUrl(given.slice(0, hash), at) + given.slice(hash);
   };
 
+  // A bare word is the name of a ready-made actor; anything with a slash or an ending is a module.
+  const actorOf = (given: string, at: readonly PropertyKey[]): string => {
+    if (!/^[A-Za-z][\w-]*$/.test(given)) return moduleUrl(given, at);
+    if (!readyMadeNames.includes(given)) refuse(at, noSuchActor(given));
+    return given;
+  };
+
   const pools = mapRecord(config.pools, (pool, name) => ({
     ...pool,
-    // A bare word is the name of a ready-made actor; anything with a slash or an ending is a module.
-    actor: /^[A-Za-z][\w-]*$/.test(pool.actor) ? pool.actor : moduleUrl(pool.actor, ['pools', name, 'actor']),
+    actor: actorOf(pool.actor, ['pools', name, 'actor']),
     ...(pool.model === undefined ? {} : { model: absolute(pool.model) }),
   }));
   const pipelines = mapRecord(config.pipelines, (pipeline, name) => {
@@ -140,6 +147,13 @@ function fileUrl(given: string, dir: string): URL | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Without the name, which may come from a variable. */
+function noSuchActor(name: string): string {
+  const near = suggest(name, readyMadeNames);
+  const there = near === undefined ? ` (${readyMadeNames.join(', ')})` : `; did you mean ${near}?`;
+  return `expected a module such as ./actor.js, or the name of a ready-made actor${there}`;
 }
 
 function noSuchPool(name: string, pools: readonly string[]): string {

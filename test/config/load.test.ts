@@ -69,6 +69,11 @@ test('a wrong value is refused with what was expected and what stood there', (t)
   );
 });
 
+test('a step that is no module reference is told how one looks', (t) => {
+  const text = 'pipelines:\n  p:\n    source: { file: a }\n    steps: [{ map: { module: ./a.js } }]\n    sink: { file: b }\n';
+  t.regex(refused(t, text), /:4:20 pipelines\.p\.steps\[0\]\.map: expected a string \(.*\.\/steps\.js#exportName\); found a map/);
+});
+
 test('a missing key is reported where its map begins', (t) => {
   const message = refused(t, 'pools:\n  a:\n    replicas: 2\n');
   t.regex(message, /^troupe\.yaml:2:3 pools\.a\.actor: missing; expected a string that is not empty \(File URL/);
@@ -120,6 +125,12 @@ test('an actor or a step module that does not exist is refused with the address 
   const message = refused(t, VALID.replace('./actor.js', './acter.js').replace('map: ./steps.js', 'map: ./stops.js'));
   t.regex(message, /:5:12 pools\.types\.actor: expected a module that exists; there is none at file:.*acter\.js/);
   t.regex(message, /:13:14 pipelines\.walk\.steps\[0\]\.map: .*stops\.js/);
+});
+
+test('a ready-made actor that does not exist is refused with the one that was meant, or with those there are', (t) => {
+  const message = refused(t, 'pools:\n  a: { actor: onx }\n  b: { actor: sentiment }\n');
+  t.regex(message, /:2:15 pools\.a\.actor: expected .* ready-made actor; did you mean onnx\?/);
+  t.regex(message, /:3:15 pools\.b\.actor: expected .* ready-made actor \(onnx, mock\)/);
 });
 
 test('bad YAML, duplicate keys and unknown tags are refused with their place', (t) => {
