@@ -70,8 +70,12 @@ test('a wrong value is refused with what was expected and what stood there', (t)
 });
 
 test('a step that is no module reference is told how one looks', (t) => {
-  const text = 'pipelines:\n  p:\n    source: { file: a }\n    steps: [{ map: { module: ./a.js } }]\n    sink: { file: b }\n';
-  t.regex(refused(t, text), /:4:20 pipelines\.p\.steps\[0\]\.map: expected a string \(.*\.\/steps\.js#exportName\); found a map/);
+  const text =
+    'pipelines:\n  p:\n    source: { file: a }\n    steps: [{ map: { module: ./a.js } }]\n    sink: { file: b }\n';
+  t.regex(
+    refused(t, text),
+    /:4:20 pipelines\.p\.steps\[0\]\.map: expected a string \(.*\.\/steps\.js#exportName\); found a map/,
+  );
 });
 
 test('a missing key is reported where its map begins', (t) => {
