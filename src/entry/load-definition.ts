@@ -1,5 +1,6 @@
 import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import type { ActorDefinition } from '../wire/definition.js';
+import { toFault } from '../wire/fault.js';
 import type { Signature } from '../wire/tensor.js';
 
 /** Imports an actor module and checks what it exports. Rejects with ACTOR_INVALID, or ACTOR_LOAD_FAILED where the module itself threw. */
@@ -87,14 +88,11 @@ export function checkSignature(value: unknown, what: string): Signature {
 
 function importError(actor: string, error: unknown): TroupeError {
   if (isTroupeError(error)) return error;
-  const said = error instanceof Error ? error.message : String(error);
-  const { code, url } = (typeof error === 'object' && error !== null ? error : {}) as { code?: unknown; url?: unknown };
+  // As a fault: what a module throws may itself throw when it is looked at.
+  const { name, message: said, code, fields } = toFault(error);
+  const url = fields?.['url'];
   const isMissing = code === 'ERR_MODULE_NOT_FOUND' || code === 'ERR_UNSUPPORTED_DIR_IMPORT';
-  if (
-    (isMissing && (url === undefined || url === actor)) ||
-    code === 'ERR_INVALID_URL' ||
-    error instanceof SyntaxError
-  ) {
+  if ((isMissing && (url === undefined || url === actor)) || code === 'ERR_INVALID_URL' || name === 'SyntaxError') {
     return new TroupeError('ACTOR_INVALID', `The actor module ${actor} cannot be loaded: ${said}`, { cause: error });
   }
   return new TroupeError('ACTOR_LOAD_FAILED', `The actor module ${actor} threw while it was imported: ${said}`, {

@@ -72,8 +72,10 @@ const LAST_WORDS_MS = 200;
 
 // Also hears unhandled rejections.
 process.on('uncaughtException', (error: unknown) => {
-  process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-  const flushed = writeMessage(data, { kind: 'crash', incarnation: settings.incarnation, fault: toFault(error) });
+  // As a fault: what was thrown may itself throw when it is looked at.
+  const fault = toFault(error);
+  process.stderr.write(`${fault.stack ?? fault.message}\n`);
+  const flushed = writeMessage(data, { kind: 'crash', incarnation: settings.incarnation, fault });
   const leave = (): never => process.exit(1);
   systemClock.at(systemClock.now() + LAST_WORDS_MS, leave);
   if (flushed !== undefined) void flushed.then(leave);

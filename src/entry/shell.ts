@@ -193,13 +193,15 @@ class Shell implements Runner {
     const count = payloadCount(batch.payload);
     this.enter();
     let outputs: unknown;
+    let isLater: boolean;
     try {
       outputs = loaded.definition.predict(inputsOf(batch.payload), context);
+      isLater = isThenable(outputs);
     } catch (error) {
       this.finish(this.fail(batch.id, this.asPredictError(error)));
       return;
     }
-    if (!isThenable(outputs)) {
+    if (!isLater) {
       this.finish(this.answer(batch.id, outputs, count));
       return;
     }
@@ -226,6 +228,15 @@ class Shell implements Runner {
 
   private answer(id: number, outputs: unknown, count: number): Promise<void> | undefined {
     if (this.isFenced) return undefined;
+    try {
+      return this.answerWith(id, outputs, count);
+    } catch (error) {
+      // Outputs are foreign objects: a getter or a trap may throw when they are looked at (S2).
+      return this.fail(id, this.asPredictError(error));
+    }
+  }
+
+  private answerWith(id: number, outputs: unknown, count: number): Promise<void> | undefined {
     const { loaded } = this;
     if (loaded?.signature !== undefined) {
       let columns: Columns;
@@ -261,7 +272,13 @@ class Shell implements Runner {
       values[index] = undefined;
       faults.push([index, toFault(this.asPredictError(value))]);
     }
-    return this.reply(id, packRows(values), faults);
+    let payload: Payload;
+    try {
+      payload = packRows(values);
+    } catch {
+      return this.replyOneByOne(id, values, faults ?? []); // Some typed array has lost its memory.
+    }
+    return this.reply(id, payload, faults);
   }
 
   private reply(id: number, payload: Payload, faults: [number, Fault][] | undefined): Promise<void> | undefined {
@@ -390,7 +407,11 @@ function copyColumns(columns: Columns): Columns {
 }
 
 function isError(value: object): boolean {
-  return types.isNativeError(value) || value instanceof Error;
+  try {
+    return types.isNativeError(value) || value instanceof Error;
+  } catch {
+    return false; // A proxy whose traps throw; sending it will say so.
+  }
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

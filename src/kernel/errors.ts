@@ -249,15 +249,19 @@ export class TroupeError extends Error {
   }
 }
 
-/** Narrows by code across realms and copies of the package, where instanceof may fail. */
+/** Narrows by code across realms and copies of the package, where instanceof may fail. Never throws. */
 export function isTroupeError(value: unknown): value is TroupeError {
-  return (
-    value instanceof Error &&
-    'ran' in value &&
-    'code' in value &&
-    typeof value.code === 'string' &&
-    value.code in ERROR_CODES
-  );
+  try {
+    return (
+      value instanceof Error &&
+      'ran' in value &&
+      'code' in value &&
+      typeof value.code === 'string' &&
+      Object.hasOwn(ERROR_CODES, value.code)
+    );
+  } catch {
+    return false; // A proxy whose traps throw; foreign code may throw anything.
+  }
 }
 
 /** A check that must hold; a failure is a defect of Troupe, never of the user. */

@@ -16,7 +16,62 @@ const REUSING = `data:text/javascript,${encodeURIComponent(`
   };
 `)}`;
 
+/** Each record says what predict gives or throws; all of it throws again when it is looked at. */
+const HOSTILE = `data:text/javascript,${encodeURIComponent(`
+  const trap = () => { throw new Error('trap'); };
+  const traps = { get: trap, has: trap, ownKeys: trap, getPrototypeOf: trap, getOwnPropertyDescriptor: trap };
+  const lost = () => { const array = new Float32Array(4); structuredClone(array, { transfer: [array.buffer] }); return array; };
+  const whole = {
+    'list with a trap': () => new Proxy([1], traps),
+    'list with a getter': () => Object.defineProperty([1], 0, { get: trap }),
+    'then with a getter': () => ({ get then() { return trap(); } }),
+    'thrown proxy': () => { throw new Proxy(new Error('thrown'), traps); },
+    'rejected proxy': () => Promise.reject(new Proxy(new Error('thrown'), traps)),
+  };
+  const single = { 'output with a trap': () => new Proxy({}, traps), 'output with a getter': () => ({ get a() { return trap(); } }) };
+  export default {
+    predict: (batch) => whole[batch[0]]?.() ?? batch.map((record) => single[record]?.() ?? (record === 'lost memory' ? lost() : record)),
+  };
+`)}`;
+
 for (const isolation of ['inline', 'thread', 'process'] as const satisfies readonly Isolation[]) {
+  test(`${isolation}: what predict gives or throws may throw when it is looked at, and the replica lives on`, async (t) => {
+    await using actor = record(specOf(isolation, { actor: HOSTILE }));
+    await actor.ready;
+    for (const whole of [
+      'list with a trap',
+      'list with a getter',
+      'then with a getter',
+      'thrown proxy',
+      'rejected proxy',
+    ]) {
+      const answer = await actor.ask([whole]);
+      if (answer.kind === 'failed') t.is(answer.error.code, 'PREDICT_FAILED', whole);
+      else t.fail(`${whole}: a reply came`);
+    }
+    for (const single of ['output with a trap', 'output with a getter', 'lost memory']) {
+      const answer = await actor.ask(['before', single, 'after']);
+      if (answer.kind === 'failed') {
+        t.fail(`${single}: ${answer.error.message}`);
+        continue;
+      }
+      // Inline nothing is copied, so nothing is looked at.
+      const [before, between, after] = answer.results;
+      t.deepEqual(
+        [before, after],
+        [
+          { ok: true, value: 'before' },
+          { ok: true, value: 'after' },
+        ],
+        single,
+      );
+      if (isolation !== 'inline' && single !== 'lost memory') {
+        t.is(between?.ok === false ? between.error.code : 'a value', 'PREDICT_FAILED', single);
+      }
+    }
+    t.false(actor.told.includes('exited'));
+  });
+
   test(`${isolation}: a batch of rows comes back in order, and a graceful stop ends as stopped`, async (t) => {
     await using actor = record(specOf(isolation));
     const description = await actor.ready;
