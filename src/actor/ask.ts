@@ -20,6 +20,7 @@ export interface AskRules {
 
 /** Checks the options of a call; wrong ones throw a TypeError that names option, expectation and value. */
 export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRules {
+  checkOptions('ask', options);
   for (const key of Object.keys(options)) {
     if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority') {
       throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal or priority`);
@@ -36,6 +37,13 @@ export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRu
     throw new TypeError(`ask: signal must be an AbortSignal, got ${typeof signal}`);
   }
   return { timeoutMs, priority, signal };
+}
+
+/** Refuses what is no object of options; the keys are each caller's own to check. */
+export function checkOptions(where: string, options: unknown): void {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return;
+  const got = options === null ? 'null' : Array.isArray(options) ? 'an array' : typeof options;
+  throw new TypeError(`${where}: expected an object of options, got ${got}`);
 }
 
 /** Who gets the outcome of a request. */

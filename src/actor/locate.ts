@@ -64,11 +64,7 @@ export function locateModel(pool: string, model: string, version: string): Locat
 function listVersions(pool: string, root: string): string[] {
   try {
     return readdirSync(root)
-      .filter(
-        (name) =>
-          /^(0|[1-9]\d{0,15})$/.test(name) &&
-          statSync(join(root, name), { throwIfNoEntry: false })?.isDirectory() === true,
-      )
+      .filter((name) => /^(0|[1-9]\d{0,15})$/.test(name) && isDirectory(join(root, name)))
       .sort((a, b) => Number(a) - Number(b));
   } catch (cause) {
     throw new TroupeError(
@@ -76,5 +72,14 @@ function listVersions(pool: string, root: string): string[] {
       `Model of pool "${pool}" cannot be read: ${root}: ${cause instanceof Error ? cause.message : String(cause)}`,
       { cause, actor: pool },
     );
+  }
+}
+
+/** A link that leads nowhere or in a loop is no version; it must not hide those beside it. */
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
   }
 }

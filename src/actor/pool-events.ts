@@ -32,7 +32,23 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
   constructor(pool: string, log: Log) {
     super();
     this.#pool = pool;
-    this.#log = log;
+    this.#log = (entry) => {
+      try {
+        log(entry);
+      } catch (error) {
+        throwLater(error);
+      }
+    };
+  }
+
+  /** Listeners are foreign code, called amid our work: what one throws must neither stop that nor be lost. */
+  override emit<Name extends keyof PoolEvents>(name: Name, ...args: PoolEvents[Name]): boolean {
+    try {
+      return super.emit(name, ...(args as never));
+    } catch (error) {
+      throwLater(error);
+      return true;
+    }
   }
 
   /** News of the core that users may listen to; the rest concerns the pool alone. */
@@ -95,4 +111,11 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     this.#toldAt = now;
     this.#untoldCount = 0;
   }
+}
+
+/** As an uncaught exception of the process, when our own state is whole. */
+function throwLater(error: unknown): void {
+  process.nextTick(() => {
+    throw error;
+  });
 }

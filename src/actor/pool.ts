@@ -21,9 +21,10 @@ import { LatencyWindow } from '../telemetry/latency.js';
 import type { Log } from '../telemetry/log.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import { shapeKey } from '../wire/columns.js';
+import { toFault } from '../wire/fault.js';
 import { recordBytes } from '../wire/record-bytes.js';
 import type { Signature } from '../wire/tensor.js';
-import { AskOwner, type AskOptions, type Owner, resolveAsk } from './ask.js';
+import { AskOwner, type AskOptions, checkOptions, type Owner, resolveAsk } from './ask.js';
 import { AskMany } from './ask-many.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import { locateModel } from './locate.js';
@@ -62,6 +63,18 @@ export interface PoolSpec<In> {
   readonly isolation: Isolation;
   /** Weight of one record, for batching.maxWeight. Default 1 each. */
   readonly weigh: ((input: In) => number) | undefined;
+}
+
+/** Checks the options of a stop; wrong ones throw a TypeError that names option, expectation and value. */
+export function stopTimeoutOf(options: StopOptions): number {
+  checkOptions('stop', options);
+  for (const key of Object.keys(options)) {
+    if (key !== 'timeoutMs') throw new TypeError(`stop: unknown option "${key}"; expected timeoutMs`);
+  }
+  const { timeoutMs = 10_000 } = options;
+  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0))
+    throw new TypeError(`stop: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
+  return timeoutMs;
 }
 
 /** Sender 0 is everybody who asks from application code. */
@@ -182,6 +195,12 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    */
   async askMany(inputs: Iterable<In>, options: AskOptions = {}): Promise<Outcome<Out>[]> {
     const rules = resolveAsk(options, this.#spec.options.timeoutMs);
+    const given: unknown = inputs;
+    // A string is taken for a mistake, not for its characters.
+    if (typeof given !== 'object' || given === null || !(Symbol.iterator in given)) {
+      const got = given === null ? 'null' : typeof given;
+      throw new TypeError(`askMany: expected an array or another iterable of records, got ${got}`);
+    }
     const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
     const run = new AskMany<In, Out>(this, records, rules, this.#clock);
     return run.outcomes;
@@ -198,6 +217,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** Calls a method of the definition on one ready replica, outside the batch path. */
   async call(method: string, ...args: readonly unknown[]): Promise<unknown> {
+    if (typeof method !== 'string')
+      throw new TypeError(`call: expected the name of a method, got a value of type ${typeof method}`);
     const link = this.#links.anyReady(this.#core.fleet.cells.values());
     if (link !== undefined) return link.call(method, args);
     throw (
@@ -214,6 +235,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    * differs. Swaps and scalings run one after another.
    */
   swap(version: string | number): Promise<void> {
+    if (typeof version !== 'string' && typeof version !== 'number')
+      throw new TypeError(`swap: expected a version, such as 2 or 'latest', got a value of type ${typeof version}`);
     return this.#operation(async () => {
       const from = this.version;
       const wanted = String(version);
@@ -264,7 +287,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** Drains for at most timeoutMs, rejects what is left with POOL_STOPPED, and stops every replica. May be called twice. */
   stop(options: StopOptions = {}): Promise<StopReport> {
-    const timeoutMs = options.timeoutMs ?? 10_000;
+    const timeoutMs = stopTimeoutOf(options);
     if (this.#stopping !== undefined) {
       if (timeoutMs === 0) void this.#halt();
       return this.#stopping;
@@ -372,6 +395,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   ): Request | TroupeError | undefined {
     const now = this.#clock.now();
     const { signature } = this;
+    const weight = this.#weight(input);
+    if (typeof weight !== 'number') return weight;
     const request = new Request({
       id: ++this.#lastRequest,
       input,
@@ -380,7 +405,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       priority,
       bucket: signature === undefined ? '' : shapeKey(input, signature),
       bytes: recordBytes(input),
-      weight: this.#spec.weigh === undefined ? 1 : this.#weight(input),
+      weight,
       offeredAt: now,
       deadlineAt,
     });
@@ -420,11 +445,22 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     }
   }
 
-  #weight(input: In): number {
-    const weight = (this.#spec.weigh as (input: In) => number)(input);
-    if (!Number.isFinite(weight) || weight < 0)
-      throw new TypeError(`weigh of pool "${this.name}" must return a number of at least 0, got ${String(weight)}`);
-    return weight;
+  /** Foreign code: what it throws or gets wrong costs this record alone. */
+  #weight(input: In): number | TroupeError {
+    const { weigh } = this.#spec;
+    if (weigh === undefined) return 1;
+    let cause: unknown;
+    try {
+      const weight: unknown = weigh(input);
+      if (typeof weight === 'number' && Number.isFinite(weight) && weight >= 0) return weight;
+      cause = new TypeError(
+        `expected a number of at least 0, got ${typeof weight === 'number' ? weight : typeof weight}`,
+      );
+    } catch (thrown) {
+      cause = thrown;
+    }
+    const message = `weigh of pool "${this.name}" failed for this record: ${toFault(cause).message}`;
+    return new TroupeError('INPUT_INVALID', message, { cause, actor: this.name, ran: 'not-started' });
   }
 
   #cancel(request: Request, reason: unknown): void {

@@ -15,7 +15,8 @@ import { startLink } from '../host/start-link.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
 import type { ActorDefinition } from '../wire/definition.js';
 import { locateActor } from './locate.js';
-import { Pool, type StopOptions, type StopReport } from './pool.js';
+import { checkOptions } from './ask.js';
+import { Pool, type StopOptions, type StopReport, stopTimeoutOf } from './pool.js';
 import { nameSchema, type PoolOptions, poolOptionsSchema } from './pool-options.js';
 import type { PoolStats } from './stats.js';
 
@@ -86,14 +87,17 @@ export class System implements AsyncDisposable {
   readonly #pools = new Map<string, Pool<any, any>>();
   readonly #starts = new Map<string, Deferred<void>>();
   readonly #events = new EventEmitter<SystemEvents>();
-  readonly #reports: Record<string, StopReport> = {};
+  readonly #reports = Object.create(null) as Record<string, StopReport>;
   /** Pools stopped for good, which a restart going on at the same time must not hold for later. */
   readonly #leaving = new WeakSet<Pool<any, any>>();
   #stopping: Promise<SystemStopReport> | undefined;
   #stopOptions: StopOptions = {};
 
   constructor(options: SystemOptions = {}) {
+    checkOptions('createSystem', options);
     const { log, ...plain } = options;
+    if (log !== undefined && typeof log !== 'function')
+      throw new TypeError(`createSystem: log must be a function, got ${typeof log}`);
     const resolved = check('createSystem', systemOptionsSchema, plain);
     this.name = resolved.name;
     this.#log = log ?? stderrLog;
@@ -123,7 +127,7 @@ export class System implements AsyncDisposable {
     const pool = new Pool<In, Out>(this.#specOf(name, options), { startLink, log: this.#log });
     this.#pools.set(name, pool);
     pool.on('failed', ({ error }) => this.#failed(name, error));
-    pool.on('stopped', () => this.#pools.delete(name));
+    pool.on('stopped', () => this.#stoppedItself(name, pool));
     const started = deferred<void>();
     this.#starts.set(name, started);
     this.#carryOut(this.#supervisor.add(name, 'permanent'));
@@ -139,6 +143,7 @@ export class System implements AsyncDisposable {
   /** Stops one pool for good; its name is free afterwards. */
   async stopPool(name: string, options: StopOptions = {}): Promise<StopReport | undefined> {
     const pool = this.#pools.get(name);
+    stopTimeoutOf(options);
     if (pool === undefined) return undefined;
     this.#stopOptions = options;
     this.#leaving.add(pool);
@@ -153,6 +158,7 @@ export class System implements AsyncDisposable {
 
   /** Stops all pools, the last spawned first; each drains for at most timeoutMs. May be called again, with 0 to end now. */
   stop(options: StopOptions = {}): Promise<SystemStopReport> {
+    stopTimeoutOf(options);
     this.#stopOptions = options;
     if (this.#stopping !== undefined) {
       if (options.timeoutMs === 0) for (const pool of this.#pools.values()) void pool.stop(options);
@@ -177,6 +183,7 @@ export class System implements AsyncDisposable {
   }
 
   #specOf<In, Out>(name: string, options: SpawnOptions<In, Out>): ConstructorParameters<typeof Pool<In, Out>>[0] {
+    checkOptions(`spawn "${name}"`, options);
     const { actor, weigh, ...plain } = options;
     if (weigh !== undefined && typeof weigh !== 'function')
       throw new TypeError(`spawn "${name}": weigh must be a function, got ${typeof weigh}`);
@@ -193,6 +200,15 @@ export class System implements AsyncDisposable {
     const resolved = check(`spawn "${name}"`, poolOptionsSchema, { ...plain, actor });
     const located = locateActor(name, resolved.actor);
     return { name, options: resolved, actor: located.url, isolation: resolved.isolation ?? located.isolation, weigh };
+  }
+
+  /** Also a pool whose own `stop` was called: its name is free again, and nobody starts it anew. */
+  #stoppedItself(name: string, pool: Pool<any, any>): void {
+    this.#pools.delete(name);
+    // One that fails while it starts is told by the rejection of its start; the others' stops are effects.
+    if (this.#starts.has(name) || this.#leaving.has(pool) || this.#stopping !== undefined) return;
+    this.#leaving.add(pool);
+    this.#carryOut(this.#supervisor.remove(name));
   }
 
   #failed(name: string, error: TroupeError): void {
@@ -234,7 +250,10 @@ export class System implements AsyncDisposable {
       first?.resolve();
     } catch (error) {
       this.#starts.delete(name);
-      if (first !== undefined) await pool.stop({ timeoutMs: 0 });
+      if (first !== undefined) {
+        this.#leaving.add(pool);
+        await pool.stop({ timeoutMs: 0 });
+      }
       this.#carryOut(this.#supervisor.startFailed(name, systemClock.now()));
       first?.reject(error);
     }
@@ -244,7 +263,10 @@ export class System implements AsyncDisposable {
     const pool = this.#pools.get(name);
     if (pool !== undefined) {
       if (this.#supervisor.state === 'restarting' && !this.#leaving.has(pool)) await pool.hold();
-      else this.#reports[name] = await pool.stop(this.#stopOptions);
+      else {
+        this.#leaving.add(pool);
+        this.#reports[name] = await pool.stop(this.#stopOptions);
+      }
     }
     this.#carryOut(this.#supervisor.stopped(name));
   }
@@ -272,8 +294,17 @@ function check<Schema extends z.ZodType>(where: string, schema: Schema, value: u
       (at, step) => (at as Record<PropertyKey, unknown> | undefined)?.[step],
       value,
     );
-    const shown = issue.code === 'unrecognized_keys' ? '' : `, got ${JSON.stringify(received) ?? typeof received}`;
+    const shown = issue.code === 'unrecognized_keys' ? '' : `, got ${show(received)}`;
     return `${key}${issue.message}${shown}`;
   });
   throw new TypeError(`${where}: ${lines.join('; ')}`);
+}
+
+/** Some values are no JSON: a bigint, a cycle. */
+function show(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? typeof value;
+  } catch {
+    return typeof value === 'bigint' ? `${value}n` : typeof value;
+  }
 }

@@ -1,3 +1,4 @@
+import { checkOptions } from '../actor/ask.js';
 import { createSystem as createEmptySystem, type System, type SystemOptions } from '../actor/system.js';
 import { loadConfig } from './load.js';
 
@@ -9,7 +10,12 @@ import { loadConfig } from './load.js';
 export function createSystem(options: SystemOptions & { readonly config: string }): Promise<System>;
 export function createSystem(options?: SystemOptions): System;
 export function createSystem(options: SystemOptions & { readonly config?: string } = {}): System | Promise<System> {
+  checkOptions('createSystem', options);
   const { config, ...rest } = options;
+  if (config !== undefined && (typeof config !== 'string' || config === '')) {
+    const got = config === '' ? 'an empty string' : typeof config;
+    throw new TypeError(`createSystem: config must be the path of a troupe.yaml, got ${got}`);
+  }
   return config === undefined ? createEmptySystem(rest) : fromConfig(config, rest);
 }
 

@@ -147,8 +147,13 @@ export function shapeKey(record: unknown, signature: Signature): string {
   let key = '';
   for (const { name, shape } of signature.inputs) {
     if (!shape.includes(-1)) continue;
-    const value = isObject(record) ? (record as Record<string, unknown>)[name] : undefined;
-    const length = Array.isArray(value) || ArrayBuffer.isView(value) ? (value as NumericArray).length : 0;
+    let length = 0;
+    try {
+      const value = isObject(record) ? (record as Record<string, unknown>)[name] : undefined;
+      if (Array.isArray(value) || ArrayBuffer.isView(value)) length = (value as NumericArray).length;
+    } catch {
+      // A getter or trap threw; packing the record will say so as INPUT_INVALID.
+    }
     key += `${length},`;
   }
   return key;

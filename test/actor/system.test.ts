@@ -98,3 +98,86 @@ test('the log has one line for a death and names the pool, the replica and what 
   t.like(deaths[0], { level: 'warn', pool: 'a', replica: 0, incarnation: 1 });
   t.regex(deaths[0]?.message ?? '', /it held 1 record; .*code 3/);
 });
+
+const echo = defineActor({ predict: (batch: readonly unknown[]) => batch });
+
+test('a pool stopped by its own stop leaves the system, and its name is free again', async (t) => {
+  await using system = createSystem({ log: silentLog });
+  for (let round = 1; round <= 3; round++) {
+    const pool = await system.spawn('once', { actor: echo });
+    t.is(await pool.ask(round), round);
+    await pool.stop();
+    t.is(system.get('once'), undefined);
+  }
+});
+
+test('wrong options throw a TypeError at once that names what was expected', async (t) => {
+  await using system = createSystem({ log: silentLog });
+  const pool = await system.spawn<unknown, unknown>('typed', { actor: echo });
+  const cyclic: Record<string, unknown> = {};
+  cyclic['self'] = cyclic;
+  const wrong: readonly (readonly [use: () => unknown, message: RegExp])[] = [
+    [() => createSystem(null as never), /createSystem: expected an object of options, got null/],
+    [() => createSystem({ log: 5 } as never), /createSystem: log must be a function, got number/],
+    [() => createSystem({ config: 5 } as never), /createSystem: config must be the path of a troupe\.yaml, got number/],
+    [() => createSystem({ supervision: 1n } as never), /createSystem: supervision: .*got 1n/],
+    [() => system.spawn('s', null as never), /spawn "s": expected an object of options, got null/],
+    [() => system.spawn('s', { actor: echo, replicas: cyclic } as never), /spawn "s": replicas: .*got object/],
+    [() => system.stop({ timeoutMs: '5' } as never), /stop: timeoutMs must be a number of at least 0, got 5/],
+    [() => pool.stop({ timeout: 5 } as never), /stop: unknown option "timeout"; expected timeoutMs/],
+    [() => pool.stop(null as never), /stop: expected an object of options, got null/],
+    [() => pool.ask(1, null as never), /ask: expected an object of options, got null/],
+    [() => pool.ask(1, 5 as never), /ask: expected an object of options, got number/],
+    [() => pool.tell(1, [] as never), /ask: expected an object of options, got an array/],
+    [() => pool.askMany('abc'), /askMany: expected an array or another iterable of records, got string/],
+    [() => pool.askMany(5 as never), /askMany: expected an array or another iterable of records, got number/],
+    [() => pool.call(Symbol('x') as never), /call: expected the name of a method, got a value of type symbol/],
+    [() => pool.swap({} as never), /swap: expected a version, such as 2 or 'latest', got a value of type object/],
+  ];
+  for (const [use, message] of wrong) {
+    await t.throwsAsync(async () => await use(), { instanceOf: TypeError, message });
+  }
+  t.is(await pool.ask('still here'), 'still here');
+});
+
+test('a weigh that throws or gives no number costs its record alone', async (t) => {
+  await using system = createSystem({ log: silentLog });
+  const weigh = (record: unknown): number => {
+    if (record === 'throw') throw new Error('no scales');
+    return record === 'none' ? Number.NaN : 1;
+  };
+  const mailbox = { capacity: 2, overflow: 'wait' } as const;
+  const pool = await system.spawn<unknown, unknown>('weighed', { actor: echo, weigh, mailbox });
+  const outcomes = await pool.askMany(['a', 'b', 'c', 'throw', 'd', 'none', 'e']);
+  t.deepEqual(
+    outcomes.map((outcome) => (outcome.ok ? outcome.value : outcome.error.code)),
+    ['a', 'b', 'c', 'INPUT_INVALID', 'd', 'INPUT_INVALID', 'e'],
+  );
+});
+
+test('a record that throws when it is looked at is refused alone, also while the pool still loads', async (t) => {
+  await using system = createSystem({ log: silentLog });
+  const trap = (): never => {
+    throw new Error('trap');
+  };
+  const hostile = new Proxy({}, { get: trap, has: trap, ownKeys: trap, getPrototypeOf: trap });
+  const sizes = defineActor({
+    signature: {
+      inputs: [{ name: 'x', dtype: 'float32', shape: [-1] }],
+      outputs: [{ name: 'y', dtype: 'float32', shape: [] }],
+    },
+    predict: ({ count }) => ({
+      count,
+      columns: { y: { dtype: 'float32', shape: [], data: new Float32Array(count) } },
+    }),
+  });
+  const spawning = system.spawn<unknown, unknown>('sizes', { actor: sizes as never });
+  const early = system.get('sizes')?.ask(hostile);
+  await t.throwsAsync(early as Promise<unknown>, { code: 'INPUT_INVALID' });
+  const pool = await spawning;
+  const outcomes = await pool.askMany([{ x: new Float32Array(1) }, hostile, { x: new Float32Array(1) }]);
+  t.deepEqual(
+    outcomes.map((outcome) => (outcome.ok ? 'ok' : outcome.error.code)),
+    ['ok', 'INPUT_INVALID', 'ok'],
+  );
+});
