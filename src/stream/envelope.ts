@@ -1,4 +1,5 @@
 import { TroupeError, type ErrorCode, type ErrorDetails } from '../kernel/errors.js';
+import { wordsOf } from './foreign.js';
 import type { Sink } from './sink.js';
 
 /**
@@ -85,6 +86,5 @@ export function failureOf(envelope: Envelope): TroupeError {
 
 /** The failure of a user's function, with its own words in the message. */
 export function operatorFailed(what: string, cause: unknown, details: ErrorDetails = {}): TroupeError {
-  const words = cause instanceof Error ? cause.message : String(cause);
-  return new TroupeError('OPERATOR_FAILED', `${what} threw: ${words}`, { ...details, cause });
+  return new TroupeError('OPERATOR_FAILED', `${what} threw: ${wordsOf(cause)}`, { ...details, cause });
 }

@@ -18,6 +18,7 @@ import type { Outcome } from '../actor/outcome.js';
 import { TroupeError, invariant, isTroupeError } from '../kernel/errors.js';
 import { OrderedEmission, UnorderedEmission, type Emission, type EmissionSlot } from './emission.js';
 import { failureOf, operatorFailed, type Chunk, type DeadLetter, type Envelope } from './envelope.js';
+import { wordsOf } from './foreign.js';
 import { isThenable } from './interrupt.js';
 import type { Sink } from './sink.js';
 import type { RunContext, Stage } from './stage.js';
@@ -245,6 +246,5 @@ export class InferStage implements Stage {
 
 function offerFailed(name: string, cause: unknown): TroupeError {
   if (isTroupeError(cause)) return cause;
-  const words = cause instanceof Error ? cause.message : String(cause);
-  return new TroupeError('INPUT_INVALID', `Pool "${name}" refused the record: ${words}`, { cause });
+  return new TroupeError('INPUT_INVALID', `Pool "${name}" refused the record: ${wordsOf(cause)}`, { cause });
 }

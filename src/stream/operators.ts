@@ -196,7 +196,10 @@ export class FlatMapStage implements Stage {
         return;
       }
       case 'step':
-        if (answer.result.done === true) {
+        // As for...of has it; without the check an iterator that gives numbers would never end.
+        if (typeof answer.result !== 'object' || answer.result === null) {
+          this.#fail(out, parent, new TypeError(`the iterator gave a ${typeof answer.result}, not { done, value }`));
+        } else if (answer.result.done === true) {
           if (this.#childCount === 0) this.run.counts.filtered += 1;
           this.#finish();
         } else this.#add(out, parent, answer.result.value);

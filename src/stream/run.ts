@@ -11,6 +11,7 @@
 import { systemClock, type Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import { deadLetterOf, failureOf, type Chunk, type DeadLetter } from './envelope.js';
+import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, Interrupt, isThenable } from './interrupt.js';
 import { Counts, StreamError, type Report } from './report.js';
 import { SinkClosed, type Sink } from './sink.js';
@@ -76,7 +77,7 @@ class PipelineRun {
       }
       if (this.#writingTo === undefined) await this.#closeSinks();
     } catch (reason) {
-      if (reason instanceof SinkClosed) this.#isCancelled = true;
+      if (isA(reason, SinkClosed)) this.#isCancelled = true;
       else failure = reason;
     } finally {
       signal?.removeEventListener('abort', onAbort);
@@ -115,7 +116,20 @@ class PipelineRun {
     };
     let last: Stage;
     try {
-      last = new SourceStage(source.name, await source.open(), run);
+      const opened = source.open();
+      // A FIFO opens when somebody writes to it, which may be never.
+      const reader = isThenable(opened) ? await this.#interrupt.guard(opened) : opened;
+      if (reader === INTERRUPTED) {
+        void Promise.resolve(opened).then(
+          (late) => late.close(),
+          () => undefined,
+        );
+        return { pull: async () => undefined, close: () => undefined };
+      }
+      if (typeof reader?.read !== 'function' || typeof reader.close !== 'function') {
+        throw new TypeError('open() must give a reader with read and close');
+      }
+      last = new SourceStage(source.name, reader, run);
     } catch (cause) {
       throw sourceFailed(source.name, cause);
     }
@@ -251,8 +265,7 @@ class PipelineRun {
 }
 
 function sinkFailed(name: string, cause: unknown): Error {
-  if (cause instanceof SinkClosed) return cause;
+  if (isA(cause, SinkClosed)) return cause;
   if (isTroupeError(cause) && cause.code === 'SINK_FAILED') return cause;
-  const words = cause instanceof Error ? cause.message : String(cause);
-  return new TroupeError('SINK_FAILED', `Sink ${name} failed: ${words}`, { cause });
+  return new TroupeError('SINK_FAILED', `Sink ${name} failed: ${wordsOf(cause)}`, { cause });
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import { Envelope, RecordFailure, type Chunk } from './envelope.js';
+import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, isThenable, type Interrupt } from './interrupt.js';
 import type { Counts } from './report.js';
 import type { SourceReader } from './source.js';
@@ -43,6 +44,10 @@ export class SourceStage implements Stage {
       const read = this.reader.read(max);
       const answer = isThenable(read) ? await this.run.interrupt.guard(read) : read;
       if (answer === INTERRUPTED) return undefined;
+      // A source of the user's own; without the check its mistake would look like a defect of ours.
+      if (answer !== undefined && !Array.isArray(answer)) {
+        throw new TypeError(`read() must give an array of records, or undefined at the end, got ${typeof answer}`);
+      }
       values = answer;
     } catch (cause) {
       throw sourceFailed(this.name, cause);
@@ -62,7 +67,7 @@ export class SourceStage implements Stage {
   #envelope(value: unknown, now: number): Envelope {
     const seq = this.#seq;
     this.#seq += 1;
-    if (!(value instanceof RecordFailure)) return new Envelope(seq, value, now, undefined, undefined);
+    if (!isA(value, RecordFailure)) return new Envelope(seq, value, now, undefined, undefined);
     const envelope = new Envelope(seq, value.input, now, undefined, undefined);
     envelope.fail(value.error);
     return envelope;
@@ -71,6 +76,5 @@ export class SourceStage implements Stage {
 
 export function sourceFailed(name: string, cause: unknown): TroupeError {
   if (isTroupeError(cause) && cause.code === 'SOURCE_FAILED') return cause;
-  const words = cause instanceof Error ? cause.message : String(cause);
-  return new TroupeError('SOURCE_FAILED', `Source ${name} failed: ${words}`, { cause });
+  return new TroupeError('SOURCE_FAILED', `Source ${name} failed: ${wordsOf(cause)}`, { cause });
 }

@@ -236,3 +236,40 @@ test('wrong use is a TypeError that names option, expectation and value', (t) =>
   t.throws(() => some.to({} as never), { instanceOf: TypeError, message: /sink must be a sink/ });
   t.throws(() => some.to(toArray(), { sginal: 1 } as never), { message: /unknown option "sginal"; known are signal/ });
 });
+
+test('records, errors and iterators that throw when they are looked at fail alone, and the run goes on', async (t) => {
+  const trap = (): never => {
+    throw new Error('trap');
+  };
+  const hostile: object = new Proxy({}, { get: trap, has: trap, ownKeys: trap, getPrototypeOf: trap });
+  const through = await stream(fromIterable([1, hostile, 2])).to(toArray());
+  t.like(through, { records: 3, results: 3 });
+  const thrown = await stream(fromIterable([1, 2]))
+    .map((n) => {
+      if (n === 1) throw hostile;
+      return n;
+    })
+    .to(toArray());
+  t.like(thrown, { records: 2, results: 1, failed: 1, errors: { OPERATOR_FAILED: 1 } });
+  const numbers = { [Symbol.iterator]: () => ({ next: () => 5 as never }) };
+  const children = await stream(fromIterable([1]))
+    .flatMap(() => numbers)
+    .to(toArray());
+  t.like(children, { results: 0, failed: 1, errors: { OPERATOR_FAILED: 1 } });
+  const endless = stream(fromIterable(numbers)).to(toArray());
+  await t.throwsAsync(endless, { instanceOf: StreamError, message: /The iterator gave a number/ });
+});
+
+test('a source that gives no array, or does not open, ends the run by name or by signal', async (t) => {
+  const wrong = { name: 'mine', open: () => ({ read: () => 5 as never, close: () => undefined }) };
+  await t.throwsAsync(stream(wrong).to(toArray()), {
+    instanceOf: StreamError,
+    message: /Source mine failed: read\(\)/,
+  });
+  const never = { name: 'fifo', open: () => new Promise<never>(() => undefined) };
+  const abort = new AbortController();
+  const run = stream(never).to(toArray(), { signal: abort.signal });
+  await settleDown();
+  abort.abort();
+  t.like(await run, { records: 0, cancelled: true });
+});

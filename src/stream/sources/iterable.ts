@@ -29,7 +29,7 @@ class SyncReader<T> implements SourceReader<T> {
     const values: T[] = [];
     try {
       while (!this.#hasEnded && values.length < max) {
-        const step = this.iterator.next();
+        const step = checkStep(this.iterator.next());
         if (step.done === true) this.#hasEnded = true;
         else values.push(step.value);
       }
@@ -93,7 +93,7 @@ class AsyncReader<T> implements SourceReader<T> {
   #next(): void {
     this.#isReading = true;
     // An iterator written by hand may throw at once or answer without a promise.
-    new Promise<IteratorResult<T>>((resolve) => resolve(this.iterator.next())).then(
+    new Promise<IteratorResult<T>>((resolve) => resolve(this.iterator.next())).then(checkStep).then(
       (step) => {
         this.#isReading = false;
         if (step.done === true) this.#end();
@@ -123,4 +123,10 @@ class AsyncReader<T> implements SourceReader<T> {
     this.#hasEnded = true;
     this.#deliver?.();
   }
+}
+
+/** As for...of has it; without the check an iterator that gives numbers would never end. */
+function checkStep<T>(step: IteratorResult<T>): IteratorResult<T> {
+  if (typeof step === 'object' && step !== null) return step;
+  throw new TypeError(`The iterator gave a ${typeof step}, not { done, value }`);
 }

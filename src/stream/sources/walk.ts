@@ -26,7 +26,10 @@ export function walk(root: string, options: WalkOptions): AsyncGenerator<WalkEnt
 }
 
 export function fileUnreadable(path: string, cause: unknown): TroupeError {
-  return new TroupeError('FILE_UNREADABLE', `Cannot read ${path}: ${reasonOf(cause)}`, { cause });
+  // Node gives names as text; bytes that are no UTF-8 are lost, and the file cannot be opened by what is left.
+  const isLossy = path.includes('\uFFFD') && cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
+  const reason = isLossy ? 'its name is not UTF-8 (ENOENT)' : reasonOf(cause);
+  return new TroupeError('FILE_UNREADABLE', `Cannot read ${path}: ${reason}`, { cause });
 }
 
 /** `above` holds the identities of the directories on the way down, to see a symlink that leads back. */
