@@ -35,14 +35,18 @@ const DEPTH_MAX = 100;
 /** Reads YAML 1.2 (core schema, no merge keys). With problems there is no tree to rely on. */
 export function readYaml(text: string): { tree: TreeNode | undefined; problems: readonly Problem[] } {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
-  // One slip of syntax makes the parser stumble on; only the first stumble says something. Equal keys are each their own.
-  const syntax = document.errors.filter((error) => error.code !== 'DUPLICATE_KEY').slice(0, 1);
-  const others = document.errors.filter((error) => error.code === 'DUPLICATE_KEY');
-  const problems: Problem[] = [...syntax, ...others, ...document.warnings].map((error) => ({
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    logLevel: 'error',
+    // The walk finds equal keys itself, because it can name them.
+    uniqueKeys: false,
+  });
+  // One slip of syntax makes the parser stumble on; only the first stumble says something.
+  const problems: Problem[] = [...document.errors.slice(0, 1), ...document.warnings].map((error) => ({
     at: positionIn(lines, error.pos[0]),
     path: '',
-    text: `not valid YAML: ${firstLine(error.message)}${adviceFor(text, error.pos[0])}`,
+    text: `not valid YAML: ${saidBy(error)}${adviceFor(text, error.pos[0])}`,
   }));
   if (problems.length > 0) return { tree: undefined, problems };
   if (document.contents === null || (isScalar(document.contents) && document.contents.value === null)) {
@@ -111,8 +115,11 @@ class Walk {
         this.#refuse(keyAt, [...path, key], 'a key of this name is refused: it would change the object itself');
         continue;
       }
-      // The parser finds equal keys as written; these became equal only as text (1 and "1").
-      if (entries.has(key)) this.#refuse(keyAt, [...path, key], 'the key stands twice');
+      const twin = entries.get(key)?.keyAt;
+      if (twin !== undefined) {
+        const first = `${twin.line}:${twin.col}`;
+        this.#refuse(keyAt, [...path, key], `expected every key once; this one stands at ${first} already`);
+      }
       entries.set(key, { keyAt, node: this.node(pair.value, [...path, key], depth + 1) });
     }
     return { kind: 'map', at, entries };
@@ -141,6 +148,13 @@ function positionIn(lines: LineCounter, offset: number): Position {
 function adviceFor(text: string, offset: number): string {
   const isVariable = text.slice(Math.max(0, offset - 1), offset + 1) === '${';
   return isVariable ? '; inside { } and [ ] a variable needs quotes: "${NAME}"' : '';
+}
+
+/** The parser's own words, where they are meant for readers of the config and not for users of the parser. */
+function saidBy({ code, message }: { readonly code: string; readonly message: string }): string {
+  if (code === 'MULTIPLE_DOCS') return 'a second document begins here, and a config is one';
+  if (message.startsWith('Maximum call stack')) return 'nested too deeply';
+  return firstLine(message);
 }
 
 function firstLine(text: string): string {
