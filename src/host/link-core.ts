@@ -59,6 +59,11 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     trackLive(this);
   }
 
+  /** Not ready and not told to stop. */
+  get isLoading(): boolean {
+    return this.phase === 'starting';
+  }
+
   /** Begins to load. The carrier has begun to start and will tell `closed` once. */
   begin(carrier: Carrier): void {
     this.carrier = carrier;

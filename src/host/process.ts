@@ -55,7 +55,11 @@ export const startProcess: StartLink = (spec, events): Link => {
   const pulsePipe = stdio[PULSE_FD] as Socket;
   const stderrTail = forwardOutput(child.stderr);
   let isOutOfMemory = false;
-  const pulse = new Pulse(spec.heartbeatMs, (silentMs) => core.silent(`no heartbeat for ${Math.round(silentMs)} ms`));
+  const pulse = new Pulse(
+    spec.heartbeatMs,
+    (silentMs) => core.silent(`no heartbeat for ${Math.round(silentMs)} ms`),
+    () => core.isLoading,
+  );
   pulsePipe.on('data', (bytes: Buffer) => {
     if (bytes.includes(PULSE_OUT_OF_MEMORY)) isOutOfMemory = true;
     if (bytes.includes(PULSE_BEAT)) pulse.beat();

@@ -10,18 +10,25 @@ const MISSED_MAX = 2;
 export class Pulse {
   private readonly heartbeatMs: number;
   private readonly silent: (silentMs: number) => void;
+  private readonly isLoading: () => boolean;
   private readonly clock: Clock;
   private lastBeatAt = 0;
   private timer: Timer | undefined;
   private isStopped = false;
 
-  constructor(heartbeatMs: number, silent: (silentMs: number) => void, clock: Clock = systemClock) {
+  constructor(
+    heartbeatMs: number,
+    silent: (silentMs: number) => void,
+    isLoading: () => boolean,
+    clock: Clock = systemClock,
+  ) {
     this.heartbeatMs = heartbeatMs;
     this.silent = silent;
+    this.isLoading = isLoading;
     this.clock = clock;
   }
 
-  /** A beat came. The first one starts the judging; until then the load deadline holds. */
+  /** A beat came. The first one starts the timer; while it loads only the load deadline holds. */
   beat(): void {
     this.lastBeatAt = this.clock.now();
     if (this.timer === undefined && !this.isStopped) this.arm();
@@ -39,7 +46,8 @@ export class Pulse {
 
   private check(dueAt: number): void {
     const now = this.clock.now();
-    if (now - dueAt > this.heartbeatMs / 2) this.lastBeatAt = now; // We were the busy one.
+    // We were the busy one; or it loads, when the machine is often short of processors and loadTimeoutMs holds.
+    if (now - dueAt > this.heartbeatMs / 2 || this.isLoading()) this.lastBeatAt = now;
     // After the poll phase, in which beats that wait in the pipe are read.
     setImmediate(() => {
       if (this.isStopped) return;

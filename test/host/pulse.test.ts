@@ -29,10 +29,17 @@ function handClock() {
   return { clock, advance };
 }
 
+const isLoading = false;
+
 test('two missed beats mean silence, told once', async (t) => {
   const { clock, advance } = handClock();
   const silences: number[] = [];
-  const pulse = new Pulse(100, (ms) => silences.push(ms), clock);
+  const pulse = new Pulse(
+    100,
+    (ms) => silences.push(ms),
+    () => isLoading,
+    clock,
+  );
   await advance(1000);
   t.deepEqual(silences, [], 'nothing is judged before the first beat');
   pulse.beat();
@@ -48,7 +55,12 @@ test('two missed beats mean silence, told once', async (t) => {
 test('a host that was busy itself does not blame the child', async (t) => {
   const { clock, advance } = handClock();
   const silences: number[] = [];
-  const pulse = new Pulse(100, (ms) => silences.push(ms), clock);
+  const pulse = new Pulse(
+    100,
+    (ms) => silences.push(ms),
+    () => isLoading,
+    clock,
+  );
   pulse.beat();
   await advance(5000);
   t.deepEqual(silences, []);
@@ -59,11 +71,35 @@ test('a host that was busy itself does not blame the child', async (t) => {
 
 test('a stopped pulse tells nothing', async (t) => {
   const { clock, advance } = handClock();
-  const pulse = new Pulse(100, () => t.fail(), clock);
+  const silences: number[] = [];
+  const pulse = new Pulse(
+    100,
+    (ms) => silences.push(ms),
+    () => isLoading,
+    clock,
+  );
   pulse.beat();
   pulse.stop();
   await advance(200);
   pulse.beat();
   await advance(500);
-  t.pass();
+  t.deepEqual(silences, []);
+});
+
+test('a replica that loads is not judged by its beats, and is from the moment it is ready', async (t) => {
+  const { clock, advance } = handClock();
+  const silences: number[] = [];
+  let loads = true;
+  const pulse = new Pulse(
+    100,
+    (ms) => silences.push(ms),
+    () => loads,
+    clock,
+  );
+  pulse.beat();
+  for (let at = 200; at <= 1000; at += 200) await advance(at);
+  t.deepEqual(silences, []);
+  loads = false;
+  await advance(1200);
+  t.deepEqual(silences, [200]);
 });
