@@ -86,7 +86,9 @@ async function runJob(options: JobOptions, signals: Signals): Promise<number> {
 
   signals.stop.removeEventListener('abort', giveUp);
   const tally = new Tally(labels);
-  await mkdir(dirname(out), { recursive: true });
+  // One level only: a deeper path that is not there is a mistake, which the sink names. (And Node's recursive mkdir never
+  // ends below /proc.)
+  await mkdir(dirname(out)).catch(() => undefined);
   progress = createProgress({ label: 'files', isQuiet: json });
   const files = fromFiles(directory, { headBytes: HEAD_BYTES, tailBytes: TAIL_BYTES });
   // A second walk beside the first: it only lists, so the bar knows its end long before the job does.

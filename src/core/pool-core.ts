@@ -303,7 +303,9 @@ export class PoolCore implements FleetOwner {
     if (this.state === 'failed') return;
     this.failure = error;
     this.#state('fail');
-    this.#settleAll('NO_REPLICA', () => `Pool "${this.limits.name}" has failed: ${error.message}`, error);
+    const text =
+      error.code === 'NO_REPLICA' ? error.message : `Pool "${this.limits.name}" has failed: ${error.message}`;
+    this.#settleAll('NO_REPLICA', () => text, error);
     this.#news({ name: 'failed', error });
   }
 

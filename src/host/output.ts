@@ -5,7 +5,8 @@ const TAIL_MAX = 8192;
 
 /**
  * Passes what an actor prints on to our stderr, never to stdout, where the results of a run are. Returns what was
- * printed last.
+ * printed last. It is passed on as it is, colours and control characters included: what a model prints is code's word, not
+ * data's, and whoever runs it chose to trust it.
  */
 export function forwardOutput(stream: Readable | null): () => string {
   let tail = '';
