@@ -24,9 +24,6 @@ const PEERS = [
   'bthreads',
 ] as const;
 
-/** Ours never hang, so waiting longer costs nothing and a busy machine is no failure. */
-const OUR_HANG_MS = 20_000;
-
 /** Each peer hangs for at most two spans: one for A, B, C together and one for the new call. */
 const PEER_TIMEOUT_MS = 4 * HANG_MS + 10_000;
 
@@ -46,7 +43,7 @@ for (const isolation of ['thread', 'process'] as const) {
             attempts: 2,
             batching: { maxSize },
           });
-          const cells = await measureCells((task) => pool.ask(task), death, OUR_HANG_MS);
+          const cells = await measureCells((task) => pool.ask(task), death);
           t.log(row(`ours, ${isolation}, ${death}`, cells));
           t.deepEqual(cells, { a: 'rejected ACTOR_CRASHED', b: 'ok', c: 'ok', next: 'ok' });
           const { accepted, settled, held, deaths } = pool.stats();
@@ -59,7 +56,7 @@ for (const isolation of ['thread', 'process'] as const) {
 }
 
 test.serial('the same crashes are measured in the other pools of Node', async (t) => {
-  t.timeout(60_000);
+  t.timeout(110_000);
   const runs = PEERS.flatMap((peer) => DEATHS.map((death) => ({ peer, death })));
   const measured = new Map<string, Cells>();
   const worker = async (): Promise<void> => {

@@ -22,7 +22,7 @@ import {
  * Rows A1 to A9 of the reliability scorecard on real threads and processes: crash, hang, restart, stop. Serial, since
  * they measure times. How long things took is printed; what is asserted leaves room for a machine that is busy.
  */
-const SLACK_MS = 3000;
+const SLACK_MS = 1000;
 
 for (const isolation of ['inline', 'thread', 'process'] as const) {
   test.serial(
@@ -441,7 +441,7 @@ test.serial('A8 children of a killed parent end within a second, idle, busy or l
   parent.kill('SIGKILL');
   const ms = await until('no child runs', () => !pids().some(isRunning));
   t.log(`no orphan ${ms.toFixed(0)} ms after the parent died`);
-  t.true(ms < 1000 + SLACK_MS);
+  t.true(ms < 1000, `${ms} ms`);
 });
 
 test.serial('A9 a thread that was given up while native code held it has no say any more', async (t) => {

@@ -10,8 +10,8 @@ export interface Cells {
 
 export type Ask = (task: Task) => PromiseLike<unknown>;
 
-/** Unsettled after this long counts as a hang, on a machine that has time. */
-export const HANG_MS = 3000;
+/** Unsettled after this long counts as a hang, for us and for the peers alike. */
+export const HANG_MS = 6000;
 
 /** One worker: A runs and ends it, B and C wait behind; when they have settled or hung, one more call. */
 export async function measureCells(ask: Ask, death: 'exit' | 'throw', hangMs = HANG_MS): Promise<Cells> {
