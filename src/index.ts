@@ -15,7 +15,7 @@ export {
 } from './actor/system.js';
 export { createSystem } from './config/create-system.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
-export { type DeadLetter, RecordFailure } from './stream/envelope.js';
+export { Control, type DeadLetter, RecordFailure, type RecordInfo, Stamped, Watermark } from './stream/envelope.js';
 export type { ParallelOptions } from './stream/parallel.js';
 export { type InferOptions, type Pipeline, type StreamOptions, type ToOptions, stream } from './stream/pipeline.js';
 export { type Report, StreamError } from './stream/report.js';
@@ -24,7 +24,7 @@ export { type ArraySink, toArray } from './stream/sinks/array.js';
 export { type ToFileOptions, toFile } from './stream/sinks/file.js';
 export { forEach } from './stream/sinks/for-each.js';
 export { type ToStdoutOptions, toStdout } from './stream/sinks/stdout.js';
-export type { Source, SourceReader } from './stream/source.js';
+export type { Acknowledgement, ResumeFrom, Source, SourceItem, SourceReader } from './stream/source.js';
 export { type FileFormat, type FromFileOptions, fromFile } from './stream/sources/file.js';
 export { type FileRecord, type FromFilesOptions, fromFiles } from './stream/sources/files.js';
 export { fromIterable } from './stream/sources/iterable.js';

@@ -61,6 +61,12 @@ export const ERROR_CODES = {
     'The pool has failed: no replica is left that could run the record, and restarts are used up.',
     'See the cause: it is the death that ended the pool. Repair it, then restart the pool.',
   ),
+  BREAKER_OPEN: row(
+    'not-started',
+    true,
+    'The circuit breaker is open: too many calls failed lately, so the record was refused without being tried.',
+    'Wait for retryAfterMs; see why calls fail, or give a fallback.',
+  ),
   POOL_STOPPED: row(
     'not-started',
     false,
@@ -190,6 +196,24 @@ export const ERROR_CODES = {
     'A sink could not write.',
     'The message names the sink and what the system said.',
   ),
+  CHECKPOINT_FAILED: row(
+    'interrupted',
+    true,
+    'A checkpoint could not be written, or a sink or source could not take part in it; the last good one is kept.',
+    'The message names the file or the part and what the system said; checkpoint.onFailure decides whether the run goes on.',
+  ),
+  CHECKPOINT_INVALID: row(
+    'not-started',
+    false,
+    'No run can go on from what the checkpoint directory holds: another pipeline, a newer format, or nothing whole.',
+    'The message names the file and what is wrong; use the version that wrote it, mend the pipeline, or begin anew without resume.',
+  ),
+  PACKAGE_NOT_INSTALLED: row(
+    'not-started',
+    false,
+    'The client package of a source or sink is not installed.',
+    'Run the install command in the message.',
+  ),
   CONFIG_INVALID: row(
     'not-started',
     false,
@@ -219,6 +243,8 @@ export interface ErrorDetails {
   attempt?: number;
   /** Ids of the records of the batch concerned. */
   recordIds?: readonly number[];
+  /** Trying again earlier than this is of no use; from a `Retry-After` or an open breaker. */
+  retryAfterMs?: number;
 }
 
 /** The one error type of Troupe. `code` is stable; `ran` says whether the record may have run. */
@@ -232,6 +258,7 @@ export class TroupeError extends Error {
   declare readonly modelVersion?: string;
   declare readonly attempt?: number;
   declare readonly recordIds?: readonly number[];
+  declare readonly retryAfterMs?: number;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -246,6 +273,7 @@ export class TroupeError extends Error {
     if (details.modelVersion !== undefined) this.modelVersion = details.modelVersion;
     if (details.attempt !== undefined) this.attempt = details.attempt;
     if (details.recordIds !== undefined) this.recordIds = details.recordIds;
+    if (details.retryAfterMs !== undefined) this.retryAfterMs = details.retryAfterMs;
   }
 }
 

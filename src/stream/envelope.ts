@@ -2,15 +2,62 @@ import { TroupeError, type ErrorCode, type ErrorDetails } from '../kernel/errors
 import { wordsOf } from './foreign.js';
 import type { Sink } from './sink.js';
 
+/** What is known of a record besides its value; step functions and sinks get it as their second argument. */
+export interface RecordInfo {
+  /** Place in the source, from 0; the same in every run that reads the source again. */
+  readonly seq: number;
+  /** Names the record: `seq`, and below a flatMap the places among its siblings, as in `17.0.2`. The key of idempotent sinks. */
+  readonly id: string;
+  /** Event time in milliseconds since 1970, where the source knows one. */
+  readonly timestamp: number | undefined;
+  /** Whatever the source lets travel along, such as file and line. */
+  readonly metadata: unknown;
+}
+
+/** A record with what the source knows of it; a source gives it in the place of a plain value. */
+export class Stamped<T> {
+  readonly timestamp: number | undefined;
+  readonly metadata: unknown;
+  /** Names the record towards `SourceReader.acknowledge`; JSON. Undefined: nothing to acknowledge. */
+  readonly token: unknown;
+
+  constructor(
+    readonly value: T | RecordFailure,
+    facts: { timestamp?: number; metadata?: unknown; token?: unknown } = {},
+  ) {
+    this.timestamp = facts.timestamp;
+    this.metadata = facts.metadata;
+    this.token = facts.token;
+  }
+}
+
+/** An element of the stream that is no record. It passes every step, never overtakes a record and is never overtaken. */
+export class Control {
+  constructor(
+    readonly name: string,
+    /** JSON, so that a checkpoint can hold it. */
+    readonly data: unknown = undefined,
+  ) {}
+}
+
+/** "No record after this is older": event time in milliseconds since 1970. */
+export class Watermark extends Control {
+  constructor(readonly timestamp: number) {
+    super('watermark', timestamp);
+  }
+}
+
 /**
  * One record on its way from source to sink. Operators change it in place, so a record costs one object however many
  * operators it passes. A failure takes the place of the value: the envelope stays where it was in the order.
  *
  * kind `value`: `value` is the record. `failed`: `error` is set and `value` is what failed; operators hand it on
  * untouched. `substitute`: a step turned the failure into a value; operators treat it as a value, the report as failed.
+ * `fallback`: a step's fallback answered in the place of the actor; a value like others, the report counts it apart.
+ * `control`: `value` is a Control; operators hand it on untouched, in its place.
  */
-export class Envelope {
-  kind: 'value' | 'substitute' | 'failed' = 'value';
+export class Envelope implements RecordInfo {
+  kind: 'value' | 'substitute' | 'fallback' | 'failed' | 'control' = 'value';
   error: TroupeError | undefined = undefined;
   /** Name of the actor whose step failed. */
   actor: string | undefined = undefined;
@@ -27,7 +74,18 @@ export class Envelope {
     readonly timestamp: number | undefined,
     /** Whatever the source wants to travel along, such as file and line. */
     readonly metadata: unknown,
+    /** Places among siblings below flatMaps: '' or as '.0.2'. */
+    readonly path: string = '',
   ) {}
+
+  get id(): string {
+    return `${this.seq}${this.path}`;
+  }
+
+  /** Operators hand it on untouched. */
+  get passes(): boolean {
+    return this.kind === 'failed' || this.kind === 'control';
+  }
 
   fail(error: TroupeError): void {
     this.kind = 'failed';

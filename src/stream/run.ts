@@ -21,7 +21,7 @@ import { SourceStage, sourceFailed, type RunContext, type Stage } from './stage.
 const YIELD_MS = 10;
 
 /** Adds one operator to the stages built so far. */
-export type StageBuilder = (upstream: Stage, run: RunContext) => Stage | Promise<Stage>;
+export type StageBuilder = (upstream: Stage, run: RunContext, index: number) => Stage | Promise<Stage>;
 
 export interface RunPlan {
   readonly name: string;
@@ -113,6 +113,8 @@ class PipelineRun {
       counts: this.#counts,
       interrupt: this.#interrupt,
       chunkSize: this.#plan.chunkSize,
+      tracker: undefined,
+      takeHeld: () => undefined,
     };
     let last: Stage;
     try {
@@ -134,8 +136,8 @@ class PipelineRun {
       throw sourceFailed(source.name, cause);
     }
     this.#stages.push(last);
-    for (const build of this.#plan.steps) {
-      last = await build(last, run);
+    for (const [index, build] of this.#plan.steps.entries()) {
+      last = await build(last, run, index);
       this.#stages.push(last);
     }
     return last;
@@ -161,10 +163,12 @@ class PipelineRun {
   /** Writes values in runs between failures only where it must: a chunk costs one write per sink. */
   async #deliver(chunk: Chunk): Promise<void> {
     const values: unknown[] = [];
+    const records: Chunk = [];
     let letters: Map<Sink<DeadLetter>, Chunk> | undefined;
     for (const envelope of chunk) {
       if (envelope.kind !== 'failed') {
         values.push(envelope.value);
+        records.push(envelope);
         continue;
       }
       const sink = envelope.deadLetters ?? this.#plan.deadLetters;
@@ -174,7 +178,7 @@ class PipelineRun {
       if (queue === undefined) letters.set(sink, [envelope]);
       else queue.push(envelope);
     }
-    if (values.length > 0 && !(await this.#write(this.#plan.sink, values))) return;
+    if (values.length > 0 && !(await this.#write(this.#plan.sink, values, records))) return;
     this.#countValues(chunk);
     if (letters === undefined) return;
     const wallNowMs = this.#clock.wallNow();
@@ -182,6 +186,7 @@ class PipelineRun {
       const written = await this.#write(
         sink,
         envelopes.map((envelope) => deadLetterOf(envelope, wallNowMs)),
+        envelopes,
       );
       if (!written) return;
       this.#counts.deadLetters += envelopes.length;
@@ -190,10 +195,10 @@ class PipelineRun {
   }
 
   /** False when the run was interrupted before the sink took the values. */
-  async #write<T>(sink: Sink<T>, values: readonly T[]): Promise<boolean> {
+  async #write<T>(sink: Sink<T>, values: readonly T[], records: Chunk): Promise<boolean> {
     this.#writingTo = sink;
     try {
-      const written = sink.write(values);
+      const written = sink.write(values, records);
       if (isThenable(written) && (await this.#interrupt.guard(written)) === INTERRUPTED) return false;
     } catch (cause) {
       throw sinkFailed(sink.name, cause);

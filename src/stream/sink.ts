@@ -1,10 +1,29 @@
-/** Where records go. A run opens it once, never has two writes open at once, and ends it by close or by abort. */
+import type { Control, RecordInfo } from './envelope.js';
+
+/**
+ * Where records go. A run opens it once, never has two writes open at once, and ends it by close or by abort.
+ *
+ * In a run with checkpoints a sink takes part in one of three ways. Two-phase, with `prepare`: its state stands in the
+ * checkpoint, and a resumed run takes back what was written after it. Idempotent: `records[i].id` is the key, so
+ * a record written twice is there once. Neither: after a crash records may be there twice, and the report says so.
+ */
 export interface Sink<T = unknown> {
   readonly name: string;
-  /** Rejects when writing can never work, so that nothing is read in vain. */
-  open?(): void | Promise<void>;
+  /**
+   * Rejects when writing can never work, so that nothing is read in vain. With `resume` the sink goes back to the
+   * state that `prepare` gave, and commits it (again).
+   */
+  open?(resume?: { readonly state: unknown }): void | Promise<void>;
   /** Takes the values in order. A promise holds the whole pipeline back until it resolves: this is the back-pressure. */
-  write(values: readonly T[]): void | Promise<void>;
+  write(values: readonly T[], records: readonly RecordInfo[]): void | Promise<void>;
+  /** A control element came, after everything written before and before everything written later. */
+  control?(element: Control): void | Promise<void>;
+  /** Phase one: makes everything written so far safe, and gives what a later run needs to go back to here; JSON. */
+  prepare?(): unknown;
+  /** Phase two: the checkpoint with this state is durable. May come again after a crash. */
+  commit?(state: unknown): void | Promise<void>;
+  /** True: writing a record again under the same id changes nothing. */
+  readonly isIdempotent?: boolean;
   /** Everything written must be safe when it resolves. */
   close(): void | Promise<void>;
   /** Ends at once after a failure or while a write is open; must not wait for a reader that may never come. Default: close. */

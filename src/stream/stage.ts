@@ -1,3 +1,4 @@
+import type { Outcome } from '../actor/outcome.js';
 import type { Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import { Envelope, RecordFailure, type Chunk } from './envelope.js';
@@ -13,8 +14,33 @@ import type { SourceReader } from './source.js';
 export interface Stage {
   /** At least 1 and at most `max` records in order; undefined at the end or when the run was interrupted. */
   pull(max: number): Promise<Chunk | undefined>;
+  /** What it holds now, in order; `withOutcomes` where finished results are wanted. Only steps that ask actors have it. */
+  held?(withOutcomes: boolean): readonly HeldState[];
   /** Lets go of everything; called once, after the run's interrupt is set. */
   close(): void | Promise<void>;
+}
+
+/**
+ * What a step remembers of a record it holds, for a checkpoint. The record itself is read again, or stands in the
+ * checkpoint with the source; only an `outcome` that is there already need not be computed again.
+ */
+export interface HeldState {
+  /** Of the record, see RecordInfo. */
+  readonly id: string;
+  /** How often it has been tried. */
+  readonly attempts: number;
+  /** What is left of its timeout; undefined for none. */
+  readonly leftMs: number | undefined;
+  /** Its result, finished and not yet delivered. Any structured-cloneable value. */
+  readonly outcome: Outcome<unknown> | undefined;
+}
+
+/** Hears what becomes of records inside the pipeline; the end of the pipeline tells the rest. For checkpoints and acknowledgements. */
+export interface Tracker {
+  /** The record left the pipeline on its way: a filter refused it, or a flatMap had no child for it. */
+  filtered(envelope: Envelope): void;
+  /** One child more of a flatMap entered in the place of the parent; `filtered(parent)` or the last child's end settles the parent. */
+  child(parent: Envelope): void;
 }
 
 /** What the stages of one run share. */
@@ -25,6 +51,10 @@ export interface RunContext {
   readonly interrupt: Interrupt;
   /** Most records one pull may carry. */
   readonly chunkSize: number;
+  /** Undefined where nobody needs to know. */
+  readonly tracker: Tracker | undefined;
+  /** What step `index` held of a record when the checkpoint that this run resumes was made; gives it once. */
+  takeHeld(index: number, id: string): HeldState | undefined;
 }
 
 /** The first stage: puts what the reader gives into envelopes. */
