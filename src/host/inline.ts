@@ -1,5 +1,6 @@
+import { TroupeError } from '../kernel/errors.js';
 import { type InlineEntry, type HostLane, STATE_BUSY, STATE_WORD_COUNT, type ToHost } from '../wire/messages.js';
-import { fromFault } from '../wire/fault.js';
+import { fromFault, toFault } from '../wire/fault.js';
 import type { Carrier } from './carrier.js';
 import type { Link, StartLink } from './link.js';
 import { LinkCore } from './link-core.js';
@@ -15,6 +16,8 @@ export const startInline: StartLink = (spec, events): Link => {
   const core = new LinkCore(spec, events);
   const state = new Int32Array(STATE_WORD_COUNT);
   let isFenced = false;
+  /** A stop or a kill came before the entry was there: the module of the actor is not even imported then. */
+  let isUnwanted = false;
   const lane: HostLane = {
     // Deferred: predict may answer inside our own post.
     post: (message: ToHost) => {
@@ -33,11 +36,14 @@ export const startInline: StartLink = (spec, events): Link => {
     isLocal: true,
     control: {
       start: async (entrySpec) => {
-        ready = await opened;
-        return ready.start(entrySpec);
+        const runner = await opened;
+        if (isUnwanted) return { ok: false, fault: toFault(new TroupeError('CANCELLED', 'Stopped before its load')) };
+        ready = runner;
+        return runner.start(entrySpec);
       },
       call: async (method, args) => (await opened).call(method, args),
       stop: async (now, sentCount) => {
+        isUnwanted = true;
         const answer = await (await opened).stop(now, sentCount);
         // After the link has heard the answer.
         setImmediate(() => end());
@@ -52,6 +58,7 @@ export const startInline: StartLink = (spec, events): Link => {
       const isIdle = Atomics.load(state, STATE_BUSY) === 0;
       if (!isFenced) {
         isFenced = true;
+        isUnwanted = true;
         ready?.fence();
         void opened
           .then((runner) => runner.stop(true, 0))

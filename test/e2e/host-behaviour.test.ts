@@ -219,6 +219,17 @@ for (const isolation of ['inline', 'thread', 'process'] as const satisfies reado
     t.deepEqual(actor.told, ['exited']);
   });
 
+  if (isolation === 'inline')
+    test('inline: a stop that comes first ends as stopped, although the module of the actor would never be there', async (t) => {
+      const actor = 'data:text/javascript,await new Promise(() => undefined)';
+      const { link, exited, told } = record(specOf(isolation, { actor, stopTimeoutMs: 20 }));
+      link.stop();
+      const { cause, error } = await exited;
+      t.is(cause, 'stopped');
+      t.is(error, undefined);
+      t.deepEqual(told, ['exited']);
+    });
+
   test(`${isolation}: a stop without a drain ends at once, whatever runs`, async (t) => {
     const actor = record(specOf(isolation));
     await actor.ready;
