@@ -125,6 +125,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         this.#core.died(cell, incarnation, death, this.#clock.now());
         this.#afterEvent();
       },
+      // Without results: the ledger has closed every batch of that incarnation, and only counts it.
+      stale: (cell, incarnation, batchId) => {
+        this.#core.reply(cell, incarnation, batchId, [], this.#clock.now());
+      },
     });
     this.#startedAt = this.#clock.now();
     const { mailbox, batching, restart, batchTimeoutMs, attempts } = spec.options;

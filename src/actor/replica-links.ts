@@ -18,6 +18,7 @@ export interface LinkListener {
   reply(cell: number, incarnation: number, batchId: number, results: readonly RecordResult[]): void;
   failed(cell: number, incarnation: number, batchId: number, error: TroupeError): void;
   exited(cell: number, incarnation: number, death: DeathNotice): void;
+  stale(cell: number, incarnation: number, batchId: number): void;
 }
 
 export interface ReplicaPlan {
@@ -96,6 +97,7 @@ export class ReplicaLinks {
           if (this.#held.get(cell)?.incarnation === incarnation) this.#held.delete(cell);
           listener.exited(cell, incarnation, death);
         },
+        stale: (batchId) => listener.stale(cell, incarnation, batchId),
       },
     );
     this.#held.set(cell, { link, incarnation, version });

@@ -16,8 +16,9 @@ import { type LiveReplica, trackLive } from './shutdown.js';
  * The part of a link that is the same in every isolation: start, batches, calls, the stop ladder, and the one death.
  * It owns what was sent and not answered; the carrier owns the thread, the child or the shell.
  *
- * L1 `ready` at most once, `exited` exactly once and last.
- * L2 A reply is told once per batch that was sent, and only while the link has not ended; everything else is dropped.
+ * L1 `ready` at most once, `exited` exactly once and last but for `stale`.
+ * L2 A reply is told once per batch that was sent, and only while the link has not ended; everything else is dropped, and
+ *    what comes after the end is counted.
  * L3 A promise of the control lane is never waited for alone: a call to a dead peer never settles.
  * L4 The inputs of a batch stay the caller's: what is transferred was copied first.
  * L5 A replica that cannot be killed safely is told as ended (fenced), but stays counted as live until it really ends.
@@ -160,7 +161,11 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   }
 
   message(message: ToHost): void {
-    if (this.phase === 'ended' || message.incarnation !== this.spec.incarnation) return; // L2
+    if (message.incarnation !== this.spec.incarnation) return; // L2
+    if (this.phase === 'ended') {
+      if (message.kind !== 'crash') this.events.stale(message.id); // L2
+      return;
+    }
     if (message.kind === 'crash') {
       this.crashError = fromFault(message.fault);
       return;

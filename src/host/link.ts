@@ -48,8 +48,10 @@ export interface LinkEvents {
   reply(batchId: number, results: readonly RecordResult[]): void;
   /** The batch as a whole failed: predict threw (PREDICT_FAILED) or broke the contract (PROTOCOL_VIOLATION). */
   failed(batchId: number, error: TroupeError): void;
-  /** Once, last: after it nothing more is told. Also after a failed load. */
+  /** Once, last: after it nothing more is told but `stale`. Also after a failed load. */
   exited(death: Death): void;
+  /** A reply came from a replica that had been told as ended: it is dropped, and told only to be counted. */
+  stale(batchId: number): void;
 }
 
 /** Parent's handle on one incarnation of one replica. */

@@ -1,12 +1,12 @@
 import { createSystem } from '../../src/actor/system.js';
 import { silentLog } from '../../src/telemetry/log.js';
 
-/** native-exit.js <model>: stops at once, four times, while onnxruntime runs in five threads of this process; then exits. */
-const [model = ''] = process.argv.slice(2);
+/** native-exit.js <model> <rounds>: stops at once, in each round, while onnxruntime runs in five threads of this process; then exits. */
+const [model = '', rounds = '4'] = process.argv.slice(2);
 const outcomes: Record<string, number> = {};
 let inFlight = 0;
 let stopped = 0;
-for (let round = 0; round < 4; round++) {
+for (let round = 0; round < Number(rounds); round++) {
   const system = createSystem({ log: silentLog });
   const pool = await system.spawn<{ x: Float32Array }, unknown>('net', {
     actor: 'onnx',

@@ -1,10 +1,14 @@
-import { fork } from 'node:child_process';
+import { ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
+import { seededRandom } from '../../src/kernel/random.js';
+import { stream } from '../../src/stream/pipeline.js';
+import { forEach } from '../../src/stream/sinks/for-each.js';
+import { fromIterable } from '../../src/stream/sources/iterable.js';
 import type { Isolation } from '../../src/wire/definition.js';
-import type { Answer, Deed } from '../fixtures/actors/faulty.js';
+import type { Answer, Deed, Order } from '../fixtures/actors/faulty.js';
 import {
   assertSettled,
   directory,
@@ -17,10 +21,13 @@ import {
   timed,
   until,
 } from './faulty-pool.js';
+import { beginRow, keepsBound, quantile } from './row-report.js';
+import { seed, sizes } from './sizes.js';
 
 /**
  * Rows A1 to A9 of the reliability scorecard on real threads and processes: crash, hang, restart, stop. Serial, since
- * they measure times. How long things took is printed; what is asserted leaves room for a machine that is busy.
+ * they measure times. A bound on speed is held by a median or by the best of some tries, which a busy machine cannot spoil;
+ * every single try has its slack. How large the rows are stands in sizes.ts.
  */
 const SLACK_MS = 1000;
 
@@ -64,6 +71,34 @@ for (const isolation of ['inline', 'thread', 'process'] as const) {
   );
 }
 
+test.serial('A1 a failed record is told within 20 ms: p99 of 100, in the best of up to five tries', async (t) => {
+  const { spawn } = stage(t);
+  const report = beginRow(t, 'A1');
+  const pool = await spawn('faulty');
+  let asked = 0;
+  const all: number[] = [];
+  await keepsBound(t, 'error p99', { ms: 20, slackMs: SLACK_MS }, async () => {
+    const took: number[] = [];
+    for (let n = 0; n < 100; n++) {
+      const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: ++asked, do: n % 2 === 0 ? 'throw' : 'error' })));
+      if (error.code !== 'PREDICT_FAILED') t.fail(error.message);
+      took.push(ms);
+    }
+    all.push(...took);
+    return quantile(took, 0.99);
+  });
+  t.true(Math.max(...all) < SLACK_MS);
+  report({
+    faults: asked,
+    runs: asked,
+    lost: asked - all.length,
+    dup: 0,
+    reorder: 0,
+    more: { errorP99Ms: round(quantile(all, 0.99)) },
+  });
+  assertSettled(t, pool);
+});
+
 test.serial('A1 the first failed record of a pool is logged in one line with its code', async (t) => {
   const { spawn, log } = stage(t);
   const pool = await spawn('faulty');
@@ -93,50 +128,115 @@ for (const isolation of ['thread', 'process'] as const) {
   });
 }
 
-test.serial('A2 kill -9 under load loses and doubles nothing, and the pool recovers each time', async (t) => {
-  t.timeout(90_000);
-  const { spawn } = stage(t);
-  const pool = await spawn('faulty', { isolation: 'process', attempts: 50, restart: { max: 1000 }, timeoutMs: 60_000 });
-  const runUntil = performance.now() + 10_000;
-  let id = 0;
-  let wrong = 0;
-  let lastAnswer: Answer = await pool.ask({ id });
-  const asked: number[] = [];
-  const caller = async (): Promise<void> => {
-    while (performance.now() < runUntil) {
-      const mine = ++id;
-      asked.push(mine);
-      lastAnswer = await pool.ask(mine % 50 === 0 ? { id: mine, do: 'slow', ms: 20 } : { id: mine });
-      if (lastAnswer.id !== mine) wrong++;
+test.serial(
+  'A2 kill -9 under load loses, doubles and reorders nothing; the next replica answers within 500 ms (best quarter; at full size p99)',
+  async (t) => {
+    const { a2, a2CallerPauseMs, isQuiet } = sizes;
+    t.timeout(a2.seconds * 1000 + 80_000);
+    const { spawn } = stage(t);
+    const random = seededRandom(seed);
+    const pool = await spawn('faulty', {
+      isolation: 'process',
+      attempts: 50,
+      restart: { max: 1000 },
+      timeoutMs: 60_000,
+    });
+    // What the first seconds allocate is not growth.
+    await pool.askMany(Array.from({ length: 20_000 }, (_, id) => ({ id })));
+    const report = beginRow(t, 'A2');
+    const runUntil = performance.now() + a2.seconds * 1000;
+    const isOn = (): boolean => performance.now() < runUntil;
+    const pause = (): Promise<unknown> => new Promise((resolve) => setTimeout(resolve, a2CallerPauseMs));
+    const before = pool.stats();
+    let pid = (await pool.call('pid')) as number;
+    let recovered = (): void => undefined;
+    const heard = (answer: Answer): void => {
+      if (answer.pid === pid) return;
+      pid = answer.pid;
+      recovered();
+    };
+
+    let asked = 0;
+    let answered = 0;
+    let mispaired = 0;
+    const caller = async (): Promise<void> => {
+      while (isOn()) {
+        const id = ++asked;
+        const answer = await pool.ask(id % 50 === 0 ? { id, do: 'slow', ms: 20 } : { id });
+        answered++;
+        if (answer.id !== id) mispaired++;
+        heard(answer);
+        if (a2CallerPauseMs > 0) await pause();
+      }
+    };
+    let pulled = 0;
+    async function* numbered(): AsyncGenerator<Order> {
+      while (isOn()) {
+        yield { id: pulled++ };
+        if (a2CallerPauseMs > 0 && pulled % 16 === 0) await pause();
+      }
     }
-  };
-  const load = Promise.all(Array.from({ length: 32 }, caller));
-  const recoveriesMs: number[] = [];
-  while (performance.now() < runUntil - 1000) {
-    const victim = lastAnswer.pid;
-    const restarted = next(pool, 'restarted');
-    const killedAt = performance.now();
-    process.kill(victim, 'SIGKILL');
-    await restarted;
-    recoveriesMs.push(performance.now() - killedAt);
-    // Set by the callers meanwhile.
-    await until('the new replica answers', () => lastAnswer.pid !== victim);
-  }
-  await load;
-  const sorted = recoveriesMs.toSorted((a, b) => a - b);
-  t.log(
-    `${sorted.length} kills, ${asked.length} asks; recovery median ${sorted[sorted.length >> 1]?.toFixed(0)} ms, slowest ${sorted.at(-1)?.toFixed(0)} ms`,
-  );
-  const { results, errors, deaths, restarts } = pool.stats();
-  t.is(wrong, 0);
-  t.is(results, asked.length + 1, 'every ask had its one answer');
-  t.deepEqual(errors, {});
-  t.true(sorted.length >= 2);
-  t.is(deaths.crash, sorted.length);
-  t.is(restarts, sorted.length);
-  t.true((sorted.at(-1) ?? Infinity) < 10_000);
-  assertSettled(t, pool);
-});
+    let written = 0;
+    let doubled = 0;
+    let reordered = 0;
+    let highest = -1;
+    const stepped = stream(fromIterable(numbered()))
+      .infer(pool, { capacity: 64, order: 'ordered' })
+      .to(
+        forEach((answer: Answer) => {
+          written++;
+          if (answer.id === highest) doubled++;
+          else if (answer.id < highest) reordered++;
+          highest = Math.max(highest, answer.id);
+          heard(answer);
+        }),
+      );
+
+    const load = Promise.all([stepped, ...Array.from({ length: 32 }, caller)]);
+    const recoveriesMs: number[] = [];
+    const [shortest, longest] = a2.betweenMs;
+    while (performance.now() < runUntil - longest - 500) {
+      const due = performance.now() + shortest + random() * (longest - shortest);
+      const again = new Promise<void>((resolve) => {
+        recovered = resolve;
+      });
+      const killedAt = performance.now();
+      process.kill(pid, 'SIGKILL');
+      await again;
+      recoveriesMs.push(performance.now() - killedAt);
+      await new Promise((resolve) => setTimeout(resolve, Math.max(0, due - performance.now())));
+    }
+    await load;
+
+    const after = pool.stats();
+    const kills = recoveriesMs.length;
+    const p99 = quantile(recoveriesMs, 0.99);
+    const median = quantile(recoveriesMs, 0.5);
+    report({
+      faults: kills,
+      runs: asked + pulled,
+      lost: asked - answered + (pulled - written),
+      dup: doubled + (after.results - before.results - asked - pulled),
+      reorder: reordered + mispaired,
+      p99RecoveryMs: round(p99),
+      more: { medianRecoveryMs: round(median), slowestRecoveryMs: round(Math.max(...recoveriesMs)) },
+    });
+    t.is(answered, asked);
+    t.is(mispaired, 0);
+    t.is(written, pulled, 'nothing lost in the stream');
+    t.is(highest, pulled - 1);
+    t.is(doubled + reordered, 0);
+    t.is(after.results - before.results, asked + pulled, 'every record had its one answer');
+    t.deepEqual(after.errors, {});
+    t.true(kills >= a2.killsMin, `${kills} kills`);
+    t.is(after.deaths.crash, kills);
+    t.is(after.restarts, kills);
+    t.true(Math.max(...recoveriesMs) < 10_000);
+    const judged = isQuiet ? p99 : quantile(recoveriesMs, 0.25);
+    t.true(judged < 500, `recovery: ${judged} ms; median ${median} ms, p99 ${p99} ms`);
+    assertSettled(t, pool);
+  },
+);
 
 const ENDS: readonly (readonly [string, { do: Deed; code?: number; signal?: NodeJS.Signals }, RegExp])[] = [
   ['exit with code 0', { do: 'exit', code: 0 }, /code 0/],
@@ -147,25 +247,28 @@ const ENDS: readonly (readonly [string, { do: Deed; code?: number; signal?: Node
 ];
 
 test.serial(
-  'A3 every unexpected end of a process is a crash whose error says how, and touches no sibling',
+  'A3 every unexpected end of a process is a crash, told within 50 ms (best of up to five), and touches no sibling',
   async (t) => {
     t.timeout(60_000);
     const { spawn } = stage(t);
-    const pool = await spawn('faulty', { isolation: 'process', attempts: 1 });
+    const pool = await spawn('faulty', { isolation: 'process', attempts: 1, restart: { max: 100 } });
     const sibling = await spawn('sibling', { isolation: 'process' });
     const siblingPid = (await sibling.call('pid')) as number;
+    let ends = 0;
     for (const [name, end, words] of ENDS) {
       const busy = sibling.ask({ id: 1, do: 'slow', ms: 30 });
-      await pool.ask({ id: 1 });
-      const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 2, ...end })));
-      t.log(`${name}: told after ${ms.toFixed(0)} ms: ${error.message.split('\n')[0]}`);
-      t.is(error.code, 'ACTOR_CRASHED', name);
-      t.is(error.ran, 'interrupted');
-      t.regex(error.message, words);
-      t.true(ms < SLACK_MS, `${name} took ${ms} ms`);
+      await keepsBound(t, name, { ms: 50, slackMs: SLACK_MS }, async () => {
+        await pool.ask({ id: 1 });
+        ends++;
+        const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 2, ...end })));
+        t.is(error.code, 'ACTOR_CRASHED', name);
+        t.is(error.ran, 'interrupted');
+        t.regex(error.message, words);
+        return ms;
+      });
       t.is((await busy).pid, siblingPid);
     }
-    t.is(pool.stats().deaths.crash, ENDS.length);
+    t.is(pool.stats().deaths.crash, ends);
     t.is(await sibling.call('pid'), siblingPid);
     assertSettled(t, pool);
   },
@@ -216,21 +319,25 @@ const HANGS: readonly (readonly [Isolation, Deed])[] = [
 
 for (const [isolation, hang] of HANGS) {
   test.serial(
-    `A5 a ${isolation} that hangs (${hang}) costs its callers their deadline, no more, and is replaced`,
+    `A5 a ${isolation} that hangs (${hang}) costs its callers their deadline and at most 50 ms (best of up to three), and is replaced`,
     async (t) => {
       t.timeout(60_000);
       const { spawn } = stage(t);
       const pool = await spawn('faulty', { isolation, batchTimeoutMs: 600, batching: { maxSize: 1 } });
-      const restarted = next(pool, 'restarted');
-      const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 1, do: hang }, { timeoutMs: 300 })));
-      t.log(`deadline of 300 ms told after ${ms.toFixed(0)} ms`);
-      t.is(error.code, 'DEADLINE_PASSED');
-      t.is(error.ran, 'interrupted');
-      t.true(ms < 300 + SLACK_MS);
-      const [, replacedMs] = await timed(() => restarted);
-      t.log(`replaced ${replacedMs.toFixed(0)} ms later`);
-      t.is((await pool.ask({ id: 2 })).id, 2);
-      t.is(pool.stats().deaths.hang, 1);
+      let hangs = 0;
+      await keepsBound(t, 'after the deadline', { ms: 50, slackMs: SLACK_MS, attemptsMax: 3 }, async () => {
+        hangs++;
+        const restarted = next(pool, 'restarted');
+        const [error, ms] = await timed(() => errorOf(t, pool.ask({ id: 1, do: hang }, { timeoutMs: 300 })));
+        t.is(error.code, 'DEADLINE_PASSED');
+        t.is(error.ran, 'interrupted');
+        t.true(ms >= 299, 'not before the deadline');
+        const [, replacedMs] = await timed(() => restarted);
+        t.log(`replaced ${replacedMs.toFixed(0)} ms later`);
+        t.is((await pool.ask({ id: 2 })).id, 2);
+        return ms - 300;
+      });
+      t.is(pool.stats().deaths.hang, hangs);
       assertSettled(t, pool);
     },
   );
@@ -462,6 +569,8 @@ test.serial('A9 a thread that was given up while native code held it has no say 
   const { results, deaths } = pool.stats();
   t.is(results, 4, 'no stale reply was taken for an answer');
   t.is(deaths.hang, 1);
+  await until('the old thread has answered', () => pool.stats().staleReplies > 0);
+  t.like(pool.stats(), { staleReplies: 1, results: 4 });
   assertSettled(t, pool);
 });
 
@@ -485,3 +594,48 @@ test.serial('A9 a process that was stopped, replaced and continued has no say an
   t.is(results, 1);
   assertSettled(t, pool);
 });
+
+/** The signals by which the host ends this child get lost, as for a child that hangs in the kernel, until it is let go. */
+function loseSignals(t: ExecutionContext, pid: number): void {
+  const { kill } = ChildProcess.prototype;
+  ChildProcess.prototype.kill = function (this: ChildProcess, signal) {
+    return this.pid === pid ? true : kill.call(this, signal);
+  };
+  t.teardown(() => {
+    ChildProcess.prototype.kill = kill;
+    if (isRunning(pid)) process.kill(pid, 'SIGKILL');
+  });
+}
+
+test.serial(
+  'A9 the reply of a process that goes on after it was replaced arrives, is counted, and is not taken',
+  async (t) => {
+    t.timeout(60_000);
+    const { spawn } = stage(t);
+    const report = beginRow(t, 'A9');
+    const journal = join(directory(t), 'journal');
+    const pool = await spawn('faulty', { isolation: 'process', heartbeatMs: 200, attempts: 3, options: { journal } });
+    const pid = (await pool.call('pid')) as number;
+    loseSignals(t, pid);
+    const held = pool.ask({ id: 1, do: 'slow', ms: 50 });
+    await until('it runs', () => linesOf(journal).includes('run 1'));
+    process.kill(pid, 'SIGSTOP');
+    const [answer, ms] = await timed(() => held);
+    t.log(`answered by the next incarnation after ${ms.toFixed(0)} ms`);
+    t.not(answer.pid, pid);
+    t.like(pool.stats(), { results: 1, staleReplies: 0 });
+    t.true(isRunning(pid), 'the old one is there, and stopped');
+
+    process.kill(pid, 'SIGCONT');
+    await until('its reply has arrived', () => pool.stats().staleReplies > 0);
+    t.is((await pool.ask({ id: 2 })).pid, answer.pid);
+    const { results, staleReplies, deaths } = pool.stats();
+    t.deepEqual({ results, staleReplies, hang: deaths.hang }, { results: 2, staleReplies: 1, hang: 1 });
+    report({ faults: 1, runs: 2, lost: 0, dup: results - 2, reorder: 0, more: { staleReplies } });
+    assertSettled(t, pool);
+  },
+);
+
+function round(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}

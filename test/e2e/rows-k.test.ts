@@ -19,6 +19,8 @@ import {
   timed,
   until,
 } from './faulty-pool.js';
+import { beginRow } from './row-report.js';
+import { sizes } from './sizes.js';
 
 /** Rows K1, K2, K4 and K6 of the reliability scorecard: cycles, slow loads, stop with work at hand, native engines. */
 
@@ -181,8 +183,11 @@ function modelIn(dir: string): string {
 test.serial('K6 child processes stopped while onnxruntime runs in them end in good order', async (t) => {
   t.timeout(110_000);
   const model = modelIn(directory(t));
+  const report = beginRow(t, 'K6 process');
+  const expected = 5 * sizes.k6ProcessRounds;
   let stopped = 0;
-  for (let round = 0; round < 2; round++) {
+  let settled = 0;
+  for (let round = 0; round < sizes.k6ProcessRounds; round++) {
     const { system } = stage(t);
     const replicas = 5;
     const pool = await system.spawn<{ x: Float32Array }, unknown>('net', {
@@ -205,25 +210,31 @@ test.serial('K6 child processes stopped while onnxruntime runs in them end in go
       JSON.stringify(causes),
     );
     stopped += causes.length;
+    settled += outcomes.length;
   }
-  t.is(stopped, 10);
+  const runs = 1024 * sizes.k6ProcessRounds;
+  report({ faults: stopped, runs, lost: runs - settled, dup: 0, reorder: 0 });
+  t.is(stopped, expected);
 });
 
-test.serial('K6 a host stops twenty threads while onnxruntime runs in them, and ends without an abort', async (t) => {
-  t.timeout(60_000);
+test.serial('K6 a host stops every thread while onnxruntime runs in it, and ends without an abort', async (t) => {
+  t.timeout(110_000);
+  const report = beginRow(t, 'K6 thread');
   const model = modelIn(directory(t));
+  const rounds = sizes.k6ThreadRounds;
   const file = fileURLToPath(new URL('./native-exit.js', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, [file, model]);
+  // An abort would end it with signal SIGABRT or exit code 134, and reject here.
+  const { stdout } = await promisify(execFile)(process.execPath, [file, model, String(rounds)]);
   const { stopped, inFlight, outcomes } = JSON.parse(stdout) as {
     stopped: number;
     inFlight: number;
     outcomes: Record<string, number>;
   };
+  const settled = Object.values(outcomes).reduce((sum, count) => sum + count, 0);
+  const runs = rounds * 1024;
   t.log(`${inFlight} runs in flight when stopped; ${JSON.stringify(outcomes)}`);
-  t.is(stopped, 20, 'each ended because it was asked to');
-  t.true(inFlight >= 20, 'a run was in flight in each');
-  t.is(
-    Object.values(outcomes).reduce((sum, count) => sum + count, 0),
-    4 * 1024,
-  );
+  report({ faults: stopped, runs, lost: runs - settled, dup: 0, reorder: 0, more: { inFlight } });
+  t.is(stopped, 5 * rounds, 'each ended because it was asked to');
+  t.true(inFlight >= 5 * rounds, 'a run was in flight in each');
+  t.is(settled, runs);
 });

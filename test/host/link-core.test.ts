@@ -12,18 +12,28 @@ interface Bench {
   readonly replies: (readonly [number, readonly RecordResult[]])[];
   readonly failures: (readonly [number, TroupeError])[];
   readonly deaths: Death[];
+  readonly stale: number[];
   kills: number;
 }
 
 /** A link whose other side is the test. */
 async function openBench(t: ExecutionContext, killable = true): Promise<Bench> {
-  const bench: Bench = { core: undefined as never, sent: [], replies: [], failures: [], deaths: [], kills: 0 };
+  const bench: Bench = {
+    core: undefined as never,
+    sent: [],
+    replies: [],
+    failures: [],
+    deaths: [],
+    stale: [],
+    kills: 0,
+  };
   const loaded = new Promise<void>((resolve) => {
     const events: LinkEvents = {
       ready: () => resolve(),
       reply: (id, results) => bench.replies.push([id, results]),
       failed: (id, error) => bench.failures.push([id, error]),
       exited: (death) => bench.deaths.push(death),
+      stale: (id) => bench.stale.push(id),
     };
     const core = new LinkCore(specOf('thread', { incarnation: 7, stopTimeoutMs: 5 }), events);
     Object.assign(bench, { core });
@@ -89,6 +99,7 @@ test('a death is told once, last, and ends the calls that wait', async (t) => {
   t.is(bench.deaths.length, 1);
   t.like(bench.deaths[0], { cause: 'crash', signal: 'SIGSEGV' });
   t.deepEqual(bench.replies, []);
+  t.deepEqual(bench.stale, [1], 'what comes after the end is counted');
   t.is(bench.sent.length, 1);
   await t.throwsAsync(bench.core.call('m', []), { code: 'ACTOR_CRASHED' });
 });

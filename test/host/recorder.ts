@@ -73,6 +73,7 @@ export function record(spec: ReplicaSpec): Recorded {
       waiting.clear();
       onExited(death);
     },
+    stale: () => told.push('stale'),
   });
   return {
     link,

@@ -1,0 +1,77 @@
+// The rows of the reliability scorecard at their full size, as they run small with every commit: `npm run nightly`.
+// Prints one JSON line per row to stdout (id, faults, runs, seconds, lost, dup, reorder, p99RecoveryMs, rssDeltaBytes, seed, commit) and what
+// fails to stderr. Arguments choose rows: `npm run nightly -- A2 K6`. TROUPE_SEED sets the seed, 1 otherwise.
+import { execFileSync, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** Row -> its file and the beginning of its tests' titles; '' for every test of the file. */
+const ROWS = {
+  A1: ['e2e/rows-a', 'A1'],
+  A2: ['e2e/rows-a', 'A2'],
+  A9: ['e2e/rows-a', 'A9'],
+  D3: ['e2e/rows-c-d', 'D3'],
+  H4: ['config/corpus', ''],
+  K6: ['e2e/rows-k', 'K6'],
+};
+const FUZZ_RUNS = 100_000;
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const ava = fileURLToPath(new URL('../node_modules/ava/entrypoints/cli.mjs', import.meta.url));
+const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(ROWS);
+for (const id of chosen) {
+  if (Object.hasOwn(ROWS, id)) continue;
+  process.stderr.write(`nightly: there is no row ${id}; there are ${Object.keys(ROWS).join(', ')}\n`);
+  process.exit(2);
+}
+const commit = commitOf();
+const seed = process.env.TROUPE_SEED ?? '1';
+
+let child;
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child?.kill(signal));
+for (const id of chosen) {
+  const startedAt = performance.now();
+  const { rows, passed, isGood } = await run(...ROWS[id]);
+  const seconds = Math.round((performance.now() - startedAt) / 100) / 10;
+  // A row that measures no figures of its own counts its properties times the runs of each.
+  if (rows.length === 0 && isGood) rows.push({ id, runs: passed * FUZZ_RUNS, seconds, seed: Number(seed) });
+  for (const row of rows) process.stdout.write(`${JSON.stringify({ ...row, commit })}\n`);
+  if (!isGood) process.exitCode = 1;
+}
+
+async function run(file, title) {
+  const args = [ava, '--tap', '--concurrency=1', '--timeout=30m', `dist/test/${file}.test.js`];
+  if (title !== '') args.push(`--match=${title} *`);
+  child = spawn(process.execPath, args, {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {
+      ...process.env,
+      FORCE_COLOR: '0',
+      TROUPE_SIZE: 'full',
+      TROUPE_SEED: seed,
+      TROUPE_FUZZ_RUNS: String(FUZZ_RUNS),
+    },
+  });
+  const rows = [];
+  let passed = 0;
+  let isFailing = false;
+  for await (const line of createInterface({ input: child.stdout })) {
+    const row = /^# +row (\{.*\})$/.exec(line)?.[1];
+    if (row !== undefined) rows.push(JSON.parse(row));
+    if (line.startsWith('ok ')) passed++;
+    if (/^(not )?ok /.test(line)) isFailing = line.startsWith('not');
+    if (isFailing) process.stderr.write(`${line}\n`);
+  }
+  const code = child.exitCode ?? (await new Promise((resolve) => child.on('close', resolve)));
+  return { rows, passed, isGood: code === 0 && passed > 0 };
+}
+
+function commitOf() {
+  try {
+    const options = { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] };
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], options).trim();
+  } catch {
+    return 'unknown';
+  }
+}

@@ -1,0 +1,36 @@
+/** How much the reliability rows do: little with every commit, the full figure of the scorecard with `npm run nightly`. */
+export interface Sizes {
+  /** A2: for how long, and the span of time between two kills, drawn at random; the pause of a caller between two asks. */
+  readonly a2: { readonly seconds: number; readonly killsMin: number; readonly betweenMs: readonly [number, number] };
+  readonly a2CallerPauseMs: number;
+  /** D3: records per isolation. */
+  readonly d3Records: number;
+  /** K6: rounds of five replicas. */
+  readonly k6ThreadRounds: number;
+  readonly k6ProcessRounds: number;
+  /** Whether a bound on a p99 is asserted as such; else of the best part, which holds on a busy machine too. */
+  readonly isQuiet: boolean;
+}
+
+const QUICK: Sizes = {
+  a2: { seconds: 10, killsMin: 2, betweenMs: [50, 300] },
+  a2CallerPauseMs: 0,
+  d3Records: 6000,
+  k6ThreadRounds: 4,
+  k6ProcessRounds: 2,
+  isQuiet: false,
+};
+
+const FULL: Sizes = {
+  a2: { seconds: 600, killsMin: 500, betweenMs: [500, 1500] },
+  a2CallerPauseMs: 10,
+  d3Records: 1_000_000,
+  k6ThreadRounds: 6,
+  k6ProcessRounds: 6,
+  isQuiet: true,
+};
+
+export const isFull = process.env['TROUPE_SIZE'] === 'full';
+export const sizes: Sizes = isFull ? FULL : QUICK;
+/** Of whatever the rows draw by chance. */
+export const seed = Number(process.env['TROUPE_SEED'] ?? 1);
