@@ -35,12 +35,19 @@ export interface HeldState {
   readonly outcome: Outcome<unknown> | undefined;
 }
 
-/** Hears what becomes of records inside the pipeline; the end of the pipeline tells the rest. For checkpoints and acknowledgements. */
+/**
+ * Hears what becomes of records inside the pipeline; the end of the pipeline tells the rest. For checkpoints and
+ * acknowledgements. A record has settled when it was delivered or filtered, or when it was expanded and every child of
+ * it has settled.
+ */
 export interface Tracker {
-  /** The record left the pipeline on its way: a filter refused it, or a flatMap had no child for it. */
+  /** A filter refused the record. */
   filtered(envelope: Envelope): void;
-  /** One child more of a flatMap entered in the place of the parent; `filtered(parent)` or the last child's end settles the parent. */
-  child(parent: Envelope): void;
+  /**
+   * A flatMap has given all children of the record: told once, after the last one, with how many there were; 0 for none.
+   * Child `index` (from 0) has the path `${parent.path}.${index}`; a failure of the flatMap is a child like the others.
+   */
+  expanded(parent: Envelope, childCount: number): void;
 }
 
 /** What the stages of one run share. */
