@@ -200,6 +200,9 @@ const PACKAGE_DOORS: Readonly<Record<string, RegExp>> = {
   piscina: /^src\/stream\/[\w-]+\.ts$/,
   yaml: /^src\/config\/yaml-tree\.ts$/,
   'csv-parse': /^src\/stream\/sources\/csv\.ts$/,
+  'eventsource-parser': /^src\/stream\/sources\/sse\.ts$/,
+  pg: /^src\/stream\/postgres-client\.ts$/,
+  redis: /^src\/stream\/redis-client\.ts$/,
   picomatch: /^src\/stream\/sources\/glob\.ts$/,
 };
 
@@ -233,6 +236,8 @@ const EFFECT_DOORS: readonly (readonly [RegExp, RegExp, string])[] = [
   [/\bconsole\./, /$^/, 'console'],
   [/from 'node:worker_threads'/, /^src\/(host|entry|wire|testing)\//, 'threads'],
   [/from 'node:child_process'/, /^src\/(host|entry)\//, 'child processes'],
+  [/from 'node:https?'/, /^src\/stream\/http-listener\.ts$/, 'HTTP servers'],
+  [/\bfetch\(/, /^src\/stream\/http-client\.ts$/, 'HTTP clients'],
   [/from 'node:net'/, /^src\/(host|entry|wire)\//, 'sockets'],
   [
     /from 'node:fs(\/promises)?'/,

@@ -41,7 +41,7 @@ interface LineParser {
 }
 
 /** Hands the records of one block out in portions. */
-class FileReader implements SourceReader<unknown> {
+export class FileReader implements SourceReader<unknown> {
   #records: readonly unknown[] = [];
   #next = 0;
   #hasEnded = false;
@@ -69,7 +69,7 @@ class FileReader implements SourceReader<unknown> {
   }
 }
 
-function parserOf(format: FileFormat, path: string, maxLineBytes: number): LineParser {
+export function parserOf(format: FileFormat, path: string, maxLineBytes: number): LineParser {
   if (format === 'csv') return new CsvParser(path, maxLineBytes);
   if (format === 'lines') return { push: (block) => block.lines.map(withoutReturn), end: () => [] };
   return { push: (block) => parseJson(path, block), end: () => [] };

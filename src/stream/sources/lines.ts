@@ -22,6 +22,13 @@ export interface LineBlock {
   readonly lines: readonly (string | RecordFailure)[];
 }
 
+/** What lines are read from: a FileHandle, or something that reads like one. */
+export interface LineInput {
+  /** Resolves to 0 bytes at the end. */
+  read(into: Buffer, offset: number, length: number, position: null): Promise<{ readonly bytesRead: number }>;
+  close(): Promise<void>;
+}
+
 export class LineReader {
   readonly #block = Buffer.allocUnsafe(BLOCK_BYTES);
   #carried: Buffer = Buffer.alloc(0);
@@ -33,7 +40,7 @@ export class LineReader {
 
   private constructor(
     readonly path: string,
-    private readonly file: FileHandle,
+    private readonly file: LineInput,
     private readonly maxLineBytes: number,
   ) {}
 
@@ -48,6 +55,11 @@ export class LineReader {
       await file?.close();
       throw unreadable(path, cause);
     }
+  }
+
+  /** Reads what is no file by path; `name` stands in messages. */
+  static over(name: string, input: LineInput, maxLineBytes: number): LineReader {
+    return new LineReader(name, input, maxLineBytes);
   }
 
   /** The lines that one more block completes; undefined at the end. */

@@ -1,0 +1,235 @@
+/**
+ * The door to HTTP servers: one listener with one path, for sources that are posted to and sinks that are read from.
+ * Owns the socket, the limits and the gate every request passes; knows nothing of bodies and records.
+ *
+ * H1 nothing of a body is read before host, origin, path, method and token are right.
+ * H2 every request gets exactly one answer, or its connection is gone.
+ * H3 beyond loopback there is no listener without a token.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { systemClock } from '../kernel/clock.js';
+import { checkCount, checkOptionalFunction, refuse } from './options.js';
+
+/** Where an HTTP source or sink listens, and who may come. */
+export interface ListenOptions {
+  /** 0 takes a free one; `onListening` tells which. */
+  port: number;
+  /** Default 127.0.0.1. Anything but loopback needs `token`. */
+  host?: string;
+  /** The one path there is, without a query. Default `/`. */
+  path?: string;
+  /** Asked for as `Authorization: Bearer TOKEN`; at least 16 characters. Default none. */
+  token?: string;
+  /** Names by which clients may address the listener, besides `host` and loopback; needed where `host` is a wildcard. */
+  hosts?: readonly string[];
+  /** Origins of web pages that may use it, such as `https://board.example`. Default none: a request from a page is refused. */
+  origins?: readonly string[];
+  /** Told once it listens. */
+  onListening?: (address: ListenAddress) => void;
+}
+
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly url: string;
+}
+
+export const LISTEN_KEYS = ['port', 'host', 'path', 'token', 'hosts', 'origins', 'onListening'] as const;
+
+export type { IncomingMessage, ServerResponse };
+
+/** Takes a request that has passed the gate, and must answer it. */
+export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+const LOOPBACK = ['127.0.0.1', 'localhost', '::1'];
+const WILDCARDS = ['0.0.0.0', '::'];
+const MAX_CONNECTIONS = 1024;
+
+/** Throws a TypeError for what cannot be right. */
+export function checkListen(where: string, options: ListenOptions): void {
+  const { port, host = '127.0.0.1', path = '/', token, hosts = [], origins = [], onListening } = options;
+  checkCount('port', port, 0);
+  if (port > 65_535) refuse('port', 'a port number of at most 65535', port);
+  if (typeof host !== 'string' || host === '') refuse('host', 'a host name or address', host);
+  if (typeof path !== 'string' || !/^\/[^?#\s]*$/.test(path)) refuse('path', 'a path such as /records', path);
+  // Shown by its length alone: a token must not end up in a log.
+  if (token !== undefined && (typeof token !== 'string' || !/^[\x21-\x7e]{16,}$/.test(token))) {
+    throw new TypeError(`token must be at least 16 printable characters without spaces, got ${lengthOf(token)}`);
+  }
+  checkStrings('hosts', hosts);
+  checkStrings('origins', origins);
+  checkOptionalFunction('onListening', onListening);
+  if (!isLoopback(host) && token === undefined) {
+    throw new TypeError(
+      `${where}: host ${JSON.stringify(host)} can be reached by others, so token must be given; ` +
+        'without a token use a loopback host such as 127.0.0.1',
+    );
+  }
+  if (WILDCARDS.includes(host) && hosts.length === 0) {
+    throw new TypeError(`${where}: host ${JSON.stringify(host)} is no name, so hosts must list those clients use`);
+  }
+}
+
+export class HttpListener {
+  readonly #server: Server;
+  readonly #hosts: ReadonlySet<string>;
+  readonly #origins: ReadonlySet<string>;
+  readonly #path: string;
+  readonly #token: Buffer | undefined;
+  readonly #open = new Set<ServerResponse>();
+  #isClosing = false;
+
+  constructor(
+    private readonly options: ListenOptions,
+    private readonly method: 'GET' | 'POST',
+    private readonly handler: Handler,
+  ) {
+    const { host = '127.0.0.1', hosts = [], origins = [], path = '/', token } = options;
+    this.#hosts = new Set([...LOOPBACK, host, ...hosts].map((name) => name.toLowerCase()));
+    this.#origins = new Set(origins);
+    this.#path = path;
+    this.#token = token === undefined ? undefined : digest(token);
+    this.#server = createServer(
+      {
+        maxHeaderSize: 16_384,
+        headersTimeout: 10_000,
+        requestTimeout: 60_000,
+        keepAliveTimeout: 30_000,
+        connectionsCheckingInterval: 1000,
+      },
+      (request, response) => this.#take(request, response),
+    );
+    this.#server.maxHeadersCount = 100;
+    this.#server.maxConnections = MAX_CONNECTIONS;
+  }
+
+  /** Rejects with what the system says: the port is taken, or not permitted. */
+  async open(): Promise<ListenAddress> {
+    const { port, host = '127.0.0.1', onListening } = this.options;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ port, host }, () => {
+        this.#server.off('error', reject);
+        resolve();
+      });
+    });
+    // accept() may fail later for want of file handles: that refuses a client, it does not end the process.
+    this.#server.on('error', () => undefined);
+    const address = this.#server.address();
+    if (typeof address !== 'object' || address === null) throw new TypeError('the listener has no port');
+    const name = address.address.includes(':') ? `[${address.address}]` : address.address;
+    const at = { host: address.address, port: address.port, url: `http://${name}:${address.port}${this.#path}` };
+    onListening?.(at);
+    return at;
+  }
+
+  /** No new connection, no new request; answers under way have `graceMs` to be written. */
+  async close(graceMs: number): Promise<void> {
+    this.#isClosing = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    const timer = systemClock.at(systemClock.now() + graceMs, () => this.#server.closeAllConnections());
+    await Promise.all([...this.#open].map(finished));
+    this.#server.closeAllConnections();
+    await closed;
+    timer.cancel();
+  }
+
+  #take(request: IncomingMessage, response: ServerResponse): void {
+    this.#open.add(response);
+    response.on('close', () => this.#open.delete(response));
+    // A client that goes away is no error of ours; what waits for the request hears its close.
+    request.on('error', () => undefined);
+    response.on('error', () => undefined);
+    const refusal = this.#refusal(request, response);
+    if (refusal !== undefined) answerError(request, response, ...refusal);
+    else this.handler(request, response);
+  }
+
+  /** H1. */
+  #refusal(request: IncomingMessage, response: ServerResponse): [number, string] | undefined {
+    const { host, origin, authorization } = request.headers;
+    if (this.#isClosing) return [503, 'the listener is closing'];
+    if (host === undefined || !this.#hosts.has(nameOf(host))) return [403, 'this host name is not served here'];
+    if (origin !== undefined) {
+      if (!this.#origins.has(origin)) return [403, 'this origin may not use it'];
+      response.setHeader('access-control-allow-origin', origin);
+      response.setHeader('vary', 'origin');
+    }
+    if (request.url?.split('?')[0] !== this.#path) return [404, 'there is no such path'];
+    if (request.method !== this.method) {
+      response.setHeader('allow', this.method);
+      return [405, `only ${this.method} is served here`];
+    }
+    if (this.#token !== undefined && !isBearer(authorization, this.#token)) {
+      response.setHeader('www-authenticate', 'Bearer');
+      return [401, 'a bearer token is needed'];
+    }
+    return undefined;
+  }
+}
+
+/** Answers with JSON text. A body that was not read to its end costs the connection, because it cannot be told from a next request. */
+export function answer(request: IncomingMessage, response: ServerResponse, status: number, text: string): void {
+  if (response.headersSent || response.destroyed) return;
+  if (!request.complete) response.setHeader('connection', 'close');
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(text),
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+  });
+  response.end(text);
+  if (!request.complete) request.resume();
+}
+
+export function answerError(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  message: string,
+  code?: string,
+): void {
+  if (status === 503 && !response.headersSent && !response.hasHeader('retry-after')) {
+    response.setHeader('retry-after', '1');
+  }
+  answer(request, response, status, JSON.stringify({ error: { code, message } }));
+}
+
+function finished(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    if (response.closed) resolve();
+    else response.once('close', resolve);
+  });
+}
+
+function isBearer(given: string | undefined, token: Buffer): boolean {
+  const match = /^Bearer ([\x21-\x7e]+)$/i.exec(given ?? '');
+  // Digests have one length, so the comparison takes the same time whatever is given.
+  return timingSafeEqual(digest(match?.[1] ?? ''), token) && match !== null;
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+/** Of a Host header: `name`, `name:port`, `[v6]:port`. */
+function nameOf(host: string): string {
+  const match = /^(?:\[([^\]]*)\]|([^:]*))(?::\d*)?$/.exec(host);
+  return (match?.[1] ?? match?.[2] ?? '').toLowerCase();
+}
+
+function isLoopback(host: string): boolean {
+  return LOOPBACK.includes(host) || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function checkStrings(option: string, value: unknown): void {
+  if (!Array.isArray(value) || value.some((entry) => typeof entry !== 'string' || entry === '')) {
+    refuse(option, 'an array of strings', value);
+  }
+}
+
+function lengthOf(value: unknown): string {
+  return typeof value === 'string' ? `${value.length} characters` : typeof value;
+}
