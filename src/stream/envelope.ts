@@ -1,5 +1,7 @@
 import { TroupeError, type ErrorCode, type ErrorDetails } from '../kernel/errors.js';
+import { toFault, type Fault } from '../wire/fault.js';
 import { wordsOf } from './foreign.js';
+import { jsonSafe } from './json-safe.js';
 import type { Sink } from './sink.js';
 
 /** What is known of a record besides its value; step functions and sinks get it as their second argument. */
@@ -36,7 +38,7 @@ export class Control {
   constructor(
     readonly name: string,
     /** JSON, so that a checkpoint can hold it. */
-    readonly data: unknown = undefined,
+    readonly data?: unknown,
   ) {}
 }
 
@@ -58,11 +60,10 @@ export class Watermark extends Control {
  */
 export class Envelope implements RecordInfo {
   kind: 'value' | 'substitute' | 'fallback' | 'failed' | 'control' = 'value';
+  /** Why it failed; also of a `substitute` and a `fallback`. */
   error: TroupeError | undefined = undefined;
-  /** Name of the actor whose step failed. */
-  actor: string | undefined = undefined;
-  /** Where the failing step wants its dead letters; undefined leaves it to the end of the pipeline. */
-  deadLetters: Sink<DeadLetter> | undefined = undefined;
+  /** Where it failed; undefined: at the source. */
+  failure: FailurePlace | undefined = undefined;
 
   constructor(
     /** Place in the source, from 0; the children of a flatMap share the number of their parent. */
@@ -87,12 +88,31 @@ export class Envelope implements RecordInfo {
     return this.kind === 'failed' || this.kind === 'control';
   }
 
-  fail(error: TroupeError): void {
+  /** Where the failing step wants its dead letters; undefined leaves it to the end of the pipeline. */
+  get deadLetters(): Sink<DeadLetter> | undefined {
+    return this.failure?.deadLetters;
+  }
+
+  fail(error: TroupeError, place?: FailurePlace): void {
     this.kind = 'failed';
     this.error = error;
-    this.actor = undefined;
-    this.deadLetters = undefined;
+    this.failure = place;
   }
+}
+
+/** What the failing step knows of a failure besides the error. */
+export interface FailurePlace {
+  /** Place of the step in the pipeline, from 0. */
+  readonly step: number;
+  /** Monotonic instant. */
+  readonly at: number;
+  /** Name of the actor, where one was asked. */
+  readonly actor?: string;
+  /** Model version, where one was asked and it is known. */
+  readonly version?: string | undefined;
+  /** How often it was tried. */
+  readonly attempts?: number;
+  readonly deadLetters?: Sink<DeadLetter> | undefined;
 }
 
 export type Chunk = Envelope[];
@@ -106,35 +126,57 @@ export class RecordFailure {
   ) {}
 }
 
-/** A failed record as it reaches a dead-letter sink. */
+/** A failed record as it reaches a dead-letter sink: plain data that JSON can hold, whatever the record was. */
 export interface DeadLetter {
-  /** The record as it came to the step that failed. */
+  /** The record as it came to the step that failed; what JSON has no word for is put into words. */
   readonly input: unknown;
   readonly error: {
     readonly code: ErrorCode;
     readonly message: string;
     readonly ran: TroupeError['ran'];
-    /** How often it had been sent to a replica, where it had. */
-    readonly attempt?: number;
+    /** May the same record go well another time? */
+    readonly retryable: boolean;
+    readonly cause?: Fault;
   };
+  /** How often it was tried: 0 where no actor was asked. */
+  readonly attempts: number;
   /** Name of the actor, where one was asked. */
   readonly actor?: string;
-  /** Wall-clock time, ISO 8601. */
-  readonly at: string;
+  /** Model version that failed, where it is known. */
+  readonly version?: string;
+  /** Place in the source, from 0. */
+  readonly seq: number;
+  /** Names the record, see RecordInfo. */
+  readonly id: string;
+  /** Event time in milliseconds since 1970, where the source knows one. */
+  readonly timestamp?: number;
+  readonly metadata?: unknown;
+  /** Name of the pipeline. */
+  readonly pipeline: string;
+  /** Place of the failing step in the pipeline, from 0; left out where the source could not read the record. */
+  readonly step?: number;
+  /** Wall-clock times, ISO 8601: when the source gave the record, and when the step failed. */
+  readonly times: { readonly pulledAt: string; readonly failedAt: string };
 }
 
-export function deadLetterOf(envelope: Envelope, wallNowMs: number): DeadLetter {
-  const error = failureOf(envelope);
+/** `wallOffsetMs` is what turns a monotonic instant of the run into milliseconds since 1970. */
+export function deadLetterOf(envelope: Envelope, pipeline: string, wallOffsetMs: number): DeadLetter {
+  const { failure, seq, id, timestamp, metadata, pulledAt } = envelope;
+  const { code, message, ran, retryable, cause } = failureOf(envelope);
+  const iso = (at: number): string => new Date(wallOffsetMs + at).toISOString();
   return {
-    input: envelope.value,
-    error: {
-      code: error.code,
-      message: error.message,
-      ran: error.ran,
-      ...(error.attempt === undefined ? {} : { attempt: error.attempt }),
-    },
-    ...(envelope.actor === undefined ? {} : { actor: envelope.actor }),
-    at: new Date(wallNowMs).toISOString(),
+    input: jsonSafe(envelope.value),
+    error: { code, message, ran, retryable, ...(cause === undefined ? {} : { cause: toFault(cause) }) },
+    attempts: failure?.attempts ?? 0,
+    ...(failure?.actor === undefined ? {} : { actor: failure.actor }),
+    ...(failure?.version === undefined ? {} : { version: failure.version }),
+    seq,
+    id,
+    ...(timestamp === undefined ? {} : { timestamp }),
+    ...(metadata === undefined ? {} : { metadata: jsonSafe(metadata) }),
+    pipeline,
+    ...(failure === undefined ? {} : { step: failure.step }),
+    times: { pulledAt: iso(pulledAt), failedAt: iso(failure?.at ?? pulledAt) },
   };
 }
 

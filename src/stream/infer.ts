@@ -16,7 +16,7 @@
 import type { InferTarget, Submission, Ticket } from '../actor/infer-target.js';
 import type { Outcome } from '../actor/outcome.js';
 import { TroupeError, invariant, isTroupeError } from '../kernel/errors.js';
-import { OrderedEmission, UnorderedEmission, type Emission, type EmissionSlot } from './emission.js';
+import { EmissionSlot, emissionOf, type Emission } from '../core/emission.js';
 import { failureOf, operatorFailed, type Chunk, type DeadLetter, type Envelope } from './envelope.js';
 import { wordsOf } from './foreign.js';
 import { isThenable } from './interrupt.js';
@@ -39,20 +39,21 @@ export interface InferPlan {
 }
 
 /** One held record; what the pool sees of it is the Submission. */
-export class InferSlot implements Submission<unknown, unknown>, EmissionSlot {
+export class InferSlot extends EmissionSlot implements Submission<unknown, unknown> {
   input: unknown = undefined;
   priority = 0;
   deadlineAt = Infinity;
   ticket: Ticket | undefined = undefined;
   outcome: Outcome<unknown> | undefined = undefined;
-  isSettled = false;
-  place = 0;
 
   constructor(
     readonly envelope: Envelope,
     readonly sender: number,
     private readonly stage: InferStage,
-  ) {}
+  ) {
+    super();
+    this.isFence = envelope.kind === 'control';
+  }
 
   settled(outcome: Outcome<unknown>): void {
     invariant(!this.isSettled, `record ${this.envelope.seq} settles once`);
@@ -73,12 +74,16 @@ export class InferStage implements Stage {
   #wakeDownstream: (() => void) | undefined;
   #wakePump: (() => void) | undefined;
 
-  constructor(plan: InferPlan, upstream: Stage, run: RunContext) {
+  constructor(
+    plan: InferPlan,
+    upstream: Stage,
+    run: RunContext,
+    private readonly index: number,
+  ) {
     this.#plan = plan;
     this.#upstream = upstream;
     this.#run = run;
-    this.#emission =
-      plan.order === 'ordered' ? new OrderedEmission(plan.capacity) : new UnorderedEmission(plan.capacity);
+    this.#emission = emissionOf(plan.order);
     this.#sender = plan.target.openSender(run.name);
     void this.#pump().catch((reason: unknown) => {
       this.#failure = { reason };
@@ -110,7 +115,7 @@ export class InferStage implements Stage {
 
   close(): void {
     const reason = new TroupeError('CANCELLED', `Stream ${this.#run.name} has ended`);
-    for (const slot of this.#emission.unsettled()) slot.ticket?.cancel(reason);
+    for (const slot of [...this.#emission.held()]) slot.ticket?.cancel(reason);
     this.#plan.target.closeSender(this.#sender);
   }
 
@@ -140,7 +145,7 @@ export class InferStage implements Stage {
       invariant(this.#held <= capacity, `infer holds ${this.#held} of ${capacity} records`);
       for (const envelope of chunk) {
         const slot = new InferSlot(envelope, this.#sender, this);
-        this.#emission.add(slot);
+        this.#emission.add(slot, '');
         if (!this.#prepare(slot)) this.slotSettled(slot);
         else if (!this.#offer(slot)) await this.#offerWhenRoom(slot);
         if (this.#run.interrupt.isSet) return;
@@ -155,7 +160,7 @@ export class InferStage implements Stage {
   /** False when the record passes through: it has failed already, or needs no actor. */
   #prepare(slot: InferSlot): boolean {
     const { envelope } = slot;
-    if (envelope.kind === 'failed') return false;
+    if (envelope.passes) return false;
     const { bypass, input, priority } = this.#plan;
     try {
       const known = bypass?.(envelope.value);
@@ -222,9 +227,12 @@ export class InferStage implements Stage {
   }
 
   #fail(envelope: Envelope, error: TroupeError): void {
-    envelope.fail(error);
-    envelope.actor = this.#plan.target.name;
-    envelope.deadLetters = this.#plan.deadLetters;
+    envelope.fail(error, {
+      step: this.index,
+      at: this.#run.clock.now(),
+      actor: this.#plan.target.name,
+      deadLetters: this.#plan.deadLetters,
+    });
   }
 
   #substitute(envelope: Envelope): void {

@@ -1,14 +1,16 @@
-import { Envelope, operatorFailed, type Chunk } from './envelope.js';
+import { Envelope, operatorFailed, type Chunk, type RecordInfo } from './envelope.js';
 import { INTERRUPTED, NOT_YET, isThenable, soon } from './interrupt.js';
 import type { RunContext, Stage } from './stage.js';
 
 /** Applies a user's function to one envelope; false drops it. A promise is given only where the function gave one. */
 export type Operation = (envelope: Envelope) => boolean | PromiseLike<boolean>;
 
-export function mapOperation(fn: (value: never) => unknown): Operation {
-  const call = fn as (value: unknown) => unknown;
+type UserFunction = (value: unknown, info: RecordInfo) => unknown;
+
+export function mapOperation(fn: (value: never, info: RecordInfo) => unknown): Operation {
+  const call = fn as UserFunction;
   return (envelope) => {
-    const value = call(envelope.value);
+    const value = call(envelope.value, envelope);
     if (!isThenable(value)) {
       envelope.value = value;
       return true;
@@ -20,10 +22,10 @@ export function mapOperation(fn: (value: never) => unknown): Operation {
   };
 }
 
-export function filterOperation(fn: (value: never) => unknown): Operation {
-  const call = fn as (value: unknown) => unknown;
+export function filterOperation(fn: (value: never, info: RecordInfo) => unknown): Operation {
+  const call = fn as UserFunction;
   return (envelope) => {
-    const verdict = call(envelope.value);
+    const verdict = call(envelope.value, envelope);
     return isThenable(verdict) ? verdict.then(Boolean) : Boolean(verdict);
   };
 }
@@ -43,6 +45,7 @@ export class OperationStage implements Stage {
     private readonly operation: Operation,
     private readonly upstream: Stage,
     private readonly run: RunContext,
+    private readonly index: number,
   ) {}
 
   async pull(max: number): Promise<Chunk | undefined> {
@@ -86,7 +89,7 @@ export class OperationStage implements Stage {
   }
 
   #apply(envelope: Envelope): boolean | Promise<boolean> {
-    if (envelope.kind === 'failed') return true;
+    if (envelope.passes) return true;
     try {
       const kept = this.operation(envelope);
       if (typeof kept === 'boolean') return kept;
@@ -97,13 +100,17 @@ export class OperationStage implements Stage {
   }
 
   #failed(envelope: Envelope, cause: unknown): true {
-    envelope.fail(operatorFailed(this.label, cause));
+    envelope.fail(operatorFailed(this.label, cause), { step: this.index, at: this.run.clock.now() });
     return true;
   }
 
   #keep(out: Chunk, envelope: Envelope, kept: boolean): void {
-    if (kept) out.push(envelope);
-    else this.run.counts.filtered += 1;
+    if (kept) {
+      out.push(envelope);
+      return;
+    }
+    this.run.counts.filtered += 1;
+    this.run.tracker?.filtered(envelope);
   }
 }
 
@@ -117,7 +124,7 @@ type Answer =
 
 /** flatMap: children stand in the place of their parent, in order, and are taken from it only as fast as there is room. */
 export class FlatMapStage implements Stage {
-  readonly #fn: (value: unknown) => unknown;
+  readonly #fn: UserFunction;
   #rest: Chunk = [];
   #next = 0;
   #parent: Envelope | undefined;
@@ -128,11 +135,12 @@ export class FlatMapStage implements Stage {
 
   constructor(
     private readonly label: string,
-    fn: (value: never) => unknown,
+    fn: (value: never, info: RecordInfo) => unknown,
     private readonly upstream: Stage,
     private readonly run: RunContext,
+    private readonly index: number,
   ) {
-    this.#fn = fn as (value: unknown) => unknown;
+    this.#fn = fn as UserFunction;
   }
 
   async pull(max: number): Promise<Chunk | undefined> {
@@ -148,7 +156,7 @@ export class FlatMapStage implements Stage {
       } else if (this.#next < this.#rest.length) {
         const envelope = this.#rest[this.#next] as Envelope;
         this.#next += 1;
-        if (envelope.kind === 'failed') out.push(envelope);
+        if (envelope.passes) out.push(envelope);
         else this.#parent = envelope;
       } else {
         if (out.length > 0) break;
@@ -173,7 +181,7 @@ export class FlatMapStage implements Stage {
   #ask(out: Chunk, parent: Envelope): void {
     try {
       if (this.#children === undefined) {
-        const given = this.#fn(parent.value);
+        const given = this.#fn(parent.value, parent);
         if (isThenable(given)) this.#open = answerOf(given, (value) => ({ kind: 'children', given: value }));
         else this.#take(out, { kind: 'children', given });
         return;
@@ -201,7 +209,7 @@ export class FlatMapStage implements Stage {
           this.#fail(out, parent, new TypeError(`the iterator gave a ${typeof answer.result}, not { done, value }`));
         } else if (answer.result.done === true) {
           if (this.#childCount === 0) this.run.counts.filtered += 1;
-          this.#finish();
+          this.#finish(parent);
         } else this.#add(out, parent, answer.result.value);
         return;
       case 'threw':
@@ -215,23 +223,26 @@ export class FlatMapStage implements Stage {
   #add(out: Chunk, parent: Envelope, value: unknown): Envelope {
     // The first child is the parent's successor; every further one is a record more.
     if (this.#childCount > 0) this.run.counts.entered += 1;
+    const path = `${parent.path}.${this.#childCount}`;
     this.#childCount += 1;
-    const child = new Envelope(parent.seq, value, parent.pulledAt, parent.timestamp, parent.metadata);
-    if (parent.kind === 'substitute') {
-      child.kind = 'substitute';
-      child.error = parent.error;
-    }
+    const child = new Envelope(parent.seq, value, parent.pulledAt, parent.timestamp, parent.metadata, path);
+    child.kind = parent.kind;
+    child.error = parent.error;
+    child.failure = parent.failure;
     out.push(child);
     return child;
   }
 
   /** Children given before the failure stay; the failure is one record more, with the parent as its input. */
   #fail(out: Chunk, parent: Envelope, cause: unknown): void {
-    this.#add(out, parent, parent.value).fail(operatorFailed(this.label, cause));
-    this.#finish();
+    const error = operatorFailed(this.label, cause);
+    this.#add(out, parent, parent.value).fail(error, { step: this.index, at: this.run.clock.now() });
+    this.#finish(parent);
   }
 
-  #finish(): void {
+  /** The parent itself leaves here, whether it had children or not. */
+  #finish(parent: Envelope): void {
+    this.run.tracker?.expanded(parent, this.#childCount);
     this.#parent = undefined;
     this.#children = undefined;
     this.#childCount = 0;

@@ -51,7 +51,12 @@ export function parallelPlan(given: string | URL | ParallelOptions): ParallelPla
 }
 
 /** Resolves when a thread has loaded the module; rejects with OPERATOR_FAILED when that cannot be. */
-export async function startParallel(plan: ParallelPlan, upstream: Stage, run: RunContext): Promise<Stage> {
+export async function startParallel(
+  plan: ParallelPlan,
+  upstream: Stage,
+  run: RunContext,
+  index: number,
+): Promise<Stage> {
   const threads = new Piscina<ParallelTask, ParallelAnswer[]>({
     filename: new URL('./parallel-worker.js', import.meta.url).href,
     minThreads: 1,
@@ -69,7 +74,7 @@ export async function startParallel(plan: ParallelPlan, upstream: Stage, run: Ru
     const words = cause instanceof Error ? cause.message : String(cause);
     throw new TroupeError('OPERATOR_FAILED', `mapParallel cannot use ${plan.module}: ${words}`, { cause });
   }
-  return new ParallelStage(plan, threads, upstream, run);
+  return new ParallelStage(plan, threads, upstream, run, index);
 }
 
 interface Task {
@@ -92,6 +97,7 @@ class ParallelStage implements Stage {
     private readonly threads: Piscina<ParallelTask, ParallelAnswer[]>,
     private readonly upstream: Stage,
     private readonly run: RunContext,
+    private readonly index: number,
   ) {
     void this.#pump().catch((reason: unknown) => {
       this.#failure = { reason };
@@ -141,7 +147,7 @@ class ParallelStage implements Stage {
   }
 
   async #process(chunk: Chunk): Promise<void> {
-    const envelopes = chunk.filter((envelope) => envelope.kind !== 'failed');
+    const envelopes = chunk.filter((envelope) => !envelope.passes);
     if (envelopes.length === 0) return;
     try {
       await this.#ask(envelopes);
@@ -165,7 +171,7 @@ class ParallelStage implements Stage {
   }
 
   #fail(envelope: Envelope, cause: unknown): void {
-    envelope.fail(operatorFailed('mapParallel', cause));
+    envelope.fail(operatorFailed('mapParallel', cause), { step: this.index, at: this.run.clock.now() });
   }
 }
 

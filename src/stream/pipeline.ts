@@ -1,6 +1,6 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import type { TroupeError } from '../kernel/errors.js';
-import type { DeadLetter } from './envelope.js';
+import type { DeadLetter, RecordInfo } from './envelope.js';
 import { InferStage, type InferPlan } from './infer.js';
 import { FlatMapStage, OperationStage, filterOperation, mapOperation } from './operators.js';
 import {
@@ -102,25 +102,30 @@ export class Pipeline<T> {
   }
 
   /** One value for each record. An async `fn` is called for one record at a time. */
-  map<Next>(fn: (record: T) => Next | PromiseLike<Next>): Pipeline<Next> {
+  map<Next>(fn: (record: T, info: RecordInfo) => Next | PromiseLike<Next>): Pipeline<Next> {
     checkFunction('map', fn);
-    return this.#with((upstream, run) => new OperationStage('map', mapOperation(fn), upstream, run));
+    return this.#with((upstream, run, index) => new OperationStage('map', mapOperation(fn), upstream, run, index));
   }
 
   /** Keeps the records for which `fn` gives a truthy value. */
-  filter<Next extends T>(fn: (record: T) => record is Next): Pipeline<Next>;
-  filter(fn: (record: T) => unknown): Pipeline<T>;
-  filter(fn: (record: T) => unknown): Pipeline<T> {
+  filter<Next extends T>(fn: (record: T, info: RecordInfo) => record is Next): Pipeline<Next>;
+  filter(fn: (record: T, info: RecordInfo) => unknown): Pipeline<T>;
+  filter(fn: (record: T, info: RecordInfo) => unknown): Pipeline<T> {
     checkFunction('filter', fn);
-    return this.#with((upstream, run) => new OperationStage('filter', filterOperation(fn), upstream, run));
+    return this.#with(
+      (upstream, run, index) => new OperationStage('filter', filterOperation(fn), upstream, run, index),
+    );
   }
 
   /** Any number of values for each record, in its place. */
   flatMap<Next>(
-    fn: (record: T) => Iterable<Next> | AsyncIterable<Next> | PromiseLike<Iterable<Next> | AsyncIterable<Next>>,
+    fn: (
+      record: T,
+      info: RecordInfo,
+    ) => Iterable<Next> | AsyncIterable<Next> | PromiseLike<Iterable<Next> | AsyncIterable<Next>>,
   ): Pipeline<Next> {
     checkFunction('flatMap', fn);
-    return this.#with((upstream, run) => new FlatMapStage('flatMap', fn, upstream, run));
+    return this.#with((upstream, run, index) => new FlatMapStage('flatMap', fn, upstream, run, index));
   }
 
   /**
@@ -129,7 +134,7 @@ export class Pipeline<T> {
    */
   mapParallel<Next = unknown>(module: string | URL | ParallelOptions): Pipeline<Next> {
     const plan = parallelPlan(module);
-    return this.#with((upstream, run) => startParallel(plan, upstream, run));
+    return this.#with((upstream, run, index) => startParallel(plan, upstream, run, index));
   }
 
   /** Sends each record to a pool and goes on with its results. Without `input` the records are what the pool takes. */
@@ -146,7 +151,7 @@ export class Pipeline<T> {
     options: InferOptions<T, In, Out, Next, Substitute> = {},
   ): Pipeline<Next | Substitute> {
     const plan = inferPlan(target, options as InferOptions<unknown, unknown, unknown, unknown, unknown>);
-    return this.#with((upstream, run) => new InferStage(plan, upstream, run), plan.deadLetters);
+    return this.#with((upstream, run, index) => new InferStage(plan, upstream, run, index), plan.deadLetters);
   }
 
   /**

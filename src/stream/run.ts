@@ -181,11 +181,11 @@ class PipelineRun {
     if (values.length > 0 && !(await this.#write(this.#plan.sink, values, records))) return;
     this.#countValues(chunk);
     if (letters === undefined) return;
-    const wallNowMs = this.#clock.wallNow();
+    const wallOffsetMs = this.#clock.wallNow() - this.#clock.now();
     for (const [sink, envelopes] of letters) {
       const written = await this.#write(
         sink,
-        envelopes.map((envelope) => deadLetterOf(envelope, wallNowMs)),
+        envelopes.map((envelope) => deadLetterOf(envelope, this.#plan.name, wallOffsetMs)),
         envelopes,
       );
       if (!written) return;

@@ -75,8 +75,17 @@ test('failed records go to the dead-letter sink with input, code and time, and c
     .to(toArray(), { deadLetters: dead });
   t.like(report, { records: 2, results: 1, failed: 0, deadLetters: 1 });
   t.is(dead.values.length, 1);
-  t.like(dead.values[0], { input: '{', error: { code: 'OPERATOR_FAILED', ran: 'failed' } });
-  t.regex(dead.values[0]?.at ?? '', /^\d{4}-\d\d-\d\dT/);
+  t.like(dead.values[0], {
+    input: '{',
+    error: { code: 'OPERATOR_FAILED', ran: 'failed', retryable: false, cause: { name: 'SyntaxError' } },
+    attempts: 0,
+    seq: 1,
+    id: '1',
+    pipeline: 'iterable',
+    step: 0,
+  });
+  t.regex(dead.values[0]?.times.pulledAt ?? '', /^\d{4}-\d\d-\d\dT/);
+  t.true((dead.values[0]?.times.failedAt ?? '') >= (dead.values[0]?.times.pulledAt ?? ''));
 });
 
 test('flatMap puts children in the place of their parent, and a parent without children counts as filtered', async (t) => {
