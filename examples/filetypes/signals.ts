@@ -10,15 +10,22 @@ export interface Signals {
   [Symbol.dispose](): void;
 }
 
+/** The same signal again within this time is the same wish: npm sends on to its child what the terminal has sent it too. */
+const SAME_WISH_MS = 200;
+
 const NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
 
 export function watchSignals(): Signals {
   const stop = new AbortController();
   const kill = new AbortController();
   let code = 0;
+  let stoppedAt = 0;
   const onSignal = (name: NodeJS.Signals): void => {
+    const asCode = 128 + NUMBERS[name as keyof typeof NUMBERS];
+    if (asCode === code && performance.now() - stoppedAt < SAME_WISH_MS) return;
     if (code === 0) {
-      code = 128 + NUMBERS[name as keyof typeof NUMBERS];
+      code = asCode;
+      stoppedAt = performance.now();
       process.stderr.write(`\n${name}: finishing what is under way; once more ends at once\n`);
       stop.abort();
     } else {
