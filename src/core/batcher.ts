@@ -73,7 +73,7 @@ export class Batcher {
 
   /** Everything that waits now goes as soon as a replica is free, full or not. */
   flush(mailbox: Mailbox, now: number): void {
-    for (const bucket of mailbox.bucketList) bucket.flushedAt = now;
+    for (const bucket of mailbox.buckets) bucket.flushedAt = now;
   }
 
   /**
@@ -85,10 +85,12 @@ export class Batcher {
     let best: Bucket | undefined;
     let bestTrigger: Trigger = 'idle';
     let bestUrgency = -Infinity;
-    for (const bucket of mailbox.bucketList) {
+    const { buckets } = mailbox;
+    for (let b = 0; b < buckets.length; b++) {
+      const bucket = buckets[b] as Bucket;
       const trigger = this.#due(bucket, now);
       if (trigger === undefined) continue;
-      if (mailbox.bucketList.length === 1) {
+      if (buckets.length === 1) {
         best = bucket;
         bestTrigger = trigger;
         break;
@@ -109,12 +111,14 @@ export class Batcher {
   wakeAt(mailbox: Mailbox): number {
     if (this.limits.maxDelayMs === 0) return Infinity;
     let wakeAt = Infinity;
-    for (const bucket of mailbox.bucketList) wakeAt = Math.min(wakeAt, this.#heldUntil(bucket));
+    const { buckets } = mailbox;
+    for (let b = 0; b < buckets.length; b++) wakeAt = Math.min(wakeAt, this.#heldUntil(buckets[b] as Bucket));
     return wakeAt;
   }
 
   #hasFull(mailbox: Mailbox): boolean {
-    for (const bucket of mailbox.bucketList) if (this.#full(bucket) !== undefined) return true;
+    const { buckets } = mailbox;
+    for (let b = 0; b < buckets.length; b++) if (this.#full(buckets[b] as Bucket) !== undefined) return true;
     return false;
   }
 

@@ -75,6 +75,8 @@ export class Fleet {
     oom: 0,
     quarantine: 0,
   };
+  /** A cell, its flights or which of them serves is no longer as it was when somebody set this to false. */
+  hasChanged = true;
   readonly cells = new Map<number, Cell>();
   /** The same cells in the same order, for what is gone through every turn. */
   readonly list: Cell[] = [];
@@ -201,6 +203,7 @@ export class Fleet {
   /** Ends every replica until `release`; `held` is told when the last has ended. */
   hold(): void {
     this.#isHeld = true;
+    this.hasChanged = true;
     for (const cell of this.cells.values())
       if (cell.state === 'ready' || cell.state === 'starting') this.#recycle(cell);
     this.#checkHeld();
@@ -210,6 +213,7 @@ export class Fleet {
   release(now: number): void {
     this.#isHeld = false;
     this.#isResuming = true;
+    this.hasChanged = true;
     for (const cell of this.cells.values()) if (cell.state === 'backoff') cell.startAt = now;
     for (const cell of [...this.cells.values()].filter((one) => !isAlive(one))) {
       this.#drop(cell);
@@ -224,6 +228,7 @@ export class Fleet {
     const version = this.version ?? this.#lastVersion;
     this.#isHeld = false;
     this.#isResuming = false;
+    this.hasChanged = true;
     this.#serving = 0;
     this.#rollout = undefined;
     this.rollOut(version, Math.max(1, this.replicas), now);
@@ -231,6 +236,7 @@ export class Fleet {
 
   stopAll(now: boolean): void {
     this.#rollout = undefined;
+    this.hasChanged = true;
     this.#serving = 0;
     for (const cell of this.cells.values()) this.#stop(cell, now);
   }
@@ -248,8 +254,8 @@ export class Fleet {
       return;
     }
     if (cell.state === 'recycling') {
-      this.#move(cell, 'died');
       cell.startAt = now;
+      this.#move(cell, 'died');
       return;
     }
     // A kill from outside says nothing about the version that loads; anything else does.
@@ -346,6 +352,7 @@ export class Fleet {
     // The switch: from here on the new generation serves, the old one finishes what it holds.
     this.#rollout = undefined;
     this.#isResuming = false;
+    this.hasChanged = true;
     this.#serving = rollout.generation;
     this.version = rollout.version;
     this.#owner.up();
@@ -394,9 +401,11 @@ export class Fleet {
     };
     this.cells.set(id, cell);
     this.list.push(cell);
+    this.hasChanged = true;
   }
 
   #drop(cell: Cell): void {
+    this.hasChanged = true;
     this.cells.delete(cell.id);
     this.list.splice(this.list.indexOf(cell), 1);
     this.#ledger.forget(cell.id);
@@ -436,6 +445,7 @@ export class Fleet {
   }
 
   #move(cell: Cell, event: ReplicaEvent): void {
+    this.hasChanged = true;
     cell.state = transition('replica', REPLICA_LIFECYCLE, cell.state, event);
   }
 

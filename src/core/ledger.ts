@@ -6,7 +6,6 @@
  * any other is stale and counted. L3 batches of one replica are kept in the order sent: the first is the one it runs.
  */
 
-import { invariant } from '../kernel/errors.js';
 import type { Trigger } from './batcher.js';
 import type { Request } from './request.js';
 
@@ -25,12 +24,13 @@ export interface Flight {
 
 export class Ledger {
   staleReplyCount = 0;
+  #size = 0;
   #lastBatchId = 0;
-  readonly #flights = new Map<number, Flight>();
-  readonly #byCell = new Map<number, Flight[]>();
+  /** By replica. A lane is as long as maxInFlight, so it is searched, not indexed. */
+  readonly #lanes = new Map<number, Flight[]>();
 
   get size(): number {
-    return this.#flights.size;
+    return this.#size;
   }
 
   /** Opens a flight; the batch id is new for the life of the ledger. */
@@ -45,22 +45,21 @@ export class Ledger {
       startedAt: now,
       waiting: requests.length,
     };
-    this.#flights.set(flight.batchId, flight);
+    this.#size++;
     this.#lane(cell).push(flight);
     return flight;
   }
 
   /** Closes the flight this reply answers; undefined for a stale, repeated or invented reply (L2). */
   close(cell: number, incarnation: number, batchId: number, now: number): Flight | undefined {
-    const flight = this.#flights.get(batchId);
-    if (flight === undefined || flight.cell !== cell || flight.incarnation !== incarnation) {
+    const flights = this.#lanes.get(cell);
+    const at = flights === undefined ? -1 : placeOf(flights, batchId);
+    const flight = flights?.[at];
+    if (flights === undefined || flight === undefined || flight.incarnation !== incarnation) {
       this.staleReplyCount++;
       return undefined;
     }
-    this.#flights.delete(batchId);
-    const flights = this.#byCell.get(cell) as Flight[];
-    const at = flights.indexOf(flight);
-    invariant(at >= 0, 'L1: a flight is listed at its replica');
+    this.#size--;
     if (at === flights.length - 1) flights.pop();
     else flights.splice(at, 1);
     const next = flights[0];
@@ -68,13 +67,14 @@ export class Ledger {
     return flight;
   }
 
-  get(batchId: number): Flight | undefined {
-    return this.#flights.get(batchId);
+  get(cell: number, batchId: number): Flight | undefined {
+    const flights = this.#lanes.get(cell);
+    return flights?.[placeOf(flights, batchId)];
   }
 
   /** The batch the replica runs now, if any. */
   running(cell: number): Flight | undefined {
-    return this.#byCell.get(cell)?.[0];
+    return this.#lanes.get(cell)?.[0];
   }
 
   /** The flights of one replica as they come and go, in the order sent (L3); for whoever looks often. Read only. */
@@ -84,30 +84,41 @@ export class Ledger {
 
   /** The replica slot is gone for good. */
   forget(cell: number): void {
-    this.#byCell.delete(cell);
+    this.#lanes.delete(cell);
   }
 
   count(cell: number): number {
-    return this.#byCell.get(cell)?.length ?? 0;
+    return this.#lanes.get(cell)?.length ?? 0;
   }
 
   /** Closes everything the replica held when it died, in the order sent. */
-  closeAll(cell: number): Flight[] {
-    const flights = this.#byCell.get(cell)?.splice(0) ?? [];
-    for (const flight of flights) this.#flights.delete(flight.batchId);
-    return flights;
+  closeAll(cell: number): readonly Flight[] {
+    const flights = this.#lanes.get(cell);
+    if (flights === undefined || flights.length === 0) return NONE;
+    this.#size -= flights.length;
+    return flights.splice(0);
   }
 
-  flights(): Iterable<Flight> {
-    return this.#flights.values();
+  /** All of them, in the order sent. */
+  flights(): Flight[] {
+    const all: Flight[] = [];
+    for (const flights of this.#lanes.values()) all.push(...flights);
+    return all.sort((one, other) => one.batchId - other.batchId);
   }
 
   #lane(cell: number): Flight[] {
-    let flights = this.#byCell.get(cell);
+    let flights = this.#lanes.get(cell);
     if (flights === undefined) {
       flights = [];
-      this.#byCell.set(cell, flights);
+      this.#lanes.set(cell, flights);
     }
     return flights;
   }
+}
+
+const NONE: readonly Flight[] = [];
+
+function placeOf(flights: readonly Flight[], batchId: number): number {
+  for (let at = 0; at < flights.length; at++) if ((flights[at] as Flight).batchId === batchId) return at;
+  return -1;
 }

@@ -34,6 +34,7 @@ export class SenderQueue {
   constructor(
     public sender: number,
     public level: Level,
+    public share: Share,
   ) {}
 }
 
@@ -60,9 +61,12 @@ export class Bucket {
   /** Arrival of the oldest record, Infinity when empty. */
   get oldestAt(): number {
     let oldestAt = Infinity;
-    for (const level of this.levels) {
-      for (const queue of level.senders) {
-        if (queue.head !== undefined && queue.head.offeredAt < oldestAt) oldestAt = queue.head.offeredAt;
+    const { levels } = this;
+    for (let l = 0; l < levels.length; l++) {
+      const { senders } = levels[l] as Level;
+      for (let s = 0; s < senders.length; s++) {
+        const { offeredAt } = (senders[s] as SenderQueue).head as Request;
+        if (offeredAt < oldestAt) oldestAt = offeredAt;
       }
     }
     return oldestAt;
@@ -71,9 +75,12 @@ export class Bucket {
   /** Earliest deadline of all records; linear, so only asked for when a batch is held back. */
   get earliestDeadlineAt(): number {
     let earliestAt = Infinity;
-    for (const level of this.levels) {
-      for (const queue of level.senders) {
-        for (let r = queue.head; r !== undefined; r = r.next) if (r.deadlineAt < earliestAt) earliestAt = r.deadlineAt;
+    const { levels } = this;
+    for (let l = 0; l < levels.length; l++) {
+      const { senders } = levels[l] as Level;
+      for (let s = 0; s < senders.length; s++) {
+        for (let r = (senders[s] as SenderQueue).head; r !== undefined; r = r.next)
+          if (r.deadlineAt < earliestAt) earliestAt = r.deadlineAt;
       }
     }
     return earliestAt;
@@ -92,9 +99,8 @@ const IDLE_SHARES_MAX = 32;
 export class Mailbox {
   held = 0;
   heldBytes = 0;
-  readonly buckets = new Map<string, Bucket>();
-  /** The same buckets in the same order, for what is gone through every turn. */
-  readonly bucketList: Bucket[] = [];
+  /** Those that hold something; a list because it is gone through every turn, and few shapes wait at a time. */
+  readonly buckets: Bucket[] = [];
   readonly limits: MailboxLimits;
   /** Idle ones stay for a while: most senders come again at once. */
   readonly #shares = new Map<number, Share>();
@@ -120,6 +126,12 @@ export class Mailbox {
   /** Has room for at least one record of one byte. */
   get hasRoom(): boolean {
     return this.held < this.limits.capacity && this.heldBytes < this.limits.capacityBytes;
+  }
+
+  bucket(name: string): Bucket | undefined {
+    const { buckets } = this;
+    for (let b = 0; b < buckets.length; b++) if ((buckets[b] as Bucket).name === name) return buckets[b];
+    return undefined;
   }
 
   /** Takes the request in, or says why not. Victims of drop-oldest are appended to `victims`. */
@@ -217,7 +229,7 @@ export class Mailbox {
     bucket.weight -= request.weight;
     this.held--;
     this.heldBytes -= request.bytes;
-    const share = this.#shares.get(request.sender) as Share;
+    const { share } = queue;
     share.held--;
     if (queue.head === undefined) this.#dropQueue(queue);
     if (share.held === 0 && share.wants === 0) this.#idle();
@@ -225,8 +237,9 @@ export class Mailbox {
 
   /** Takes everything out, the door included: the pool ends. */
   empty(): Request[] {
+    if (this.held === 0 && this.#door.size === 0) return [];
     const all: Request[] = [...this.#door];
-    for (const bucket of this.buckets.values()) {
+    for (const bucket of this.buckets) {
       for (const level of bucket.levels)
         for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
     }
@@ -237,7 +250,7 @@ export class Mailbox {
   /** Sorts what waits into other buckets: the shapes became known after it had arrived. */
   rebucket(bucketOf: (request: Request) => string): void {
     const all: Request[] = [];
-    for (const bucket of this.buckets.values()) {
+    for (const bucket of this.buckets) {
       for (const level of bucket.levels)
         for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
     }
@@ -271,8 +284,9 @@ export class Mailbox {
   /** The highest effective priority in the bucket, for choosing between buckets. */
   urgency(bucket: Bucket, now: number): number {
     let highest = -Infinity;
-    for (const level of bucket.levels) {
-      const effective = this.#effective(level, now);
+    const { levels } = bucket;
+    for (let l = 0; l < levels.length; l++) {
+      const effective = this.#effective(levels[l] as Level, now);
       if (effective > highest) highest = effective;
     }
     return highest;
@@ -285,7 +299,8 @@ export class Mailbox {
     let aged = false;
     if (levels.length > 1) {
       let highest = -Infinity;
-      for (const level of levels) {
+      for (let l = 0; l < levels.length; l++) {
+        const level = levels[l] as Level;
         const effective = this.#effective(level, now);
         if (effective > highest || (effective === highest && level.priority > (best as Level).priority)) {
           best = level;
@@ -299,8 +314,8 @@ export class Mailbox {
     if (aged) {
       // M6: it was chosen for its age, so the oldest goes, whosever turn it is.
       let oldest = (senders[0] as SenderQueue).head as Request;
-      for (const queue of senders) {
-        const head = queue.head as Request;
+      for (let s = 0; s < senders.length; s++) {
+        const head = (senders[s] as SenderQueue).head as Request;
         if (head.offeredAt < oldest.offeredAt) oldest = head;
       }
       return oldest;
@@ -321,9 +336,10 @@ export class Mailbox {
     const { ageingMs } = this.limits;
     if (ageingMs === 0) return level.priority;
     let oldestAt = Infinity;
-    for (const queue of level.senders) {
-      const head = queue.head as Request;
-      if (head.offeredAt < oldestAt) oldestAt = head.offeredAt;
+    const { senders } = level;
+    for (let s = 0; s < senders.length; s++) {
+      const { offeredAt } = (senders[s] as SenderQueue).head as Request;
+      if (offeredAt < oldestAt) oldestAt = offeredAt;
     }
     return oldestAt === Infinity ? level.priority : level.priority + Math.floor((now - oldestAt) / ageingMs);
   }
@@ -346,24 +362,8 @@ export class Mailbox {
   }
 
   #push(request: Request): void {
-    let bucket = this.buckets.get(request.bucket);
-    if (bucket === undefined) {
-      bucket = this.#newBucket(request.bucket);
-      this.buckets.set(request.bucket, bucket);
-      this.bucketList.push(bucket);
-    }
-    let level: Level | undefined;
-    for (const candidate of bucket.levels) if (candidate.priority === request.priority) level = candidate;
-    if (level === undefined) {
-      level = this.#newLevel(request.priority, bucket);
-      bucket.levels.push(level);
-    }
-    let queue: SenderQueue | undefined;
-    for (const candidate of level.senders) if (candidate.sender === request.sender) queue = candidate;
-    if (queue === undefined) {
-      queue = this.#newQueue(request.sender, level);
-      level.senders.push(queue);
-    }
+    const queue = this.#queueOf(request);
+    const { bucket } = queue.level;
     request.queue = queue;
     request.prev = queue.tail;
     if (queue.tail === undefined) queue.head = request;
@@ -375,7 +375,7 @@ export class Mailbox {
     bucket.weight += request.weight;
     this.held++;
     this.heldBytes += request.bytes;
-    const share = this.#share(request.sender);
+    const { share } = queue;
     if (share.held === 0 && share.wants === 0) this.#activeShares++;
     share.held++;
     invariant(
@@ -384,28 +384,53 @@ export class Mailbox {
     );
   }
 
+  #queueOf(request: Request): SenderQueue {
+    let bucket = this.bucket(request.bucket);
+    if (bucket === undefined) {
+      bucket = this.#newBucket(request.bucket);
+      this.buckets.push(bucket);
+    }
+    const { levels } = bucket;
+    let level: Level | undefined;
+    for (let l = 0; l < levels.length; l++)
+      if ((levels[l] as Level).priority === request.priority) {
+        level = levels[l] as Level;
+        break;
+      }
+    if (level === undefined) {
+      level = this.#newLevel(request.priority, bucket);
+      levels.push(level);
+    }
+    const { senders } = level;
+    for (let s = 0; s < senders.length; s++)
+      if ((senders[s] as SenderQueue).sender === request.sender) return senders[s] as SenderQueue;
+    const queue = this.#newQueue(request.sender, level);
+    senders.push(queue);
+    return queue;
+  }
+
   #dropQueue(queue: SenderQueue): void {
     const level = queue.level;
-    const at = level.senders.indexOf(queue);
-    removeAt(level.senders, at);
+    const at = removeFrom(level.senders, queue);
     this.#spareQueue = queue;
     if (at < level.turn) level.turn--;
     if (level.senders.length > 0) return;
     const bucket = level.bucket;
-    removeAt(bucket.levels, bucket.levels.indexOf(level));
+    removeFrom(bucket.levels, level);
     this.#spareLevel = level;
     if (bucket.count > 0) return;
-    this.buckets.delete(bucket.name);
-    removeAt(this.bucketList, this.bucketList.indexOf(bucket));
+    removeFrom(this.buckets, bucket);
     this.#spareBucket = bucket;
   }
 
   #newQueue(sender: number, level: Level): SenderQueue {
+    const share = this.#share(sender);
     const queue = this.#spareQueue;
-    if (queue === undefined) return new SenderQueue(sender, level);
+    if (queue === undefined) return new SenderQueue(sender, level, share);
     this.#spareQueue = undefined;
     queue.sender = sender;
     queue.level = level;
+    queue.share = share;
     return queue;
   }
 
@@ -431,10 +456,13 @@ export class Mailbox {
   /** The victim of drop-oldest: of the lowest priority, the one that waits longest; of one sender, where given. */
   #oldest(sender: number | undefined): Request | undefined {
     let victim: Request | undefined;
-    for (const bucket of this.buckets.values()) {
-      for (const level of bucket.levels) {
-        for (const { head } of level.senders) {
-          if (head === undefined || (sender !== undefined && head.sender !== sender)) continue;
+    for (let b = 0; b < this.buckets.length; b++) {
+      const { levels } = this.buckets[b] as Bucket;
+      for (let l = 0; l < levels.length; l++) {
+        const { senders } = levels[l] as Level;
+        for (let s = 0; s < senders.length; s++) {
+          const head = (senders[s] as SenderQueue).head as Request;
+          if (sender !== undefined && head.sender !== sender) continue;
           if (
             victim === undefined ||
             head.priority < victim.priority ||
@@ -479,7 +507,14 @@ export class Mailbox {
   }
 }
 
-function removeAt(array: unknown[], at: number): void {
-  if (at === array.length - 1) array.pop();
-  else array.splice(at, 1);
+/** Where it stood. Mostly it is the last, and there was no other. */
+function removeFrom<T>(array: T[], item: T): number {
+  const last = array.length - 1;
+  if (array[last] === item) {
+    array.pop();
+    return last;
+  }
+  const at = array.indexOf(item);
+  array.splice(at, 1);
+  return at;
 }

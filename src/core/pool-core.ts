@@ -64,6 +64,11 @@ export class PoolCore implements FleetOwner {
   #effects: Effect[] = [];
   #settled: Request[] = [];
   #drainedTold = false;
+  // Of the last survey; false once the fleet has changed.
+  #hasRoom = false;
+  #hasIdle = false;
+  /** When a batch counts as hung, or a replica is to start. */
+  #replicasWakeAt = Infinity;
   #repeatable = true;
 
   constructor(limits: PoolLimits, random: Random) {
@@ -71,6 +76,11 @@ export class PoolCore implements FleetOwner {
     this.mailbox = new Mailbox(limits.mailbox);
     this.batcher = new Batcher(limits.batching);
     this.fleet = new Fleet(limits, random, this.ledger, this);
+  }
+
+  /** Nothing to take: no effects and nobody to tell. */
+  get isQuiet(): boolean {
+    return this.#effects.length === 0 && this.#settled.length === 0;
   }
 
   /** Effects since the last call, in order. */
@@ -94,14 +104,15 @@ export class PoolCore implements FleetOwner {
 
   /** The instant `tick` is needed at the latest; Infinity for none. */
   nextWakeAt(): number {
-    let wakeAt = Math.min(this.#deadlines.nextAt, this.fleet.nextStartAt());
-    let hasIdle = false;
-    for (const cell of this.fleet.list) {
-      const running = cell.flights[0];
-      if (running === undefined) hasIdle ||= this.fleet.serves(cell);
-      else if (!cell.killed) wakeAt = Math.min(wakeAt, running.startedAt + this.limits.batchTimeoutMs);
+    if (this.fleet.hasChanged) this.#survey();
+    let wakeAt = this.#replicasWakeAt;
+    const deadlineAt = this.#deadlines.nextAt;
+    if (deadlineAt < wakeAt) wakeAt = deadlineAt;
+    if (this.#hasIdle) {
+      const formAt = this.batcher.wakeAt(this.mailbox);
+      if (formAt < wakeAt) wakeAt = formAt;
     }
-    return hasIdle ? Math.min(wakeAt, this.batcher.wakeAt(this.mailbox)) : wakeAt;
+    return wakeAt;
   }
 
   // ------------------------------------------------------------------ records
@@ -156,24 +167,24 @@ export class PoolCore implements FleetOwner {
     this.#expire(now);
     if (this.mailbox.doorCount > 0) this.mailbox.admit();
     if (this.mailbox.held > 0 || !this.#retries.isEmpty) {
-      // Idle replicas first: none is given a second batch while another has none.
-      for (let inFlight = 0; inFlight < this.limits.maxInFlight; inFlight++) {
-        for (const cell of this.fleet.list) {
-          if (cell.flights.length !== inFlight || !this.fleet.serves(cell)) continue;
-          if (this.#feed(cell, inFlight, now) && this.mailbox.doorCount > 0) this.mailbox.admit();
-        }
-      }
+      if (this.fleet.hasChanged) this.#survey();
+      if (this.#hasRoom) this.#feedAll(now);
     }
-    this.#checkDrained();
+    if (this.state === 'draining') this.#checkDrained();
   }
 
   /** Time has come for something: deadlines, hung batches, restarts, held batches. */
   tick(now: number): void {
-    for (const cell of this.fleet.list) {
-      const running = cell.flights[0];
-      if (running !== undefined && running.startedAt + this.limits.batchTimeoutMs <= now) this.fleet.condemn(cell);
+    if (this.fleet.hasChanged) this.#survey();
+    if (this.#replicasWakeAt <= now) {
+      const { list } = this.fleet;
+      for (let i = 0; i < list.length; i++) {
+        const cell = list[i] as Cell;
+        const running = cell.flights[0];
+        if (running !== undefined && running.startedAt + this.limits.batchTimeoutMs <= now) this.fleet.condemn(cell);
+      }
+      this.fleet.startDue(now);
     }
-    this.fleet.startDue(now);
     this.dispatch(now);
   }
 
@@ -237,6 +248,7 @@ export class PoolCore implements FleetOwner {
     const cell = this.fleet.cells.get(cellId);
     if (cell === undefined || cell.incarnation !== incarnation) return;
     const flights = this.ledger.closeAll(cellId);
+    this.fleet.hasChanged = true;
     let heldCount = 0;
     for (const flight of flights) heldCount += flight.waiting;
     // A batch that hung its replica is to blame even where the replica was to end anyway; for a crash on the way out it is not.
@@ -311,6 +323,47 @@ export class PoolCore implements FleetOwner {
 
   // ------------------------------------------------------------------ private
 
+  /** What every turn asks of the replicas, gone through only after something about them has changed. */
+  #survey(): void {
+    const { fleet } = this;
+    const { list } = fleet;
+    const { batchTimeoutMs, maxInFlight } = this.limits;
+    fleet.hasChanged = false;
+    let wakeAt = fleet.nextStartAt();
+    this.#hasIdle = false;
+    this.#hasRoom = false;
+    for (let i = 0; i < list.length; i++) {
+      const cell = list[i] as Cell;
+      const { flights } = cell;
+      if (flights.length < maxInFlight && fleet.serves(cell)) {
+        this.#hasRoom = true;
+        if (flights.length === 0) this.#hasIdle = true;
+      }
+      if (flights.length > 0 && !cell.killed) {
+        const hungAt = (flights[0] as Flight).startedAt + batchTimeoutMs;
+        if (hungAt < wakeAt) wakeAt = hungAt;
+      }
+    }
+    this.#replicasWakeAt = wakeAt;
+  }
+
+  /** Idle replicas first: none is given a second batch while another has none. */
+  #feedAll(now: number): void {
+    const { mailbox } = this;
+    const { list } = this.fleet;
+    const { maxInFlight } = this.limits;
+    for (let inFlight = 0; inFlight < maxInFlight; inFlight++) {
+      for (let i = 0; i < list.length; i++) {
+        const cell = list[i] as Cell;
+        if (cell.flights.length !== inFlight || !this.fleet.serves(cell)) continue;
+        if (this.#feed(cell, inFlight, now)) {
+          if (mailbox.doorCount > 0) mailbox.admit();
+          if (mailbox.held === 0 && this.#retries.isEmpty) return;
+        } else if (this.#retries.isEmpty && !cell.solo) break; // What is not due here is due at no other like it.
+      }
+    }
+  }
+
   #feed(cell: Cell, inFlight: number, now: number): boolean {
     const isIdle = inFlight === 0;
     // P4: a suspect needs an idle replica, so none is kept busy while one waits.
@@ -318,18 +371,20 @@ export class PoolCore implements FleetOwner {
     const again = this.#retries.isEmpty ? undefined : this.#takeRetry(isIdle, now);
     const formed = again ?? this.batcher.form(this.mailbox, isIdle, now);
     if (formed === undefined || formed.requests.length === 0) return false;
-    const flight = this.ledger.open(cell.id, cell.incarnation, formed.requests, formed.trigger, now);
-    for (const request of formed.requests) {
+    const { requests, trigger } = formed;
+    const flight = this.ledger.open(cell.id, cell.incarnation, requests, trigger, now);
+    this.fleet.hasChanged = true;
+    for (let i = 0; i < requests.length; i++) {
+      const request = requests[i] as Request;
       request.place = 'in-flight';
-      request.batchId = flight.batchId;
+      request.flight = flight;
       request.sentAt = now;
       request.sendCount++;
     }
     cell.solo = formed.trigger === 'quarantine'; // P4
     this.batchCount++;
-    this.batchedCount += formed.requests.length;
-    this.triggerCounts[formed.trigger]++;
-    const { requests, trigger } = formed;
+    this.batchedCount += requests.length;
+    this.triggerCounts[trigger]++;
     this.#effects.push({ kind: 'send', cell: cell.id, batchId: flight.batchId, requests, trigger });
     return true;
   }
@@ -353,6 +408,7 @@ export class PoolCore implements FleetOwner {
   #answered(cellId: number, incarnation: number, batchId: number, now: number): Flight | undefined {
     const flight = this.ledger.close(cellId, incarnation, batchId, now);
     if (flight === undefined) return undefined;
+    this.fleet.hasChanged = true;
     const cell = this.fleet.cells.get(cellId) as Cell;
     cell.solo = false;
     cell.window.progressed();
@@ -420,7 +476,7 @@ export class PoolCore implements FleetOwner {
   #leave(request: Request): void {
     if (request.place === 'mailbox' || request.place === 'door') this.mailbox.remove(request);
     else if (request.place === 'in-flight') {
-      const flight = this.ledger.get(request.batchId) as Flight;
+      const flight = request.flight as Flight;
       flight.waiting--;
       if (flight.waiting === 0) this.#effects.push({ kind: 'abandon', cell: flight.cell, batchId: flight.batchId });
     }

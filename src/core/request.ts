@@ -1,5 +1,6 @@
 import type { TroupeError } from '../kernel/errors.js';
 import type { Failure } from './failure.js';
+import type { Flight } from './ledger.js';
 import type { SenderQueue } from './mailbox.js';
 
 /**
@@ -34,8 +35,8 @@ export class Request {
   sendCount = 0;
   /** How many replicas died while they held it. */
   deathCount = 0;
-  /** Batch it is in, while in flight. */
-  batchId = -1;
+  /** The batch it was last sent with. */
+  flight: Flight | undefined = undefined;
   /** When it was last sent; the wait before it is the queue wait. */
   sentAt = 0;
   value: unknown = undefined;

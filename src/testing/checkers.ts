@@ -167,7 +167,7 @@ export class PoolOracle {
   }
 
   abandoned(cell: number, batchId: number): void {
-    const flight = this.#pool.core.ledger.get(batchId);
+    const flight = this.#pool.core.ledger.get(cell, batchId);
     if (flight === undefined) return;
     for (const request of flight.requests)
       if (request.place === 'in-flight')
@@ -456,10 +456,13 @@ export class PoolOracle {
         this.#violate('progress', `client ${client.index} got ${client.doneCount} of ${client.total} outcomes`);
     if (core.state !== 'stopped') this.#violate('stop', `the pool is ${core.state} at the end`);
     if (live.length > 0) this.#violate('stop', `${live.length} replicas outlive their pool`);
-    if (mailbox.held + mailbox.heldBytes + mailbox.doorCount + mailbox.buckets.size + ledger.size + core.heldCount > 0)
+    if (
+      mailbox.held + mailbox.heldBytes + mailbox.doorCount + mailbox.buckets.length + ledger.size + core.heldCount >
+      0
+    )
       this.#violate(
         'leaks',
-        `left over: mailbox ${mailbox.held}, buckets ${mailbox.buckets.size}, ledger ${ledger.size}`,
+        `left over: mailbox ${mailbox.held}, buckets ${mailbox.buckets.length}, ledger ${ledger.size}`,
       );
     if (core.nextWakeAt() !== Infinity) this.#violate('leaks', `a timer is left for ${core.nextWakeAt()}`);
     let errors = 0;

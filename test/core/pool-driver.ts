@@ -172,7 +172,7 @@ export class PoolDriver {
     }
     const others = this.sent.filter((batch) => batch.cell === cell);
     const alone = [batchId, ...others.map((batch) => batch.batchId)].some(
-      (id) => ledger.get(id)?.trigger === 'quarantine',
+      (id) => ledger.get(cell, id)?.trigger === 'quarantine',
     );
     if (alone && others.length > 0) throw new Error('a suspect is not alone on its replica');
   }

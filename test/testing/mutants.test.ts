@@ -25,8 +25,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'replies of a dead incarnation count',
     file: 'core/ledger.js',
-    from: 'for (const flight of flights)\n            this.#flights.delete(flight.batchId);',
-    to: '',
+    from: 'return flights.splice(0);',
+    to: 'return flights.slice();',
   },
   {
     name: 'a record whose caller has gone is settled again by its late result',
@@ -117,6 +117,12 @@ const MUTANTS: readonly Mutant[] = [
     file: 'core/batcher.js',
     from: 'return Math.min(oldestAt + maxDelayMs,',
     to: 'return Math.min(Infinity,',
+  },
+  {
+    name: 'a replica that changes its state is not surveyed again',
+    file: 'core/fleet.js',
+    from: 'this.hasChanged = true;\n        cell.state = transition(',
+    to: 'cell.state = transition(',
   },
   {
     name: 'a failed roll-out stops every replica',
