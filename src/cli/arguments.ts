@@ -10,6 +10,15 @@ export type Invocation =
       readonly isQuiet: boolean;
       readonly pipelines: readonly string[];
     }
+  | { readonly kind: 'list-letters'; readonly file: string }
+  | { readonly kind: 'show-letter'; readonly file: string; readonly line: number }
+  | {
+      readonly kind: 'replay-letters';
+      readonly file: string;
+      readonly config: string;
+      readonly pipeline: string | undefined;
+      readonly isJson: boolean;
+    }
   | { readonly kind: 'check'; readonly config: string }
   | { readonly kind: 'explain'; readonly config: string; readonly isJson: boolean }
   | { readonly kind: 'wrong'; readonly message: string };
@@ -22,6 +31,13 @@ Usage
   troupe check [config]   say whether a config is valid; starts nothing
   troupe explain [config] [--json]
                           every value of a config and where it came from
+  troupe dead-letters list FILE
+                          what failed, one line per record
+  troupe dead-letters show FILE LINE
+                          everything that is known of one of them
+  troupe dead-letters replay FILE [config] [--pipeline NAME] [--json]
+                          send them through their pipeline again, from the step that failed;
+                          FILE then holds those that failed again
 
   config is ./troupe.yaml unless given. Progress and logs go to stderr, results to stdout.
 
@@ -39,11 +55,15 @@ Exit codes
   130  ended by SIGINT (143: SIGTERM). The first stops reading and finishes what is under way; the second ends at once.
 `;
 
-const COMMANDS = ['run', 'check', 'explain'];
+const COMMANDS = ['run', 'check', 'explain', 'dead-letters'];
+const LETTER_COMMANDS = ['list', 'show', 'replay'];
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
   run: ['pipeline', 'json', 'quiet'],
   check: [],
   explain: ['json'],
+  'dead-letters list': [],
+  'dead-letters show': [],
+  'dead-letters replay': ['pipeline', 'json'],
 };
 const DEFAULT_CONFIG = 'troupe.yaml';
 
@@ -60,26 +80,68 @@ export function parseInvocation(words: readonly string[]): Invocation {
   const { values, positionals } = parsed;
   if (values.help === true) return { kind: 'help' };
   if (values.version === true) return { kind: 'version' };
-  const [command, config = DEFAULT_CONFIG, ...rest] = positionals;
+  const [command, ...rest] = positionals;
   if (command === undefined) return { kind: 'wrong', message: `expected a command: ${COMMANDS.join(', ')}` };
-  const allowed = OPTIONS_OF[command];
-  if (allowed === undefined || !COMMANDS.includes(command)) {
-    const near = suggest(command, COMMANDS);
-    const advice = near === undefined ? `the commands are ${COMMANDS.join(', ')}` : `did you mean ${near}?`;
-    return { kind: 'wrong', message: `there is no command ${JSON.stringify(command)}; ${advice}` };
+  if (!COMMANDS.includes(command)) return unknownWord('command', command, COMMANDS);
+  const [subcommand] = rest;
+  if (command === 'dead-letters') {
+    if (subcommand === undefined) {
+      return { kind: 'wrong', message: `dead-letters takes one of ${LETTER_COMMANDS.join(', ')}` };
+    }
+    if (!LETTER_COMMANDS.includes(subcommand)) return unknownWord('dead-letters', subcommand, LETTER_COMMANDS);
   }
-  if (rest.length > 0)
-    return { kind: 'wrong', message: `${command} takes one config file; found also ${rest.join(' ')}` };
-  const stray = Object.keys(values).find((option) => !allowed.includes(option));
-  if (stray !== undefined) return { kind: 'wrong', message: `${command} has no option --${stray}` };
+  const whole = command === 'dead-letters' ? `${command} ${subcommand}` : command;
+  const stray = Object.keys(values).find((option) => OPTIONS_OF[whole]?.includes(option) !== true);
+  if (stray !== undefined) return { kind: 'wrong', message: `${whole} has no option --${stray}` };
   const isJson = values.json === true;
+  const pipelines = values.pipeline ?? [];
+  if (command === 'dead-letters') return parseLetters(whole, rest.slice(1), pipelines, isJson);
+  const [config = DEFAULT_CONFIG, ...more] = rest;
+  if (more.length > 0) {
+    return { kind: 'wrong', message: `${command} takes one config file; found also ${more.join(' ')}` };
+  }
   switch (command) {
     case 'check':
       return { kind: 'check', config };
     case 'explain':
       return { kind: 'explain', config, isJson };
     default:
-      return { kind: 'run', config, isJson, isQuiet: values.quiet === true, pipelines: values.pipeline ?? [] };
+      return { kind: 'run', config, isJson, isQuiet: values.quiet === true, pipelines };
+  }
+}
+
+function unknownWord(what: string, word: string, known: readonly string[]): Invocation {
+  const near = suggest(word, known);
+  const advice = near === undefined ? `the commands are ${known.join(', ')}` : `did you mean ${near}?`;
+  const of = what === 'command' ? '' : ` of ${what}`;
+  return { kind: 'wrong', message: `there is no command ${JSON.stringify(word)}${of}; ${advice}` };
+}
+
+/** `words` are those after the subcommand. */
+function parseLetters(
+  command: string,
+  words: readonly string[],
+  pipelines: readonly string[],
+  isJson: boolean,
+): Invocation {
+  const [file, second, ...more] = words;
+  if (file === undefined) return { kind: 'wrong', message: `${command} takes the file of dead letters` };
+  const tooMany = command === 'dead-letters list' ? words.slice(1) : more;
+  if (tooMany.length > 0) return { kind: 'wrong', message: `${command}: found also ${tooMany.join(' ')}` };
+  switch (command) {
+    case 'dead-letters list':
+      return { kind: 'list-letters', file };
+    case 'dead-letters show': {
+      const line = Number(second);
+      if (second === undefined || !Number.isSafeInteger(line) || line < 1) {
+        return { kind: 'wrong', message: `${command} takes a file and the number of a line, from 1` };
+      }
+      return { kind: 'show-letter', file, line };
+    }
+    default: {
+      if (pipelines.length > 1) return { kind: 'wrong', message: `${command} replays one pipeline at a time` };
+      return { kind: 'replay-letters', file, config: second ?? DEFAULT_CONFIG, pipeline: pipelines[0], isJson };
+    }
   }
 }
 

@@ -6,10 +6,11 @@ import { suggest } from '../config/suggest.js';
 import { isTroupeError } from '../kernel/errors.js';
 import type { Log } from '../telemetry/log.js';
 import { HELP, type Invocation, parseInvocation } from './arguments.js';
+import { WrongReplay, listLetters, replayLetters, showLetter } from './dead-letters.js';
 import { createProgress, type ProgressOutput } from './progress.js';
 import { formatReport } from './report.js';
 import { type ConfigRun, runConfig } from './run-config.js';
-import { plainLines, plainText, tableText } from './text.js';
+import { countText, plainLines, plainText, tableText } from './text.js';
 
 /** Where a command reads and writes; main.ts gives it the process, a test its own. */
 export interface Surroundings {
@@ -61,7 +62,56 @@ async function carryOut(invocation: Invocation, around: Surroundings): Promise<E
       return 0;
     case 'run':
       return run(invocation, around);
+    case 'list-letters':
+    case 'show-letter':
+    case 'replay-letters':
+      return letters(invocation, around);
   }
+}
+
+type LettersInvocation = Invocation & { kind: 'list-letters' | 'show-letter' | 'replay-letters' };
+
+async function letters(invocation: LettersInvocation, around: Surroundings): Promise<ExitCode> {
+  const { stdout, stderr, env, stop, kill } = around;
+  try {
+    switch (invocation.kind) {
+      case 'list-letters':
+        stdout.write(await listLetters(invocation.file));
+        return 0;
+      case 'show-letter': {
+        const text = await showLetter(invocation.file, invocation.line);
+        if (text === undefined) throw new WrongReplay(`line ${invocation.line} is no dead letter`);
+        stdout.write(text);
+        return 0;
+      }
+      case 'replay-letters': {
+        const { isJson, ...options } = invocation;
+        const log = logTo(stderr);
+        const { pipeline, replayed, results, left } = await replayLetters({ ...options, env, stop, kill, log });
+        if (isJson) stdout.write(`${JSON.stringify({ pipeline, replayed, results, left })}\n`);
+        else {
+          stdout.write(
+            `${countText(replayed)} replayed, ${countText(results)} results; ${countText(left)} left in the file\n`,
+          );
+        }
+        return 0;
+      }
+    }
+  } catch (error) {
+    const isMissing = error instanceof Error && 'code' in error && typeof error.code === 'string' && 'path' in error;
+    if (!isMissing && !(error instanceof WrongReplay)) throw error;
+    stderr.write(`troupe: ${plainText(invocation.file)}: ${plainText(error.message)}\n`);
+    return 1;
+  }
+}
+
+function logTo(stderr: ProgressOutput, before: () => void = () => undefined): Log {
+  return ({ level, message, pool, code }) => {
+    if (level === 'info') return;
+    before();
+    const who = [pool === undefined ? '' : ` pool=${pool}`, code === undefined ? '' : ` ${code}`].join('');
+    stderr.write(`troupe ${level}${who}: ${plainText(message)}\n`);
+  };
 }
 
 function explain(loaded: LoadedConfig, isJson: boolean, { stdout }: Surroundings): void {
@@ -92,12 +142,7 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
   // Results and a bar on one terminal would write over each other.
   const sharesTerminal = stdout.isTTY === true && chosen.some((name) => writesToStdout(loaded, name));
   const progress = createProgress({ output: stderr, isQuiet: isQuiet || sharesTerminal });
-  const log: Log = ({ level, message, pool, code }) => {
-    if (level === 'info') return;
-    progress.clear();
-    const who = [pool === undefined ? '' : ` pool=${pool}`, code === undefined ? '' : ` ${code}`].join('');
-    stderr.write(`troupe ${level}${who}: ${plainText(message)}\n`);
-  };
+  const log = logTo(stderr, () => progress.clear());
   const result = await runConfig(loaded, {
     pipelines: chosen,
     stop,

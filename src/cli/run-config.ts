@@ -1,6 +1,6 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import { createSystem, type System } from '../actor/system.js';
-import { buildPipeline } from '../config/build-pipeline.js';
+import { type OtherEnds, buildPipeline } from '../config/build-pipeline.js';
 import type { LoadedConfig } from '../config/load.js';
 import { stepOf } from '../config/schema.js';
 import { importStepFunctions } from '../config/step-functions.js';
@@ -17,6 +17,8 @@ export interface RunOptions {
   /** Aborted: everything ends now. */
   readonly kill: AbortSignal;
   readonly log: Log;
+  /** Other ends for the one pipeline that is run: a replay of its dead letters. */
+  readonly instead?: OtherEnds;
   /** Told as pipelines go on: how many records have an outcome, all pipelines together. */
   readonly onProgress?: (done: number) => void;
   /** Told once, if every source can say how many records it will give: how many there will be. */
@@ -75,6 +77,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
           functions,
           pools,
           stop: options.stop,
+          instead: options.instead,
         });
         counts.push(count().catch(() => undefined));
         try {

@@ -18,6 +18,14 @@ export interface PipelineParts {
   readonly pools: ReadonlyMap<string, InferTarget<unknown, unknown>>;
   /** Aborted: no further record is read, those inside finish, and the run ends as if the source had ended. */
   readonly stop: AbortSignal;
+  readonly instead?: OtherEnds | undefined;
+}
+
+/** Records from elsewhere go through the later steps of a pipeline, and results are added to its sink. */
+export interface OtherEnds {
+  readonly source: Source<unknown>;
+  readonly fromStep: number;
+  readonly deadLetters: Sink<DeadLetter>;
 }
 
 export interface BuiltPipeline {
@@ -35,9 +43,10 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
     if (found === undefined) throw new TypeError(`functions: expected one for ${reference}; got none`);
     return found;
   };
-  const source = sourceOf(config.source);
+  const { instead } = parts;
+  const source = instead?.source ?? sourceOf(config.source);
   let pipeline: Pipeline<unknown> = stream(untilStopped(source, parts.stop), { name });
-  for (const entry of config.steps) {
+  for (const entry of config.steps.slice(instead?.fromStep ?? 0)) {
     const step = stepOf(entry);
     switch (step.kind) {
       case 'map':
@@ -70,8 +79,9 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
     // What cannot be counted cannot be read either, and the run says so.
     count: async () => source.count?.(),
     pipeline,
-    sink: sinkOf(sink),
-    deadLetters: deadLetters === undefined ? undefined : (toFile(deadLetters.file) as Sink<DeadLetter>),
+    sink: sinkOf(instead === undefined || sink.file === undefined ? sink : { ...sink, append: true }),
+    deadLetters:
+      instead?.deadLetters ?? (deadLetters === undefined ? undefined : (toFile(deadLetters.file) as Sink<DeadLetter>)),
   };
 }
 
