@@ -1,11 +1,12 @@
 export { defineActor } from './actor/define-actor.js';
+export type { AsyncBatchStats } from './actor/async-batch.js';
 export type { InferTarget, Submission, Ticket } from './actor/infer-target.js';
 export type { Outcome } from './actor/outcome.js';
 export type { AskOptions } from './actor/ask.js';
 export type { Pool, StopOptions, StopReport } from './actor/pool.js';
 export type { PoolEvents } from './actor/pool-events.js';
 export type { PoolOptions } from './actor/pool-options.js';
-export type { PoolStats } from './actor/stats.js';
+export type { BreakerStats, PoolStats } from './actor/stats.js';
 export {
   type SpawnOptions,
   type System,
@@ -14,6 +15,8 @@ export {
   type SystemStopReport,
 } from './actor/system.js';
 export { createSystem } from './config/create-system.js';
+export type { BreakerState } from './core/breaker.js';
+export type { BatchCall } from './core/effects.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
 export { Control, type DeadLetter, RecordFailure, type RecordInfo, Stamped, Watermark } from './stream/envelope.js';
 export type { BackoffOptions } from './stream/backoff.js';
@@ -34,6 +37,7 @@ export { type FileRecord, type FromFilesOptions, fromFiles } from './stream/sour
 export { type FromHttpOptions, type HttpMetadata, fromHttp } from './stream/sources/http.js';
 export { fromIterable } from './stream/sources/iterable.js';
 export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
+export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';
 export { type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from './wire/definition.js';

@@ -8,6 +8,8 @@ export interface Submission<In, Out> {
   readonly priority: number;
   /** Monotonic instant (systemClock.now()), Infinity for none. */
   readonly deadlineAt: number;
+  /** Each try expires this long after its send to a replica, whatever the deadline; none without it. */
+  readonly callTimeoutMs?: number | undefined;
   /** Called exactly once for every accepted submission, never from inside `offer`. */
   settled(outcome: Outcome<Out>): void;
 }

@@ -1,3 +1,4 @@
+import type { BreakerChange, BreakerLimits, BreakerState } from '../core/breaker.js';
 import { type DeathNotice, describeDeath, type PoolNews } from '../core/effects.js';
 import type { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
@@ -15,6 +16,7 @@ export interface PoolEvents {
   'swap-failed': [{ version: string | undefined; error: TroupeError }];
   freed: [{ version: string | undefined }];
   scaled: [{ replicas: number }];
+  breaker: [{ from: BreakerState; to: BreakerState; calls: number; failures: number }];
   'dead-letter': [{ input: unknown; error: TroupeError }];
   stopped: [];
 }
@@ -99,6 +101,19 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
       case 'drained':
         return;
     }
+  }
+
+  breakerChanged({ from, to, calls, failures }: BreakerChange, { windowMs, openMs }: BreakerLimits): void {
+    const message = {
+      open:
+        from === 'half-open'
+          ? `breaker open again for ${openMs} ms: a probe failed`
+          : `breaker open for ${openMs} ms: ${failures} of ${calls} calls failed within ${windowMs} ms`,
+      'half-open': 'breaker half-open: calls are let through to probe',
+      closed: 'breaker closed: calls succeed again',
+    }[to];
+    this.#log({ level: to === 'open' ? 'warn' : 'info', message, pool: this.#pool });
+    this.emit('breaker', { from, to, calls, failures });
   }
 
   /** A record failed in predict: counted, and said at most once per second. */

@@ -93,6 +93,16 @@ export const restartSchema = z
   })
   .prefault({});
 
+export const breakerSchema = z.strictObject({
+  windowMs: durationMs.min(1).default(10_000).describe('How far back calls count.'),
+  minCalls: count.default(20).describe('Fewer calls than this in the window never open the breaker.'),
+  failureRate: z.number().positive().max(1).default(0.5).describe('Share of failed calls that opens it.'),
+  openMs: durationMs.default(5000).describe('How long it stays open before calls are let through to probe.'),
+  probes: count
+    .default(1)
+    .describe('Calls let through at once while it probes; as many successes close it, one failure opens it again.'),
+});
+
 export const poolOptionsSchema = z.strictObject({
   actor: z
     .string()
@@ -117,6 +127,11 @@ export const poolOptionsSchema = z.strictObject({
   mailbox: mailboxSchema.describe('The bounded inbox of the pool.'),
   batching: batchingSchema.describe('How batches are formed.'),
   restart: restartSchema.describe('What happens when replicas die.'),
+  breaker: breakerSchema
+    .optional()
+    .describe(
+      'Circuit breaker of the pool, shared by asks and streams: refuses records with BREAKER_OPEN while too many fail. Without it there is none.',
+    ),
   attempts: count
     .default(5)
     .describe('How often a record is sent at most, when replicas die under it or never started it.'),

@@ -12,6 +12,7 @@ import { type Clock, systemClock, type Timer } from '../kernel/clock.js';
 import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { type Random, systemRandom } from '../kernel/random.js';
+import { Breaker, verdictOf } from '../core/breaker.js';
 import { type DeathNotice, describeDeath, type Effect, type PoolNews } from '../core/effects.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
@@ -24,8 +25,9 @@ import { shapeKey } from '../wire/columns.js';
 import { toFault } from '../wire/fault.js';
 import { recordBytes } from '../wire/record-bytes.js';
 import type { Signature } from '../wire/tensor.js';
-import { AskOwner, type AskOptions, checkOptions, type Owner, resolveAsk } from './ask.js';
+import { AskOwner, type AskOptions, type AskRules, checkOptions, type Owner, resolveAsk } from './ask.js';
 import { AskMany } from './ask-many.js';
+import { AsyncBatchMeter } from './async-batch.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import { locateModel } from './locate.js';
 import { Milestones } from './milestones.js';
@@ -77,6 +79,9 @@ export function stopTimeoutOf(options: StopOptions): number {
   return timeoutMs;
 }
 
+/** What a pool must know of a record beside its input. */
+type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'deadlineAt' | 'callTimeoutMs'>;
+
 /** Sender 0 is everybody who asks from application code. */
 const APPLICATION = 0;
 
@@ -91,6 +96,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #roomWaiters = new Map<number, () => void>();
   readonly #latency = new LatencyWindow();
   readonly #queueWait = new LatencyWindow();
+  readonly #calls = new AsyncBatchMeter();
+  readonly #breaker: Breaker | undefined;
   #timer: Timer | undefined;
   #timerAt = Infinity;
   #lastRequest = 0;
@@ -151,7 +158,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         strategy: restart.strategy,
       },
       parts.random ?? systemRandom,
+      (end) => this.#calls.count(end),
     );
+    const { breaker } = spec.options;
+    if (breaker !== undefined)
+      this.#breaker = new Breaker(breaker, (change) => this.#voice.breakerChanged(change, breaker));
   }
 
   /** The version that serves, where the pool has a model. */
@@ -180,14 +191,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     const rules = resolveAsk(options, this.#spec.options.timeoutMs);
     return new Promise<Out>((resolve, reject) => {
       const owner = new AskOwner<Out>(resolve, reject, rules.signal);
-      const refused = this.#offer(
-        input,
-        owner,
-        APPLICATION,
-        rules.priority,
-        this.#clock.now() + rules.timeoutMs,
-        this.#spec.options.mailbox.overflow,
-      );
+      const refused = this.#offer(input, owner, this.#terms(rules), this.#spec.options.mailbox.overflow);
       if (refused instanceof Request) owner.watch(() => this.#cancel(refused, rules.signal?.reason));
       else reject(refused);
     });
@@ -213,9 +217,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   /** Sends one record without wanting its result. Never throws for the pool's sake: what fails becomes a `dead-letter` event. */
   tell(input: In, options: Omit<AskOptions, 'signal'> = {}): void {
     const rules = resolveAsk(options, this.#spec.options.timeoutMs);
-    const deadlineAt = this.#clock.now() + rules.timeoutMs;
-    const { overflow } = this.#spec.options.mailbox;
-    const refused = this.#offer(input, NOBODY, APPLICATION, rules.priority, deadlineAt, overflow);
+    const refused = this.#offer(input, NOBODY, this.#terms(rules), this.#spec.options.mailbox.overflow);
     if (refused instanceof TroupeError) this.#voice.emit('dead-letter', { input, error: refused });
   }
 
@@ -321,8 +323,14 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /** A snapshot: plain data, cheap, safe to call often. */
   stats(): PoolStats {
-    const upMs = this.#clock.now() - this.#startedAt;
-    return poolStats(this.#core, this.#latency.summary(), this.#queueWait.summary(), upMs);
+    const edge = {
+      latencyMs: this.#latency.summary(),
+      queueWaitMs: this.#queueWait.summary(),
+      calls: this.#calls,
+      breaker: this.#breaker,
+      startedAt: this.#startedAt,
+    };
+    return poolStats(this.#core, edge, this.#clock.now());
   }
 
   // ------------------------------------------------- InferTarget: the bulk path
@@ -338,14 +346,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   offer(submission: Submission<In, Out>): Ticket | undefined {
-    const refused = this.#offer(
-      submission.input,
-      submission,
-      submission.sender,
-      submission.priority,
-      submission.deadlineAt,
-      'try',
-    );
+    const refused = this.#offer(submission.input, submission, submission, 'try');
     if (refused instanceof Request) return new RequestTicket(this, refused);
     if (refused === undefined) return undefined;
     // Refused for good: it counts as accepted and settled at once, so that the caller has one way to hear of it.
@@ -389,33 +390,36 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   // ------------------------------------------------------------------- private
 
-  #offer(
-    input: In,
-    owner: Owner,
-    sender: number,
-    priority: number,
-    deadlineAt: number,
-    overflow: Overflow,
-  ): Request | TroupeError | undefined {
+  /** What an ask says of its record, in the words of a submission. */
+  #terms({ priority, timeoutMs }: AskRules): Terms {
+    return { sender: APPLICATION, priority, deadlineAt: this.#clock.now() + timeoutMs };
+  }
+
+  #offer(input: In, owner: Owner, terms: Terms, overflow: Overflow): Request | TroupeError | undefined {
     const now = this.#clock.now();
     const { signature } = this;
     const weight = this.#weight(input);
     if (typeof weight !== 'number') return weight;
+    const lease = this.#breaker?.acquire(now);
+    if (lease === undefined && this.#breaker !== undefined) return this.#brokenError(this.#breaker, now);
     const request = new Request({
       id: ++this.#lastRequest,
       input,
       owner,
-      sender,
-      priority,
+      sender: terms.sender,
+      priority: terms.priority,
       bucket: signature === undefined ? '' : shapeKey(input, signature),
       bytes: recordBytes(input),
       weight,
       offeredAt: now,
-      deadlineAt,
+      deadlineAt: terms.deadlineAt,
+      callTimeoutMs: terms.callTimeoutMs,
     });
+    request.lease = lease;
     const offer = this.#core.offer(request, overflow, now);
     this.#turn.schedule();
     if (offer === 'accepted' || offer === 'door' || offer === 'dropped') return request;
+    if (lease !== undefined) this.#breaker?.release(lease, 'none', now);
     // An operator comes back when there is room: no error is made for it.
     return offer === 'full' && overflow === 'try' ? undefined : this.#refusal(offer, overflow, request.bytes);
   }
@@ -447,6 +451,16 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
           where,
         );
     }
+  }
+
+  #brokenError(breaker: Breaker, now: number): TroupeError {
+    const retryAfterMs = Math.ceil(breaker.retryAfterMs(now));
+    const why =
+      breaker.state === 'open'
+        ? `too many calls failed; the next are let through in ${retryAfterMs} ms`
+        : 'a probe whether calls succeed again is under way';
+    const message = `The circuit breaker of pool "${this.name}" is ${breaker.state}: ${why}`;
+    return new TroupeError('BREAKER_OPEN', message, { actor: this.name, retryAfterMs });
   }
 
   /** Foreign code: what it throws or gets wrong costs this record alone. */
@@ -504,17 +518,19 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   #tellOwner(request: Request, now: number): void {
     const owner = request.owner as Owner;
+    const { call, lease } = request;
+    if (lease !== undefined) this.#breaker?.release(lease, verdictOf(request.failure), now);
     if (request.error === undefined) {
       this.#latency.record(now - request.offeredAt);
       this.#queueWait.record(request.sentAt - request.offeredAt);
-      owner.settled({ ok: true, value: request.value, version: request.version });
+      owner.settled({ ok: true, value: request.value, version: request.version, call });
       return;
     }
     if (request.error.ran === 'failed') this.#voice.recordFailed(request.error, now);
     if (owner === NOBODY || request.error.code === 'MAILBOX_DROPPED') {
       this.#voice.emit('dead-letter', { input: request.input, error: request.error });
     }
-    owner.settled({ ok: false, error: request.error });
+    owner.settled({ ok: false, error: request.error, call });
   }
 
   #carryOut(effect: Effect): void {

@@ -1,4 +1,6 @@
+import type { AsyncBatchMeter, AsyncBatchStats } from './async-batch.js';
 import type { ErrorCode } from '../kernel/errors.js';
+import type { Breaker, BreakerState } from '../core/breaker.js';
 import type { Trigger } from '../core/batcher.js';
 import type { PoolState, ReplicaState } from '../core/lifecycles.js';
 import type { PoolCore } from '../core/pool-core.js';
@@ -43,16 +45,36 @@ export interface PoolStats {
   /** From acceptance to result, and from acceptance to the send that answered it. */
   readonly latencyMs: LatencySummary;
   readonly queueWaitMs: LatencySummary;
+  /** The figures of Flink's AsyncBatch operator, by its names. */
+  readonly asyncBatch: AsyncBatchStats;
+  /** undefined where the pool has none. */
+  readonly breaker: BreakerStats | undefined;
   readonly upMs: number;
 }
 
-/** The snapshot of one pool, from its core and the latencies its edge has seen. */
-export function poolStats(
-  core: PoolCore,
-  latencyMs: LatencySummary,
-  queueWaitMs: LatencySummary,
-  upMs: number,
-): PoolStats {
+export interface BreakerStats {
+  readonly state: BreakerState;
+  /** Verdicts within windowMs. */
+  readonly calls: number;
+  readonly failures: number;
+  /** Changes of state, and records refused with BREAKER_OPEN, since the pool began. */
+  readonly changes: number;
+  readonly refused: number;
+  /** While open: how long it still refuses every record. */
+  readonly retryAfterMs: number;
+}
+
+/** What the edge of a pool has seen, beside its core. */
+export interface SeenByEdge {
+  readonly latencyMs: LatencySummary;
+  readonly queueWaitMs: LatencySummary;
+  readonly calls: AsyncBatchMeter;
+  readonly breaker: Breaker | undefined;
+  readonly startedAt: number;
+}
+
+/** The snapshot of one pool, from its core and what its edge has seen. */
+export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolStats {
   return {
     name: core.limits.name,
     state: core.state,
@@ -85,8 +107,15 @@ export function poolStats(
     deaths: { ...core.fleet.deathCounts },
     staleReplies: core.ledger.staleReplyCount,
     lateResults: core.lateResultCount,
-    latencyMs,
-    queueWaitMs,
-    upMs,
+    latencyMs: edge.latencyMs,
+    queueWaitMs: edge.queueWaitMs,
+    asyncBatch: edge.calls.stats(core.ledger.size, 0),
+    breaker: edge.breaker === undefined ? undefined : breakerStats(edge.breaker, now),
+    upMs: now - edge.startedAt,
   };
+}
+
+function breakerStats(breaker: Breaker, now: number): BreakerStats {
+  const { state, changeCount: changes, refusedCount: refused } = breaker;
+  return { state, ...breaker.counts(now), changes, refused, retryAfterMs: breaker.retryAfterMs(now) };
 }

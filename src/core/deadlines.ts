@@ -13,15 +13,23 @@ export class Deadlines {
   /** The earliest deadline, Infinity where there is none. */
   get nextAt(): number {
     const first = this.#heap[0];
-    return first === undefined ? Infinity : first.deadlineAt;
+    return first === undefined ? Infinity : first.dueAt;
   }
 
   get count(): number {
     return this.#heap.length;
   }
 
+  /** While it is sent out a request may be due earlier than its deadline. */
+  move(request: Request, dueAt: number): void {
+    if (request.dueAt === dueAt) return;
+    this.remove(request);
+    request.dueAt = dueAt;
+    this.add(request);
+  }
+
   add(request: Request): void {
-    if (request.deadlineAt === Infinity) return;
+    if (request.dueAt === Infinity) return;
     invariant(request.heapIndex === -1, 'H1: a request has one deadline');
     this.#heap.push(request);
     this.#up(this.#heap.length - 1, request);
@@ -33,14 +41,14 @@ export class Deadlines {
     request.heapIndex = -1;
     const last = this.#heap.pop() as Request;
     if (last === request) return;
-    if (at > 0 && last.deadlineAt < (this.#heap[(at - 1) >> 1] as Request).deadlineAt) this.#up(at, last);
+    if (at > 0 && last.dueAt < (this.#heap[(at - 1) >> 1] as Request).dueAt) this.#up(at, last);
     else this.#down(at, last);
   }
 
   /** Removes and returns one request whose deadline has come, or undefined. */
   takeDue(now: number): Request | undefined {
     const first = this.#heap[0];
-    if (first === undefined || first.deadlineAt > now) return undefined;
+    if (first === undefined || first.dueAt > now) return undefined;
     this.remove(first);
     return first;
   }
@@ -50,7 +58,7 @@ export class Deadlines {
     while (at > 0) {
       const parentAt = (at - 1) >> 1;
       const parent = heap[parentAt] as Request;
-      if (parent.deadlineAt <= request.deadlineAt) break;
+      if (parent.dueAt <= request.dueAt) break;
       heap[at] = parent;
       parent.heapIndex = at;
       at = parentAt;
@@ -66,11 +74,11 @@ export class Deadlines {
       let childAt = 2 * at + 1;
       let child = heap[childAt] as Request;
       const right = heap[childAt + 1];
-      if (right !== undefined && right.deadlineAt < child.deadlineAt) {
+      if (right !== undefined && right.dueAt < child.dueAt) {
         child = right;
         childAt++;
       }
-      if (child.deadlineAt >= request.deadlineAt) break;
+      if (child.dueAt >= request.dueAt) break;
       heap[at] = child;
       child.heapIndex = at;
       at = childAt;

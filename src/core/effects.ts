@@ -22,6 +22,24 @@ export type CoreResult =
   | { readonly ok: true; readonly value: unknown }
   | { readonly ok: false; readonly error: TroupeError };
 
+/** One batch that was sent to a replica and has come to its end; all its records share this object. */
+export interface BatchCall {
+  readonly batchId: number;
+  /** Records in it. */
+  readonly size: number;
+  /** From the acceptance of its oldest record to the send. */
+  readonly waitedMs: number;
+  /** From the send to the answer, or to the end of the replica. */
+  readonly durationMs: number;
+  readonly trigger: Trigger;
+  /** False: the batch as a whole failed, or its replica ended. */
+  readonly answered: boolean;
+  /** Time ran out for a record of it while it ran, or for the replica. */
+  readonly timedOut: boolean;
+  /** Records that are not tried again. */
+  readonly settledCount: number;
+}
+
 export type PoolNews =
   | {
       readonly name: 'ready';

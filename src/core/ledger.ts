@@ -20,6 +20,8 @@ export interface Flight {
   startedAt: number;
   /** Records whose caller still waits. */
   waiting: number;
+  /** Time ran out for one of them while it was here. */
+  timedOut: boolean;
 }
 
 export class Ledger {
@@ -44,6 +46,7 @@ export class Ledger {
       sentAt: now,
       startedAt: now,
       waiting: requests.length,
+      timedOut: false,
     };
     this.#size++;
     this.#lane(cell).push(flight);

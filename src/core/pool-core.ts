@@ -17,7 +17,14 @@ import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
 import { Batcher, type BatchLimits, TRIGGERS, type Trigger } from './batcher.js';
 import { Deadlines } from './deadlines.js';
-import { type CoreResult, type DeathNotice, describeDeath, type Effect, type PoolNews } from './effects.js';
+import {
+  type BatchCall,
+  type CoreResult,
+  type DeathNotice,
+  describeDeath,
+  type Effect,
+  type PoolNews,
+} from './effects.js';
 import { Failure } from './failure.js';
 import { type Cell, Fleet, type FleetLimits, type FleetOwner } from './fleet.js';
 import { type Flight, Ledger } from './ledger.js';
@@ -61,6 +68,7 @@ export class PoolCore implements FleetOwner {
   readonly #deadlines = new Deadlines();
   readonly #retries = new RetryLane();
   readonly #victims: Request[] = [];
+  readonly #onCall: ((end: BatchCall) => void) | undefined;
   #effects: Effect[] = [];
   #settled: Request[] = [];
   #drainedTold = false;
@@ -71,8 +79,10 @@ export class PoolCore implements FleetOwner {
   #replicasWakeAt = Infinity;
   #repeatable = true;
 
-  constructor(limits: PoolLimits, random: Random) {
+  /** `onCall` hears of every batch that has ended, after its records were settled; it only counts. */
+  constructor(limits: PoolLimits, random: Random, onCall?: (end: BatchCall) => void) {
     this.limits = limits;
+    this.#onCall = onCall;
     this.mailbox = new Mailbox(limits.mailbox);
     this.batcher = new Batcher(limits.batching);
     this.fleet = new Fleet(limits, random, this.ledger, this);
@@ -213,17 +223,24 @@ export class PoolCore implements FleetOwner {
     const cell = this.fleet.cells.get(cellId) as Cell;
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
     const { version } = cell;
+    const call = callOf(flight, true, flight.timedOut, now);
     for (let i = 0; i < results.length; i++) {
       const request = flight.requests[i] as Request;
       const result = results[i] as CoreResult;
-      if (request.place === 'settled') this.lateResultCount++;
-      else if (result.ok) {
+      if (request.place === 'settled') {
+        this.lateResultCount++;
+        continue;
+      }
+      request.call = call;
+      call.settledCount++;
+      if (result.ok) {
         request.value = result.value;
         request.version = version;
         this.resolvedCount++;
         this.#settle(request);
       } else this.#settleFailure(request, this.#locate(result.error, cell, [request]));
     }
+    this.#onCall?.(call);
     this.#free(cell);
   }
 
@@ -233,13 +250,21 @@ export class PoolCore implements FleetOwner {
     if (flight === undefined) return;
     const cell = this.fleet.cells.get(cellId) as Cell;
     const left = flight.requests.filter((request) => request.place === 'in-flight');
+    const call = callOf(flight, false, flight.timedOut, now);
     if (error.code === 'PREDICT_FAILED' && flight.requests.length > 1 && this.#repeatable && left.length > 0) {
       const half = Math.ceil(left.length / 2);
+      this.#unsend(left);
       this.#retries.putFirst([left.slice(0, half), left.slice(half)], 'split');
     } else {
       const located = this.#locate(error, cell, left);
-      for (const request of left) this.#settleFailure(request, located);
+      call.settledCount = left.length;
+      for (const request of left) {
+        request.call = call;
+        this.#settleFailure(request, located);
+      }
     }
+    // One that was given up before it began was no call.
+    if (error.code !== 'CANCELLED') this.#onCall?.(call);
     this.#free(cell);
   }
 
@@ -256,7 +281,7 @@ export class PoolCore implements FleetOwner {
     const inQuarantine = cell.solo && BLAMED.has(death.cause) && !expected;
     cell.solo = false;
     this.#news({ name: 'died', replica: cell.replica, incarnation, death, heldCount });
-    this.#salvage(cell, flights, death, expected);
+    this.#salvage(cell, flights, death, expected, now);
     this.#expire(now);
     this.fleet.ended(cell, death, { wasBusy: flights.length > 0, expected, inQuarantine }, now);
     this.#checkStopped();
@@ -380,6 +405,8 @@ export class PoolCore implements FleetOwner {
       request.flight = flight;
       request.sentAt = now;
       request.sendCount++;
+      if (request.callTimeoutMs !== Infinity)
+        this.#deadlines.move(request, Math.min(request.deadlineAt, now + request.callTimeoutMs));
     }
     cell.solo = formed.trigger === 'quarantine'; // P4
     this.batchCount++;
@@ -422,7 +449,7 @@ export class PoolCore implements FleetOwner {
   }
 
   /** What a dead replica held: blamed, retried as it was, or settled. */
-  #salvage(cell: Cell, flights: readonly Flight[], death: DeathNotice, expected: boolean): void {
+  #salvage(cell: Cell, flights: readonly Flight[], death: DeathNotice, expected: boolean, now: number): void {
     const again: Request[][] = [];
     const suspects: Request[][] = [];
     const blamed = BLAMED.has(death.cause);
@@ -431,21 +458,32 @@ export class PoolCore implements FleetOwner {
       const left = flight.requests.filter((request) => request.place === 'in-flight');
       // Only the batch it ran can have killed it; the staged ones behind go again as they are.
       const ran = at === 0 && !expected;
+      const call = callOf(flight, false, flight.timedOut || death.cause === 'hung', now);
       const whole: Request[] = [];
       for (const request of left) {
         if (ran) request.deathCount++;
         const isCulprit = ran && blamed && flight.trigger === 'quarantine';
         if (!this.#repeatable || isCulprit || request.deathCount >= this.limits.attempts) {
+          request.call = call;
+          call.settledCount++;
           this.#settleFailure(request, this.#deathFailure(cell, death, request));
         } else if (ran && (blamed || request.deathCount > 1)) suspects.push([request]);
         else if (flight.trigger === 'quarantine')
           suspects.push([request]); // stopped before it was cleared
         else whole.push(request);
       }
+      this.#unsend(left);
       again.push(whole);
+      if (ran || (at === 0 && flight.timedOut)) this.#onCall?.(call);
     }
     this.#retries.putFirst(again, 'retry');
     this.#retries.putFirst(suspects, 'quarantine');
+  }
+
+  /** What comes back from a replica has its whole deadline again; the end of the try is over with the try. */
+  #unsend(requests: readonly Request[]): void {
+    for (const request of requests)
+      if (request.place === 'in-flight') this.#deadlines.move(request, request.deadlineAt);
   }
 
   #settleAll(code: ErrorCode, text: () => string, cause: unknown): void {
@@ -464,10 +502,16 @@ export class PoolCore implements FleetOwner {
     for (;;) {
       const request = this.#deadlines.takeDue(now);
       if (request === undefined) return;
-      const where = request.place === 'in-flight' ? 'while a replica ran it' : 'before a replica took it';
+      const inFlight = request.place === 'in-flight';
+      if (inFlight) (this.ledger.get(request.batchId) as Flight).timedOut = true;
       this.#leave(request);
-      const text = (): string =>
-        `No result within ${Math.round(request.deadlineAt - request.offeredAt)} ms: the deadline passed ${where}`;
+      const text =
+        request.dueAt < request.deadlineAt
+          ? (): string => `No answer within ${request.callTimeoutMs} ms of the send: the time of this call passed`
+          : (): string => {
+              const where = inFlight ? 'while a replica ran it' : 'before a replica took it';
+              return `No result within ${Math.round(request.deadlineAt - request.offeredAt)} ms: the deadline passed ${where}`;
+            };
       this.#fail(request, 'DEADLINE_PASSED', ranOf(request), text);
     }
   }
@@ -536,6 +580,7 @@ export class PoolCore implements FleetOwner {
         incarnation,
         attempt: requests[0]?.sendCount ?? 1,
         recordIds: requests.map((request) => request.id),
+        ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
         ...(version === undefined ? {} : { modelVersion: version }),
       });
     return new Failure(error.code, error.ran, make);
@@ -569,6 +614,17 @@ export class PoolCore implements FleetOwner {
 
 /** Ends that the record being run can have caused. A signal from outside is nobody's fault. */
 const BLAMED: ReadonlySet<DeathNotice['cause']> = new Set(['exit', 'crash', 'hung', 'oom', 'protocol'] as const);
+
+function callOf(flight: Flight, answered: boolean, timedOut: boolean, now: number): EndedCall {
+  const { batchId, requests, sentAt, trigger } = flight;
+  let oldestAt = sentAt;
+  for (const { offeredAt } of requests) if (offeredAt < oldestAt) oldestAt = offeredAt;
+  const waitedMs = sentAt - oldestAt;
+  const durationMs = now - sentAt;
+  return { batchId, size: requests.length, waitedMs, durationMs, trigger, answered, timedOut, settledCount: 0 };
+}
+
+type EndedCall = { -readonly [K in keyof BatchCall]: BatchCall[K] };
 
 /** A record that was never sent cannot have run. */
 function ranOf(request: Request): Ran {

@@ -1,4 +1,6 @@
 import type { TroupeError } from '../kernel/errors.js';
+import type { Lease } from './breaker.js';
+import type { BatchCall } from './effects.js';
 import type { Failure } from './failure.js';
 import type { Flight } from './ledger.js';
 import type { SenderQueue } from './mailbox.js';
@@ -7,7 +9,7 @@ import type { SenderQueue } from './mailbox.js';
  * One accepted record on its way through a pool. Plain mutable fields and a stable shape: this is the object the hot
  * path touches most, and it is made once per record.
  *
- * Who writes what: the mailbox the links, the deadline heap `heapIndex`, the pool core everything below "fate".
+ * Who writes what: the mailbox the links, the deadline heap `heapIndex` and `dueAt`, the pool core everything below "fate".
  * `owner` belongs to the edge and is never looked into.
  */
 export class Request {
@@ -22,12 +24,15 @@ export class Request {
   readonly weight: number;
   readonly offeredAt: number;
   readonly deadlineAt: number;
+  readonly callTimeoutMs: number;
 
   // links
   prev: Request | undefined = undefined;
   next: Request | undefined = undefined;
   queue: SenderQueue | undefined = undefined;
   heapIndex = -1;
+  /** The earlier of its deadline and, while in flight, the end of this try. */
+  dueAt: number;
 
   // fate
   place: 'nowhere' | 'door' | 'mailbox' | 'retry' | 'in-flight' | 'settled' = 'nowhere';
@@ -42,6 +47,10 @@ export class Request {
   value: unknown = undefined;
   failure: Failure | undefined = undefined;
   version: string | undefined = undefined;
+  /** Belongs to the edge: the right to this call, where the pool has a breaker. */
+  lease: Lease | undefined = undefined;
+  /** The call whose end settled it. */
+  call: BatchCall | undefined = undefined;
 
   constructor(rules: RequestRules) {
     this.id = rules.id;
@@ -54,6 +63,8 @@ export class Request {
     this.weight = rules.weight;
     this.offeredAt = rules.offeredAt;
     this.deadlineAt = rules.deadlineAt;
+    this.callTimeoutMs = rules.callTimeoutMs ?? Infinity;
+    this.dueAt = rules.deadlineAt;
   }
 
   /** Why it has no value, once it has settled without one. */
@@ -77,4 +88,6 @@ export interface RequestRules {
   readonly offeredAt: number;
   /** Infinity for none. */
   readonly deadlineAt: number;
+  /** Each try expires this long after its send, whatever the deadline; none without it. */
+  readonly callTimeoutMs?: number | undefined;
 }

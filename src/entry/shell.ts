@@ -3,7 +3,7 @@ import { deferred, type Deferred } from '../kernel/deferred.js';
 import { type ErrorDetails, isTroupeError, TroupeError } from '../kernel/errors.js';
 import { checkColumns, numericClassOf } from '../wire/columns.js';
 import type { ActorDefinition } from '../wire/definition.js';
-import { type Fault, toFault } from '../wire/fault.js';
+import { type Fault, retryAfterOf, toFault } from '../wire/fault.js';
 import {
   type Answer,
   type BatchMessage,
@@ -327,7 +327,9 @@ class Shell implements Runner {
   private asPredictError(error: unknown): TroupeError {
     if (isTroupeError(error) && OWN_CODES.has(error.code)) return error;
     const message = `predict of actor "${this.spec?.pool}" failed: ${messageOf(error)}`;
-    return new TroupeError('PREDICT_FAILED', message, { ...this.where(), cause: error });
+    const retryAfterMs = retryAfterOf(error);
+    const details = { ...this.where(), cause: error, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+    return new TroupeError('PREDICT_FAILED', message, details);
   }
 
   private where(): ErrorDetails {

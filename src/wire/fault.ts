@@ -41,6 +41,15 @@ export function fromFault(fault: Fault): Error {
   return error;
 }
 
+/** What an error of foreign code asks to wait before it is tried again; undefined where it asks nothing sound. Never throws. */
+export function retryAfterOf(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const retryAfterMs = read(error, 'retryAfterMs');
+  return typeof retryAfterMs === 'number' && Number.isFinite(retryAfterMs) && retryAfterMs >= 0
+    ? retryAfterMs
+    : undefined;
+}
+
 interface Walk {
   readonly seen: Set<object>;
   count: number;
@@ -118,9 +127,15 @@ function fieldsOf(error: object): Record<string, Scalar> | undefined {
   }
   let fields: Record<string, Scalar> | undefined;
   let count = 0;
+  // Kept however many fields there are, and from a getter of the class too: a retry goes by it.
+  const retryAfterMs = retryAfterOf(error);
+  if (retryAfterMs !== undefined) {
+    fields = { retryAfterMs };
+    count = 1;
+  }
   for (const key of keys) {
     if (count === FIELD_COUNT_MAX) break;
-    if (RESERVED.has(key) || key.length > 256) continue;
+    if (RESERVED.has(key) || (key === 'retryAfterMs' && retryAfterMs !== undefined) || key.length > 256) continue;
     const value = read(error, key);
     if (value !== null && typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean')
       continue;
@@ -168,6 +183,7 @@ function revive(fault: Fault & { readonly code: ErrorCode }, cause: Error | unde
   if (typeof fields['incarnation'] === 'number') details.incarnation = fields['incarnation'];
   if (typeof fields['modelVersion'] === 'string') details.modelVersion = fields['modelVersion'];
   if (typeof fields['attempt'] === 'number') details.attempt = fields['attempt'];
+  if (typeof fields['retryAfterMs'] === 'number') details.retryAfterMs = fields['retryAfterMs'];
   return new TroupeError(fault.code, fault.message, details);
 }
 

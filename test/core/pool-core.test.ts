@@ -156,6 +156,32 @@ test('a deadline that passes in flight settles the record, frees nothing else, a
   t.is(p.core.lateResultCount, 1);
 });
 
+test('each try of a record with callTimeoutMs has its own end; between tries only the deadline counts', (t) => {
+  const p = new PoolDriver({ maxSize: 2 });
+  p.offerMany(2, { callTimeoutMs: 100, deadlineAt: 1000 });
+  p.advanceTo(90);
+  p.fail();
+  p.advanceTo(180);
+  t.deepEqual(p.calls, [[1, 2], [1]]);
+  p.reply();
+  t.deepEqual(p.calls.at(-1), [2]);
+  p.advanceTo(279);
+  t.is(p.outcome(2), undefined);
+  p.advanceTo(280);
+  t.is(p.outcome(2), 'DEADLINE_PASSED');
+  t.regex(p.requests[1]?.error?.message ?? '', /within 100 ms of the send/);
+});
+
+test('a record is due at its deadline when that comes before the end of the try', (t) => {
+  const p = new PoolDriver();
+  p.offer({ callTimeoutMs: 100, deadlineAt: 60 });
+  p.pump();
+  p.advanceTo(59);
+  t.is(p.outcome(1), undefined);
+  p.advanceTo(60);
+  t.is(p.outcome(1), 'DEADLINE_PASSED');
+});
+
 test('cancellation works at the door, in the mailbox, in flight, before a retry, and does nothing afterwards', (t) => {
   const p = new PoolDriver({ mailbox: { capacity: 1 }, maxSize: 1 });
   p.offerMany(1);

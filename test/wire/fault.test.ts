@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { TroupeError } from '../../src/kernel/errors.js';
-import { CAUSE_DEPTH_MAX, fromFault, toFault } from '../../src/wire/fault.js';
+import { CAUSE_DEPTH_MAX, fromFault, retryAfterOf, toFault } from '../../src/wire/fault.js';
 
 const across = (error: unknown): Error => fromFault(structuredClone(toFault(error)));
 
@@ -21,6 +21,21 @@ test('an error keeps name, message, code, stack, cause and plain fields', (t) =>
   t.is(back.stack, error.stack);
   t.true(back.cause instanceof TypeError);
   t.like(back.cause, { message: 'below', code: 'E_BELOW' });
+});
+
+test('a retryAfterMs crosses, however many other fields there are and wherever it stands', (t) => {
+  const many = Object.fromEntries(Array.from({ length: 40 }, (_, n) => [`field${n}`, n]));
+  t.like(across(Object.assign(new Error('busy'), many, { retryAfterMs: 250 })), { retryAfterMs: 250 });
+  class Busy extends Error {
+    get retryAfterMs(): number {
+      return 70;
+    }
+  }
+  t.like(across(new Busy('busy')), { retryAfterMs: 70 });
+  t.is((across(new TroupeError('BREAKER_OPEN', 'open', { retryAfterMs: 5 })) as TroupeError).retryAfterMs, 5);
+  for (const nonsense of [Number.NaN, -1, '5', Infinity]) {
+    t.is(retryAfterOf(Object.assign(new Error('busy'), { retryAfterMs: nonsense })), undefined);
+  }
 });
 
 test('a TroupeError is a TroupeError again, with where it happened and what it says about the record', (t) => {
