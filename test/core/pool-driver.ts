@@ -56,6 +56,8 @@ export class PoolDriver {
   /** Live incarnation by cell. */
   readonly alive = new Map<number, number>();
   readonly #make = requestMaker();
+  /** Told to start in this turn: cell and incarnation. */
+  readonly #loaded: [number, number][] = [];
   readonly #obedient: boolean;
   readonly #slowLoads: boolean;
 
@@ -111,6 +113,8 @@ export class PoolDriver {
     this.core.dispatch(this.now);
     for (let effects = this.core.takeEffects(); effects.length > 0; effects = this.core.takeEffects()) {
       for (const effect of effects) this.#carryOut(effect);
+      // Never amid the effects of one turn: a link tells later, never from inside a call to it.
+      for (const [cell, incarnation] of this.#loaded.splice(0)) this.core.ready(cell, incarnation);
       this.core.dispatch(this.now);
     }
     for (const request of this.core.takeSettled()) {
@@ -133,7 +137,7 @@ export class PoolDriver {
       this.log.push(`start ${effect.cell}.${effect.incarnation}`);
       if (this.alive.has(effect.cell)) throw new Error(`cell ${effect.cell} started while it lives`);
       this.alive.set(effect.cell, effect.incarnation);
-      if (this.#obedient && !this.#slowLoads) this.core.ready(effect.cell, effect.incarnation);
+      if (this.#obedient && !this.#slowLoads) this.#loaded.push([effect.cell, effect.incarnation]);
       return;
     }
     if (effect.kind === 'send') {
