@@ -223,7 +223,7 @@ export class PoolCore implements FleetOwner {
     const cell = this.fleet.cells.get(cellId) as Cell;
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
     const { version } = cell;
-    const call = callOf(flight, true, flight.timedOut, now);
+    const call = this.#ended(flight, true, now);
     for (let i = 0; i < results.length; i++) {
       const request = flight.requests[i] as Request;
       const result = results[i] as CoreResult;
@@ -250,7 +250,7 @@ export class PoolCore implements FleetOwner {
     if (flight === undefined) return;
     const cell = this.fleet.cells.get(cellId) as Cell;
     const left = flight.requests.filter((request) => request.place === 'in-flight');
-    const call = callOf(flight, false, flight.timedOut, now);
+    const call = this.#ended(flight, false, now);
     if (error.code === 'PREDICT_FAILED' && flight.requests.length > 1 && this.#repeatable && left.length > 0) {
       const half = Math.ceil(left.length / 2);
       this.#unsend(left);
@@ -448,6 +448,19 @@ export class PoolCore implements FleetOwner {
     if (cell.flights.length === 0) this.fleet.idle(cell);
   }
 
+  #ended(flight: Flight, answered: boolean, now: number): EndedCall {
+    if (this.#onCall === undefined) return NO_CALL;
+    const { batchId, requests, sentAt, trigger, timedOut } = flight;
+    const size = requests.length;
+    let oldestAt = sentAt;
+    for (let i = 0; i < size; i++) {
+      const { offeredAt } = requests[i] as Request;
+      if (offeredAt < oldestAt) oldestAt = offeredAt;
+    }
+    const waitedMs = sentAt - oldestAt;
+    return { batchId, size, waitedMs, durationMs: now - sentAt, trigger, answered, timedOut, settledCount: 0 };
+  }
+
   /** What a dead replica held: blamed, retried as it was, or settled. */
   #salvage(cell: Cell, flights: readonly Flight[], death: DeathNotice, expected: boolean, now: number): void {
     const again: Request[][] = [];
@@ -458,7 +471,8 @@ export class PoolCore implements FleetOwner {
       const left = flight.requests.filter((request) => request.place === 'in-flight');
       // Only the batch it ran can have killed it; the staged ones behind go again as they are.
       const ran = at === 0 && !expected;
-      const call = callOf(flight, false, flight.timedOut || death.cause === 'hung', now);
+      if (death.cause === 'hung' && at === 0) flight.timedOut = true;
+      const call = this.#ended(flight, false, now);
       const whole: Request[] = [];
       for (const request of left) {
         if (ran) request.deathCount++;
@@ -503,7 +517,7 @@ export class PoolCore implements FleetOwner {
       const request = this.#deadlines.takeDue(now);
       if (request === undefined) return;
       const inFlight = request.place === 'in-flight';
-      if (inFlight) (this.ledger.get(request.batchId) as Flight).timedOut = true;
+      if (inFlight) (request.flight as Flight).timedOut = true;
       this.#leave(request);
       const text =
         request.dueAt < request.deadlineAt
@@ -615,16 +629,19 @@ export class PoolCore implements FleetOwner {
 /** Ends that the record being run can have caused. A signal from outside is nobody's fault. */
 const BLAMED: ReadonlySet<DeathNotice['cause']> = new Set(['exit', 'crash', 'hung', 'oom', 'protocol'] as const);
 
-function callOf(flight: Flight, answered: boolean, timedOut: boolean, now: number): EndedCall {
-  const { batchId, requests, sentAt, trigger } = flight;
-  let oldestAt = sentAt;
-  for (const { offeredAt } of requests) if (offeredAt < oldestAt) oldestAt = offeredAt;
-  const waitedMs = sentAt - oldestAt;
-  const durationMs = now - sentAt;
-  return { batchId, size: requests.length, waitedMs, durationMs, trigger, answered, timedOut, settledCount: 0 };
-}
-
 type EndedCall = { -readonly [K in keyof BatchCall]: BatchCall[K] };
+
+/** What is written to where nobody counts calls. */
+const NO_CALL: EndedCall = {
+  batchId: 0,
+  size: 0,
+  waitedMs: 0,
+  durationMs: 0,
+  trigger: 'idle',
+  answered: false,
+  timedOut: false,
+  settledCount: 0,
+};
 
 /** A record that was never sent cannot have run. */
 function ranOf(request: Request): Ran {
