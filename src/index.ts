@@ -21,8 +21,9 @@ export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } fro
 export { Control, type DeadLetter, RecordFailure, type RecordInfo, Stamped, Watermark } from './stream/envelope.js';
 export type { BackoffOptions } from './stream/backoff.js';
 export type { ListenAddress, ListenOptions } from './stream/http-listener.js';
+export type { Fallback, FallbackPool, InferOptions, InferTimeout, RetryOptions } from './stream/infer-options.js';
 export type { ParallelOptions } from './stream/parallel.js';
-export { type InferOptions, type Pipeline, type StreamOptions, type ToOptions, stream } from './stream/pipeline.js';
+export { type Pipeline, type StreamOptions, type ToOptions, stream } from './stream/pipeline.js';
 export type { KeyOption, NamedRecord } from './stream/record-key.js';
 export { type Report, StreamError } from './stream/report.js';
 export { type Sink, SinkClosed } from './stream/sink.js';
@@ -31,6 +32,7 @@ export { type ToFileOptions, toFile } from './stream/sinks/file.js';
 export { forEach } from './stream/sinks/for-each.js';
 export { type ToHttpOptions, toHttp } from './stream/sinks/http.js';
 export { type ToStdoutOptions, toStdout } from './stream/sinks/stdout.js';
+export type { StepMetrics } from './stream/step-metrics.js';
 export type { Acknowledgement, ResumeFrom, Source, SourceItem, SourceReader } from './stream/source.js';
 export { type FileFormat, type FromFileOptions, fromFile } from './stream/sources/file.js';
 export { type FileRecord, type FromFilesOptions, fromFiles } from './stream/sources/files.js';

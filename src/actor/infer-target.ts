@@ -25,6 +25,8 @@ export interface Ticket {
  */
 export interface InferTarget<In, Out> {
   readonly name: string;
+  /** Batches that are with replicas now, where it is known. */
+  readonly inFlightBatches?: number;
   openSender(name: string): number;
   closeSender(sender: number): void;
   offer(submission: Submission<In, Out>): Ticket | undefined;

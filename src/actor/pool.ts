@@ -335,6 +335,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   // ------------------------------------------------- InferTarget: the bulk path
 
+  get inFlightBatches(): number {
+    return this.#core.ledger.size;
+  }
+
   openSender(_name: string): number {
     return ++this.#lastSender;
   }

@@ -1,6 +1,7 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import type { DeadLetter } from '../stream/envelope.js';
-import { type InferOptions, type Pipeline, stream } from '../stream/pipeline.js';
+import type { InferOptions } from '../stream/infer-options.js';
+import { type Pipeline, stream } from '../stream/pipeline.js';
 import type { Sink } from '../stream/sink.js';
 import { toFile } from '../stream/sinks/file.js';
 import { toStdout } from '../stream/sinks/stdout.js';

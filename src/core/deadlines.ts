@@ -1,14 +1,21 @@
 import { invariant } from '../kernel/errors.js';
 import type { Request } from './request.js';
 
+/** What can wait for an instant: both fields are the heap's while it waits. */
+export interface Due {
+  dueAt: number;
+  /** -1: waits for nothing. */
+  heapIndex: number;
+}
+
 /**
- * Every finite deadline of a pool in one heap, so that one timer serves them all.
+ * Every finite deadline of a pool, or of an infer step, in one heap, so that one timer serves them all.
  *
  * H1 a request is in the heap at most once, at `heapIndex`. H2 the root has the earliest deadline.
- * Removal is by position, so a settled record leaves at once and the heap never holds more than the pool does.
+ * Removal is by position, so a settled record leaves at once and the heap never holds more than its owner does.
  */
-export class Deadlines {
-  readonly #heap: Request[] = [];
+export class Deadlines<Item extends Due = Request> {
+  readonly #heap: Item[] = [];
 
   /** The earliest deadline, Infinity where there is none. */
   get nextAt(): number {
@@ -21,43 +28,43 @@ export class Deadlines {
   }
 
   /** While it is sent out a request may be due earlier than its deadline. */
-  move(request: Request, dueAt: number): void {
+  move(request: Item, dueAt: number): void {
     if (request.dueAt === dueAt) return;
     this.remove(request);
     request.dueAt = dueAt;
     this.add(request);
   }
 
-  add(request: Request): void {
+  add(request: Item): void {
     if (request.dueAt === Infinity) return;
     invariant(request.heapIndex === -1, 'H1: a request has one deadline');
     this.#heap.push(request);
     this.#up(this.#heap.length - 1, request);
   }
 
-  remove(request: Request): void {
+  remove(request: Item): void {
     const at = request.heapIndex;
     if (at === -1) return;
     request.heapIndex = -1;
-    const last = this.#heap.pop() as Request;
+    const last = this.#heap.pop() as Item;
     if (last === request) return;
-    if (at > 0 && last.dueAt < (this.#heap[(at - 1) >> 1] as Request).dueAt) this.#up(at, last);
+    if (at > 0 && last.dueAt < (this.#heap[(at - 1) >> 1] as Item).dueAt) this.#up(at, last);
     else this.#down(at, last);
   }
 
   /** Removes and returns one request whose deadline has come, or undefined. */
-  takeDue(now: number): Request | undefined {
+  takeDue(now: number): Item | undefined {
     const first = this.#heap[0];
     if (first === undefined || first.dueAt > now) return undefined;
     this.remove(first);
     return first;
   }
 
-  #up(at: number, request: Request): void {
+  #up(at: number, request: Item): void {
     const heap = this.#heap;
     while (at > 0) {
       const parentAt = (at - 1) >> 1;
-      const parent = heap[parentAt] as Request;
+      const parent = heap[parentAt] as Item;
       if (parent.dueAt <= request.dueAt) break;
       heap[at] = parent;
       parent.heapIndex = at;
@@ -67,12 +74,12 @@ export class Deadlines {
     request.heapIndex = at;
   }
 
-  #down(at: number, request: Request): void {
+  #down(at: number, request: Item): void {
     const heap = this.#heap;
     const half = heap.length >> 1;
     while (at < half) {
       let childAt = 2 * at + 1;
-      let child = heap[childAt] as Request;
+      let child = heap[childAt] as Item;
       const right = heap[childAt + 1];
       if (right !== undefined && right.dueAt < child.dueAt) {
         child = right;

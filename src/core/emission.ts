@@ -30,8 +30,8 @@ export interface Emission<Slot extends EmissionSlot> {
   readonly size: number;
   /** `key` is looked at by `keyed` alone. A slot that is settled already is told by `settled` as well. */
   add(slot: Slot, key: string): void;
-  /** Told once for each slot, after `isSettled` was set; true when something can be taken that could not before. */
-  settled(slot: Slot): boolean;
+  /** Told once for each slot, after `isSettled` was set. */
+  settled(slot: Slot): void;
   hasReady(): boolean;
   /** The next slot to emit; undefined when none is ready. */
   tryTake(): Slot | undefined;
@@ -79,9 +79,7 @@ class OrderedEmission<Slot extends EmissionSlot> extends Held<Slot> implements E
     this.append(slot);
   }
 
-  settled(slot: Slot): boolean {
-    return slot === this.first;
-  }
+  settled(): void {}
 
   hasReady(): boolean {
     return this.first?.isSettled === true;
@@ -151,13 +149,12 @@ class SegmentedEmission<Slot extends EmissionSlot> extends Held<Slot> implements
     if (this.isKeyed) enchain(segment, slot, key);
   }
 
-  settled(slot: Slot): boolean {
+  settled(slot: Slot): void {
+    if (slot.isFence) return;
     const segment = slot.segment as Segment;
-    if (slot.isFence) return segment === this.#head && this.hasReady();
     segment.openCount -= 1;
     if (slot.chain === undefined) segment.push(slot);
-    else if (!unchain(segment, slot.chain)) return false;
-    return segment === this.#head;
+    else unchain(segment, slot.chain);
   }
 
   hasReady(): boolean {
@@ -201,10 +198,9 @@ function enchain(segment: Segment, slot: EmissionSlot, key: string): void {
   chain.last = slot;
 }
 
-/** Moves what is settled at the front of the chain to the ready ones; true when something was. */
-function unchain(segment: Segment, chain: KeyChain): boolean {
+/** Moves what is settled at the front of the chain to the ready ones. */
+function unchain(segment: Segment, chain: KeyChain): void {
   let slot: EmissionSlot | undefined = chain.first;
-  if (!slot.isSettled) return false;
   while (slot?.isSettled === true) {
     const next: EmissionSlot | undefined = slot.follow;
     slot.chain = undefined;
@@ -213,5 +209,4 @@ function unchain(segment: Segment, chain: KeyChain): boolean {
   }
   if (slot === undefined) segment.chains?.delete(chain.key);
   else chain.first = slot;
-  return true;
 }

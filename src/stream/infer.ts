@@ -1,90 +1,111 @@
 /**
- * The infer step: the meeting point of a pipeline and a pool. It owns the records between its upstream and its
- * downstream, their submissions and their tickets; batching, retries, deadlines and restarts are the pool's.
+ * The edge of an infer step: the meeting point of a pipeline and a pool. It pulls, calls the user's functions, offers to
+ * the pool, keeps the timer, and hands on; what is decided stands in core/operator.ts. Batching, replays of a dying
+ * replica's records, call timeouts and restarts are the pool's.
  *
  * A pump, started with the run, pulls from upstream and offers to the pool whether or not downstream pulls.
- * I1 held <= capacity: held counts what the pump asked for or has, until downstream took it.
- * I2 every held record has one slot, and a slot is emitted once, after it settled.
- * I3 a record that failed upstream passes through its slot, so it keeps its place in the order.
- * I4 user functions run in the pump or in pull, never inside the pool's call to `settled`.
+ * I1 held <= capacity: held counts what the pump has asked for or has, until downstream took it.
+ * I2 the pool settles every accepted submission once; nothing else settles what it holds.
+ * I3 what needs no actor (controls, failed records, known results) passes through a slot, so it keeps its place.
+ * I4 the user's functions run in the pump, in pull or in a turn of their own, never inside the pool's call to
+ *    `settled`; only `retryIf` does.
+ * I5 one timer, at the core's nextWakeAt or earlier; it ends with the step.
  *
- * The pool is flushed when the source has ended and when this step is full. A source that only pauses does not flush:
- * how long a partial batch may wait for company is the pool's batching.maxDelayMs, and others feed the same batch.
+ * When partial batches are flushed: when nothing can come from here (the step is full, the pool has no room, the source
+ * has ended), and when downstream waits with nothing ready while upstream has given nothing for a whole turn of the
+ * event loop, because then what is waited for may be the very record that waits. While upstream is busy, batches fill.
  *
- * Hot path: one slot object per record; promises only for a chunk or a wake-up.
+ * Hot path: one slot object for a record; promises only for a chunk or a wake-up; no closure for a record.
  */
-import type { InferTarget, Submission, Ticket } from '../actor/infer-target.js';
+import { AsyncBatchMeter } from '../actor/async-batch.js';
+import type { Submission, Ticket } from '../actor/infer-target.js';
 import type { Outcome } from '../actor/outcome.js';
-import { TroupeError, invariant, isTroupeError } from '../kernel/errors.js';
-import { EmissionSlot, emissionOf, type Emission } from '../core/emission.js';
-import { failureOf, operatorFailed, type Chunk, type DeadLetter, type Envelope } from './envelope.js';
-import { wordsOf } from './foreign.js';
-import { isThenable } from './interrupt.js';
-import type { Sink } from './sink.js';
-import type { RunContext, Stage } from './stage.js';
-
-/** The options of an infer step with every default filled in. */
-export interface InferPlan {
-  readonly target: InferTarget<unknown, unknown>;
-  readonly input: ((record: unknown) => unknown) | undefined;
-  readonly output: ((record: unknown, result: unknown, version: string | undefined) => unknown) | undefined;
-  readonly bypass: ((record: unknown) => unknown) | undefined;
-  readonly failed: ((record: unknown, error: TroupeError) => unknown) | undefined;
-  readonly order: 'ordered' | 'unordered';
-  readonly capacity: number;
-  /** Infinity for none. */
-  readonly timeoutMs: number;
-  readonly priority: number | ((record: unknown) => number);
-  readonly deadLetters: Sink<DeadLetter> | undefined;
-}
+import type { BatchCall } from '../core/effects.js';
+import { OperatorCore } from '../core/operator.js';
+import { OperatorSlot } from '../core/operator-slot.js';
+import type { Timer } from '../kernel/clock.js';
+import { TroupeError, isTroupeError } from '../kernel/errors.js';
+import { systemRandom } from '../kernel/random.js';
+import type { Chunk, Envelope } from './envelope.js';
+import type { InferPlan } from './infer-options.js';
+import { IdleWatch } from './idle-watch.js';
+import { InferRecords } from './infer-record.js';
+import { Lane } from './lane.js';
+import type { HeldState, RunContext, Stage } from './stage.js';
+import type { StepMetrics } from './step-metrics.js';
 
 /** One held record; what the pool sees of it is the Submission. */
-export class InferSlot extends EmissionSlot implements Submission<unknown, unknown> {
-  input: unknown = undefined;
-  priority = 0;
-  deadlineAt = Infinity;
+export class InferSlot extends OperatorSlot implements Submission<unknown, unknown> {
   ticket: Ticket | undefined = undefined;
-  outcome: Outcome<unknown> | undefined = undefined;
 
   constructor(
     readonly envelope: Envelope,
-    readonly sender: number,
     private readonly stage: InferStage,
   ) {
     super();
-    this.isFence = envelope.kind === 'control';
+  }
+
+  get sender(): number {
+    return this.stage.senderFor(this);
+  }
+
+  get callTimeoutMs(): number {
+    return this.stage.callTimeoutMs;
   }
 
   settled(outcome: Outcome<unknown>): void {
-    invariant(!this.isSettled, `record ${this.envelope.seq} settles once`);
-    this.outcome = outcome;
-    this.stage.slotSettled(this);
+    this.stage.slotSettled(this, outcome);
   }
 }
 
 export class InferStage implements Stage {
+  readonly callTimeoutMs: number;
   readonly #plan: InferPlan;
   readonly #upstream: Stage;
   readonly #run: RunContext;
-  readonly #emission: Emission<InferSlot>;
-  readonly #sender: number;
-  #held = 0;
+  readonly #index: number;
+  readonly #core: OperatorCore<InferSlot>;
+  readonly #records: InferRecords;
+  readonly #first: Lane;
+  readonly #second: Lane | undefined;
+  readonly #idle: IdleWatch;
+  readonly #meter = new AsyncBatchMeter();
+  #lastCall: BatchCall | undefined;
+  #recordCount = 0;
   #hasEnded = false;
+  #isClosed = false;
   #failure: { readonly reason: unknown } | undefined;
+  #timer: Timer | undefined;
+  #timerAt = Infinity;
+  #hasTurn = false;
+  /** The pump waits for upstream; how many chunks it has been given. */
+  #isPulling = false;
+  #chunkCount = 0;
+  /** The pool was given something since it was last flushed. */
+  #isUnflushed = false;
   #wakeDownstream: (() => void) | undefined;
   #wakePump: (() => void) | undefined;
 
-  constructor(
-    plan: InferPlan,
-    upstream: Stage,
-    run: RunContext,
-    private readonly index: number,
-  ) {
+  constructor(plan: InferPlan, upstream: Stage, run: RunContext, index: number) {
     this.#plan = plan;
     this.#upstream = upstream;
     this.#run = run;
-    this.#emission = emissionOf(plan.order);
-    this.#sender = plan.target.openSender(run.name);
+    this.#index = index;
+    this.callTimeoutMs = plan.callTimeoutMs;
+    this.#records = new InferRecords(plan, index);
+    const { target, order, capacity, retry, retryBudget, breaker, fallback } = plan;
+    const hasSecond = fallback?.kind === 'pool';
+    this.#core = new OperatorCore(
+      { name: target.name, order, capacity, retry, retryBudget, breaker, hasSecond },
+      systemRandom,
+    );
+    this.#first = new Lane(target, run.name, this.#submit);
+    this.#second = hasSecond ? new Lane(fallback.pool, run.name, this.#submit) : undefined;
+    this.#idle = new IdleWatch(
+      () => this.#wakeDownstream !== undefined && this.#isPulling && this.#isUnflushed && !this.#core.hasReady(),
+      () => this.#chunkCount,
+      () => this.#flush(),
+    );
     void this.#pump().catch((reason: unknown) => {
       this.#failure = { reason };
       this.#wakeDownstream?.();
@@ -92,159 +113,224 @@ export class InferStage implements Stage {
   }
 
   async pull(max: number): Promise<Chunk | undefined> {
-    while (!this.#emission.hasReady()) {
+    const core = this.#core;
+    while (!core.hasReady()) {
       if (this.#run.interrupt.isSet) return undefined;
       if (this.#failure !== undefined) throw this.#failure.reason;
-      if (this.#hasEnded && this.#held === 0) return undefined;
+      if (this.#hasEnded && core.heldCount === 0) return undefined;
       await this.#wait((wake) => {
         this.#wakeDownstream = wake;
+        this.#idle.look();
       });
       this.#wakeDownstream = undefined;
     }
     const out: Chunk = [];
+    const now = this.#run.clock.now();
     while (out.length < max) {
-      const slot = this.#emission.tryTake();
+      const slot = core.take();
       if (slot === undefined) break;
-      this.#finish(slot);
+      this.#records.finish(slot, slot.envelope, now);
       out.push(slot.envelope);
     }
-    this.#held -= out.length;
     this.#wakePump?.();
     return out;
   }
 
+  held(withOutcomes: boolean): readonly HeldState[] {
+    const now = this.#run.clock.now();
+    const states: HeldState[] = [];
+    for (const slot of this.#core.held()) {
+      const state = heldState(slot, withOutcomes, now);
+      if (state !== undefined) states.push(state);
+    }
+    return states;
+  }
+
+  metrics(): StepMetrics {
+    const pending = new Set<BatchCall>();
+    let inPool = 0;
+    for (const slot of this.#core.held()) {
+      if (slot.state === 'sent' || slot.state === 'second-sent') inPool += 1;
+      else if (slot.outcome?.call !== undefined) pending.add(slot.outcome.call);
+    }
+    const { retries, budgetRefusals, breakerRefusals, timeouts } = this.#core.counts;
+    return {
+      ...this.#meter.stats(this.#plan.target.inFlightBatches ?? 0, this.#plan.order === 'ordered' ? pending.size : 0),
+      totalRecordsProcessed: this.#recordCount,
+      step: this.#index,
+      pool: this.#plan.target.name,
+      recordsInPool: inPool,
+      retries,
+      budgetRefusals,
+      breakerRefusals,
+      timeouts,
+      breaker: this.#core.breaker?.state,
+    };
+  }
+
   close(): void {
+    this.#isClosed = true;
+    this.#timer?.cancel();
+    this.#idle.close();
+    this.#core.abandon(this.#run.clock.now());
     const reason = new TroupeError('CANCELLED', `Stream ${this.#run.name} has ended`);
-    for (const slot of [...this.#emission.held()]) slot.ticket?.cancel(reason);
-    this.#plan.target.closeSender(this.#sender);
+    for (const slot of [...this.#core.held()]) slot.ticket?.cancel(reason);
+    this.#first.close();
+    this.#second?.close();
+  }
+
+  senderFor(slot: InferSlot): number {
+    return slot.state === 'second-queued' ? (this.#second as Lane).sender : this.#first.sender;
   }
 
   /** Called by a slot, from inside the pool: only bookkeeping here (I4). */
-  slotSettled(slot: InferSlot): void {
-    slot.isSettled = true;
+  slotSettled(slot: InferSlot, outcome: Outcome<unknown>): void {
     slot.ticket = undefined;
-    if (this.#emission.settled(slot)) this.#wakeDownstream?.();
+    this.#recordCount += 1;
+    const { call } = outcome;
+    if (call !== undefined && call !== this.#lastCall) {
+      this.#lastCall = call;
+      this.#meter.count(call);
+    }
+    this.#core.ended(slot, outcome, this.#run.clock.now());
+    if (this.#isClosed) return;
+    if (this.#core.hasReady()) this.#wakeDownstream?.();
+    if (this.#core.hasUnsent) this.#soon();
+    this.#arm();
   }
 
   async #pump(): Promise<void> {
-    const { capacity, target } = this.#plan;
-    while (!this.#run.interrupt.isSet) {
-      if (this.#held === capacity) {
+    const core = this.#core;
+    const { interrupt, chunkSize, clock } = this.#run;
+    while (!interrupt.isSet) {
+      if (!core.hasRoom || core.hasUnsent) {
         // Nothing more can come from here until a record leaves: waiting for a fuller batch would be waiting for ourselves.
-        target.flush();
+        this.#flush();
         await this.#wait((wake) => {
           this.#wakePump = wake;
         });
         this.#wakePump = undefined;
         continue;
       }
-      const wanted = Math.min(capacity - this.#held, this.#run.chunkSize);
-      const chunk = await this.#upstream.pull(wanted);
+      this.#isPulling = true;
+      this.#idle.look();
+      const chunk = await this.#upstream.pull(Math.min(this.#plan.capacity - core.heldCount, chunkSize));
+      this.#isPulling = false;
       if (chunk === undefined) break;
-      this.#held += chunk.length;
-      invariant(this.#held <= capacity, `infer holds ${this.#held} of ${capacity} records`);
-      for (const envelope of chunk) {
-        const slot = new InferSlot(envelope, this.#sender, this);
-        this.#emission.add(slot, '');
-        if (!this.#prepare(slot)) this.slotSettled(slot);
-        else if (!this.#offer(slot)) await this.#offerWhenRoom(slot);
-        if (this.#run.interrupt.isSet) return;
-      }
+      this.#chunkCount += 1;
+      const now = clock.now();
+      for (const envelope of chunk) this.#enter(envelope, now);
+      if (interrupt.isSet) return;
+      this.#submit();
     }
-    if (this.#run.interrupt.isSet) return;
+    if (interrupt.isSet) return;
     this.#hasEnded = true;
-    target.flush();
+    this.#flush();
     this.#wakeDownstream?.();
   }
 
-  /** False when the record passes through: it has failed already, or needs no actor. */
-  #prepare(slot: InferSlot): boolean {
-    const { envelope } = slot;
-    if (envelope.passes) return false;
-    const { bypass, input, priority } = this.#plan;
-    try {
-      const known = bypass?.(envelope.value);
-      if (known !== undefined) {
-        if (isThenable(known)) throw new TypeError('bypass returned a promise; use an async map before infer');
-        envelope.value = known;
-        return false;
+  #enter(envelope: Envelope, now: number): void {
+    const slot = new InferSlot(envelope, this);
+    let key: string | undefined = '';
+    if (this.#plan.key !== undefined) key = this.#records.key(envelope, now);
+    // A record whose key nobody knows could overtake one of the same key.
+    slot.isFence = key === undefined || envelope.kind === 'control';
+    key ??= '';
+    const saved = envelope.passes ? undefined : this.#run.takeHeld?.(this.#index, envelope.id);
+    slot.leftMs = this.#plan.timeoutMs;
+    if (saved?.outcome !== undefined) this.#core.restore(slot, key, saved);
+    else if (this.#records.prepare(slot, envelope, now) === 'pass') this.#core.pass(slot, key);
+    else if (saved !== undefined) this.#core.restore(slot, key, saved);
+    else this.#core.accept(slot, key);
+  }
+
+  /** Offers what may go until there is nothing left or no room, and wakes whom that concerns. */
+  readonly #submit = (): void => {
+    this.#hasTurn = false;
+    if (this.#isClosed) return;
+    const now = this.#run.clock.now();
+    let isOffered = this.#submitFirst(now);
+    if (this.#second !== undefined && this.#submitSecond(this.#second, now)) isOffered = true;
+    if (isOffered && (this.#hasEnded || !this.#core.hasRoom)) this.#flush();
+    this.#arm();
+    if (this.#core.hasReady()) this.#wakeDownstream?.();
+    else this.#idle.look();
+    if (!this.#core.hasUnsent) this.#wakePump?.();
+  };
+
+  #submitFirst(now: number): boolean {
+    const core = this.#core;
+    const lane = this.#first;
+    let isOffered = false;
+    if (lane.isFull) return false;
+    for (let slot = core.next(now); slot !== undefined; slot = core.next(now)) {
+      const offered = lane.offer(slot);
+      if (offered === undefined) break;
+      if (isTroupeError(offered)) core.refused(slot, offered, now);
+      else {
+        slot.ticket = offered;
+        core.submitted(slot);
+        isOffered = true;
       }
-      slot.input = input === undefined ? envelope.value : input(envelope.value);
-      if (isThenable(slot.input)) throw new TypeError('input returned a promise; use an async map before infer');
-      slot.priority = typeof priority === 'number' ? priority : priority(envelope.value);
-      return true;
-    } catch (cause) {
-      this.#fail(envelope, operatorFailed(`bypass, input or priority of infer("${this.#plan.target.name}")`, cause));
-      return false;
     }
+    if (isOffered) this.#isUnflushed = true;
+    return isOffered;
   }
 
-  /** False while the pool has no room. */
-  #offer(slot: InferSlot): boolean {
-    // The deadline starts when the pool takes the record: back-pressure slows a stream down, it must not time it out.
-    if (this.#plan.timeoutMs !== Infinity) slot.deadlineAt = this.#run.clock.now() + this.#plan.timeoutMs;
-    try {
-      slot.ticket = this.#plan.target.offer(slot);
-      return slot.ticket !== undefined;
-    } catch (cause) {
-      this.#fail(slot.envelope, offerFailed(this.#plan.target.name, cause));
-      this.slotSettled(slot);
-      return true;
+  #submitSecond(lane: Lane, now: number): boolean {
+    const core = this.#core;
+    let isOffered = false;
+    if (lane.isFull) return false;
+    for (let slot = core.nextSecond(now); slot !== undefined; slot = core.nextSecond(now)) {
+      const made = this.#records.secondInput(slot.envelope);
+      if (isTroupeError(made)) {
+        core.refusedSecond(slot, made);
+        continue;
+      }
+      slot.input = made.input;
+      const offered = lane.offer(slot);
+      if (offered === undefined) break;
+      if (isTroupeError(offered)) core.refusedSecond(slot, offered);
+      else {
+        slot.ticket = offered;
+        core.submittedSecond(slot);
+        isOffered = true;
+      }
     }
+    if (isOffered) this.#isUnflushed = true;
+    return isOffered;
   }
 
-  async #offerWhenRoom(slot: InferSlot): Promise<void> {
-    do {
-      await this.#wait((wake) => this.#plan.target.onRoom(this.#sender, wake));
-      if (this.#run.interrupt.isSet) return;
-    } while (!this.#offer(slot));
+  /** The rest of what an outcome leads to, when the pool is through with telling outcomes (I4). */
+  #soon(): void {
+    if (this.#hasTurn) return;
+    this.#hasTurn = true;
+    queueMicrotask(this.#submit);
   }
 
-  /** Turns the outcome into what goes downstream; here user functions run (I4). */
-  #finish(slot: InferSlot): void {
-    const { envelope, outcome } = slot;
-    if (outcome === undefined) {
-      this.#substitute(envelope);
-      return;
-    }
-    if (!outcome.ok) {
-      this.#fail(envelope, outcome.error);
-      this.#substitute(envelope);
-      return;
-    }
-    const { output, target } = this.#plan;
-    if (output === undefined) {
-      envelope.value = outcome.value;
-      return;
-    }
-    try {
-      const value = output(envelope.value, outcome.value, outcome.version);
-      if (isThenable(value)) throw new TypeError('output returned a promise; use an async map after infer');
-      envelope.value = value;
-    } catch (cause) {
-      this.#fail(envelope, operatorFailed(`output of infer("${target.name}")`, cause));
-    }
+  #flush(): void {
+    if (!this.#isUnflushed) return;
+    this.#isUnflushed = false;
+    this.#first.target.flush();
+    this.#second?.target.flush();
   }
 
-  #fail(envelope: Envelope, error: TroupeError): void {
-    envelope.fail(error, {
-      step: this.index,
-      at: this.#run.clock.now(),
-      actor: this.#plan.target.name,
-      deadLetters: this.#plan.deadLetters,
-    });
+  #arm(): void {
+    const at = this.#core.nextWakeAt;
+    // A timer that comes too early costs an empty tick, and one that is moved for every record costs more (I5).
+    if (at >= this.#timerAt) return;
+    this.#timer?.cancel();
+    this.#timerAt = at;
+    this.#timer = this.#run.clock.at(at, this.#onTimer);
   }
 
-  #substitute(envelope: Envelope): void {
-    const { failed, target } = this.#plan;
-    if (failed === undefined || envelope.kind !== 'failed') return;
-    try {
-      envelope.value = failed(envelope.value, failureOf(envelope));
-      envelope.kind = 'substitute';
-    } catch (cause) {
-      this.#fail(envelope, operatorFailed(`failed of infer("${target.name}")`, cause));
-    }
-  }
+  readonly #onTimer = (): void => {
+    this.#timer = undefined;
+    this.#timerAt = Infinity;
+    if (this.#isClosed) return;
+    this.#core.tick(this.#run.clock.now());
+    this.#submit();
+  };
 
   /** One promise per wake-up; the interrupt of the run ends it too. */
   async #wait(arm: (wake: () => void) => void): Promise<void> {
@@ -252,7 +338,14 @@ export class InferStage implements Stage {
   }
 }
 
-function offerFailed(name: string, cause: unknown): TroupeError {
-  if (isTroupeError(cause)) return cause;
-  return new TroupeError('INPUT_INVALID', `Pool "${name}" refused the record: ${wordsOf(cause)}`, { cause });
+/** Undefined for what the next run would not go on with: it has no tries behind it, no deadline and no outcome. */
+function heldState(slot: InferSlot, withOutcomes: boolean, now: number): HeldState | undefined {
+  const { attempts, state, isSecond } = slot;
+  const outcome = withOutcomes && state === 'settled' ? slot.outcome : undefined;
+  let leftMs: number | undefined;
+  if (slot.leftMs !== Infinity) leftMs = slot.hasStarted ? Math.max(0, slot.deadlineAt - now) : slot.leftMs;
+  if (outcome === undefined && attempts === 0 && !(withOutcomes && slot.hasStarted && leftMs !== undefined)) {
+    return undefined;
+  }
+  return { id: slot.envelope.id, attempts, leftMs, outcome, ...(isSecond ? { isFallback: true } : {}) };
 }

@@ -27,6 +27,14 @@ export function checkCount(option: string, value: unknown, least = 1): void {
   }
 }
 
+export function checkMs(option: string, value: unknown): void {
+  if (typeof value !== 'number' || !(value >= 0)) refuse(option, 'a number of milliseconds of at least 0', value);
+}
+
+export function checkShare(option: string, value: unknown): void {
+  if (typeof value !== 'number' || !(value >= 0 && value <= 1)) refuse(option, 'a number from 0 to 1', value);
+}
+
 export function checkOneOf(option: string, value: unknown, allowed: readonly string[]): void {
   if (!allowed.includes(value as string)) refuse(option, `one of ${allowed.join(', ')}`, value);
 }

@@ -1,17 +1,10 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import type { TroupeError } from '../kernel/errors.js';
 import type { DeadLetter, RecordInfo } from './envelope.js';
-import { InferStage, type InferPlan } from './infer.js';
+import { inferPlan, type InferOptions } from './infer-options.js';
+import { InferStage } from './infer.js';
 import { FlatMapStage, OperationStage, filterOperation, mapOperation } from './operators.js';
-import {
-  checkCount,
-  checkFunction,
-  checkKeys,
-  checkOneOf,
-  checkOptionalFunction,
-  checkSink,
-  refuse,
-} from './options.js';
+import { checkCount, checkFunction, checkKeys, checkOptionalFunction, checkSink, refuse } from './options.js';
 import { parallelPlan, startParallel, type ParallelOptions } from './parallel.js';
 import type { Report } from './report.js';
 import { runPipeline, type StageBuilder } from './run.js';
@@ -23,34 +16,6 @@ export interface StreamOptions {
   name?: string;
   /** Most records that move from step to step at once. Default 128. */
   chunkSize?: number;
-}
-
-/** `Record` comes in, `In` goes to the actor, `Out` comes back, `Next` goes on. */
-export interface InferOptions<Record, In, Out, Next, Substitute> {
-  /** What of the record goes to the actor. Default: the record itself. */
-  input?: (record: Record) => In;
-  /** What goes on. `version` is the model version that made the result. Default: the result. */
-  output?: (record: Record, result: Out, version: string | undefined) => Next;
-  /**
-   * A value given here goes on in the place of the record, which counts as a result, and the actor is not asked.
-   * Undefined asks it. Default: every record is asked.
-   */
-  bypass?: (record: Record) => Next | undefined;
-  /**
-   * Turns a failure into a value that goes on; the record counts as failed. It sees every failed record that reaches
-   * the step, those of earlier steps and of the source included; `record` is what the failing step was given.
-   */
-  failed?: (record: unknown, error: TroupeError) => Substitute;
-  /** ordered: as the source gave them. unordered: as they settle. Default ordered. */
-  order?: 'ordered' | 'unordered';
-  /** Most records between the step's entry and its exit. Default 512. */
-  capacity?: number;
-  /** Each record fails with DEADLINE_PASSED this long after the pool took it. Default: none. */
-  timeout?: { ms: number };
-  /** Higher goes first in the pool. Default 0. */
-  priority?: number | ((record: Record) => number);
-  /** Where records that fail in this step go; it takes precedence over the one of `to`. Not together with `failed`. */
-  deadLetters?: Sink<DeadLetter>;
 }
 
 export interface ToOptions {
@@ -140,7 +105,7 @@ export class Pipeline<T> {
   /** Sends each record to a pool and goes on with its results. Without `input` the records are what the pool takes. */
   infer<In, Out, Next = Out, Substitute = never>(
     target: InferTarget<In, Out>,
-    options: InferOptions<T, In, Out, Next, Substitute> & { readonly input: (record: T) => In },
+    options: InferOptions<T, In, Out, Next, Substitute> & { readonly input: (record: T, info: RecordInfo) => In },
   ): Pipeline<Next | Substitute>;
   infer<Out, Next = Out, Substitute = never>(
     target: InferTarget<T, Out>,
@@ -199,52 +164,4 @@ export class Pipeline<T> {
       stepDeadLetters: deadLetters === undefined ? stepDeadLetters : [...stepDeadLetters, deadLetters],
     });
   }
-}
-
-function inferPlan(target: unknown, options: InferOptions<unknown, unknown, unknown, unknown, unknown>): InferPlan {
-  if (typeof target !== 'object' || target === null || !('offer' in target) || typeof target.offer !== 'function') {
-    refuse('infer', 'given a pool, such as the one from system.spawn()', target);
-  }
-  checkKeys('infer', options, [
-    'input',
-    'output',
-    'bypass',
-    'failed',
-    'order',
-    'capacity',
-    'timeout',
-    'priority',
-    'deadLetters',
-  ]);
-  const { input, output, bypass, failed, order = 'ordered', capacity = 512 } = options;
-  const { timeout, priority = 0, deadLetters } = options;
-  checkOptionalFunction('infer.input', input);
-  checkOptionalFunction('infer.output', output);
-  checkOptionalFunction('infer.bypass', bypass);
-  checkOptionalFunction('infer.failed', failed);
-  checkOneOf('infer.order', order, ['ordered', 'unordered']);
-  checkCount('infer.capacity', capacity);
-  if (typeof priority !== 'number') checkFunction('infer.priority', priority);
-  if (timeout !== undefined) {
-    checkKeys('infer.timeout', timeout, ['ms']);
-    if (!(timeout.ms > 0)) refuse('infer.timeout.ms', 'a number of milliseconds above 0', timeout.ms);
-  }
-  if (deadLetters !== undefined) checkSink('infer.deadLetters', deadLetters);
-  if (failed !== undefined && deadLetters !== undefined) {
-    throw new TypeError(
-      'infer: a failed record becomes either a value (failed) or a dead letter (deadLetters), not both',
-    );
-  }
-  return {
-    target: target as InferTarget<unknown, unknown>,
-    input,
-    output,
-    bypass,
-    failed,
-    order,
-    capacity,
-    timeoutMs: timeout?.ms ?? Infinity,
-    priority,
-    deadLetters,
-  };
 }

@@ -114,7 +114,7 @@ class PipelineRun {
       interrupt: this.#interrupt,
       chunkSize: this.#plan.chunkSize,
       tracker: undefined,
-      takeHeld: () => undefined,
+      takeHeld: undefined,
     };
     let last: Stage;
     try {

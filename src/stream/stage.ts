@@ -6,6 +6,7 @@ import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, isThenable, type Interrupt } from './interrupt.js';
 import type { Counts } from './report.js';
 import type { SourceReader } from './source.js';
+import type { StepMetrics } from './step-metrics.js';
 
 /**
  * One running step of a pipeline. The end of the pipeline pulls, each stage pulls from the one before it, and `max`
@@ -16,6 +17,8 @@ export interface Stage {
   pull(max: number): Promise<Chunk | undefined>;
   /** What it holds now, in order; `withOutcomes` where finished results are wanted. Only steps that ask actors have it. */
   held?(withOutcomes: boolean): readonly HeldState[];
+  /** Steps that ask actors: what they did so far. */
+  metrics?(): StepMetrics;
   /** Lets go of everything; called once, after the run's interrupt is set. */
   close(): void | Promise<void>;
 }
@@ -33,6 +36,8 @@ export interface HeldState {
   readonly leftMs: number | undefined;
   /** Its result, finished and not yet delivered. Any structured-cloneable value. */
   readonly outcome: Outcome<unknown> | undefined;
+  /** The pool of the step's fallback gave the outcome. */
+  readonly isFallback?: boolean;
 }
 
 /**
@@ -60,8 +65,11 @@ export interface RunContext {
   readonly chunkSize: number;
   /** Undefined where nobody needs to know. */
   readonly tracker: Tracker | undefined;
-  /** What step `index` held of a record when the checkpoint that this run resumes was made; gives it once. */
-  takeHeld(index: number, id: string): HeldState | undefined;
+  /**
+   * What step `index` held of a record when the checkpoint that this run resumes was made; gives it once. Undefined
+   * where the run resumes nothing, so that no record's id is made in vain.
+   */
+  readonly takeHeld: ((index: number, id: string) => HeldState | undefined) | undefined;
 }
 
 /** The first stage: puts what the reader gives into envelopes. */
