@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 /** Row -> its file and the beginning of its tests' titles; '' for every test of the file. */
 const ROWS = {
   A1: ['e2e/rows-a', 'A1'],
-  A2: ['e2e/rows-a', 'A2'],
-  A9: ['e2e/rows-a', 'A9'],
+  A2: ['e2e/row-a2', 'A2'],
+  A9: ['e2e/row-a9', 'A9'],
   D3: ['e2e/rows-c-d', 'D3'],
   H4: ['config/corpus', ''],
   K6: ['e2e/rows-k', 'K6'],

@@ -54,3 +54,8 @@ export async function keepsBound(
   t.log(`${what}: ${took.map((attempt) => attempt.toFixed(1)).join(', ')} ms; bound ${ms} ms`);
   t.true(Math.min(...took) <= ms, `${what}: best of ${took.length} is ${Math.min(...took)} ms, bound ${ms}`);
 }
+
+/** Milliseconds as a row prints them. */
+export function inTenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}
