@@ -31,6 +31,7 @@ export { type ArraySink, toArray } from './stream/sinks/array.js';
 export { type ToFileOptions, toFile } from './stream/sinks/file.js';
 export { forEach } from './stream/sinks/for-each.js';
 export { type ToHttpOptions, toHttp } from './stream/sinks/http.js';
+export { type ToRedisOptions, toRedis } from './stream/sinks/redis.js';
 export { type ToStdoutOptions, toStdout } from './stream/sinks/stdout.js';
 export type { StepMetrics } from './stream/step-metrics.js';
 export type { Acknowledgement, ResumeFrom, Source, SourceItem, SourceReader } from './stream/source.js';
@@ -38,6 +39,7 @@ export { type FileFormat, type FromFileOptions, fromFile } from './stream/source
 export { type FileRecord, type FromFilesOptions, fromFiles } from './stream/sources/files.js';
 export { type FromHttpOptions, type HttpMetadata, fromHttp } from './stream/sources/http.js';
 export { fromIterable } from './stream/sources/iterable.js';
+export { type FromRedisOptions, type RedisMetadata, fromRedis } from './stream/sources/redis.js';
 export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
 export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';

@@ -208,6 +208,12 @@ export const ERROR_CODES = {
     'No run can go on from what the checkpoint directory holds: another pipeline, a newer format, or nothing whole.',
     'The message names the file and what is wrong; use the version that wrote it, mend the pipeline, or begin anew without resume.',
   ),
+  DELIVERY_LIMIT: row(
+    'interrupted',
+    false,
+    'A queue gave the record as often as the limit of its source allows, and it never had an outcome: it may be what ends the process.',
+    'Look at the record in the dead letter; raise maxDeliveries or maxAttempts if it was not at fault.',
+  ),
   PACKAGE_NOT_INSTALLED: row(
     'not-started',
     false,

@@ -39,6 +39,14 @@ export function checkOneOf(option: string, value: unknown, allowed: readonly str
   if (!allowed.includes(value as string)) refuse(option, `one of ${allowed.join(', ')}`, value);
 }
 
+export function checkText(option: string, value: unknown): void {
+  if (typeof value !== 'string' || value === '') refuse(option, 'a string that is not empty', value);
+}
+
+export function checkFlag(option: string, value: unknown): void {
+  if (typeof value !== 'boolean') refuse(option, 'true or false', value);
+}
+
 export function checkSink(option: string, value: unknown): void {
   const isSink =
     typeof value === 'object' &&

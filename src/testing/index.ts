@@ -9,3 +9,10 @@ export { runRows, type RowResult } from './rows.js';
 export { shrinkScenario } from './shrink.js';
 export type { Lies } from './sim-pool.js';
 export type { Violation } from './world.js';
+export {
+  type CheckResult,
+  type ConformanceReport,
+  formatConformance,
+} from './conformance/report.js';
+export { type SinkStand, type SinkSubject, checkSink } from './conformance/sink.js';
+export { type SourceStand, type SourceSubject, checkSource } from './conformance/source.js';

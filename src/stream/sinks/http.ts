@@ -55,6 +55,8 @@ interface Plan {
 class HttpSink implements Sink<unknown> {
   readonly name: string;
   readonly isIdempotent: boolean;
+  /** Keeps the keys the same in a run that goes on. Not of use where keys depend on how records are grouped. */
+  declare readonly prepare?: () => unknown;
   #ending = new AbortController();
 
   constructor(
@@ -64,6 +66,7 @@ class HttpSink implements Sink<unknown> {
   ) {
     this.name = nameOf(url);
     this.isIdempotent = plan.batch === 1;
+    if (this.isIdempotent) this.prepare = () => this.keys.state;
   }
 
   open(resume?: { readonly state: unknown }): void {
@@ -76,10 +79,6 @@ class HttpSink implements Sink<unknown> {
     for (let from = 0; from < values.length; from += batch) {
       await this.#post(values.slice(from, from + batch), records.slice(from, from + batch));
     }
-  }
-
-  prepare(): unknown {
-    return this.keys.state;
   }
 
   close(): void {

@@ -7,7 +7,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { systemClock, type Timer } from '../../kernel/clock.js';
-import { ERROR_CODES, TroupeError } from '../../kernel/errors.js';
+import { ERROR_CODES, TroupeError, type ErrorCode } from '../../kernel/errors.js';
 import { Stamped } from '../envelope.js';
 import { ByteBudget, Refusal, formatOf, readBody, recordsOf } from '../http-body.js';
 import {
@@ -271,9 +271,10 @@ class HttpReader implements SourceReader<unknown> {
     this.#end(job, status, isLong ? resultsOf(job.outcomes) : `{"records":${job.outcomes.length}}`);
   }
 
-  #refuse(job: Job, status: number, message: string, code: string): void {
+  #refuse(job: Job, status: number, message: string, code: ErrorCode): void {
     if (status === 503) this.#setHeader(job, 'retry-after', '1');
-    this.#end(job, status, JSON.stringify({ error: { code, message } }));
+    const isBegun = job.outcomes.some((outcome) => outcome !== undefined);
+    this.#end(job, status, isBegun ? resultsOf(job.outcomes, code) : JSON.stringify({ error: { code, message } }));
   }
 
   /** P2. */
@@ -289,8 +290,10 @@ class HttpReader implements SourceReader<unknown> {
   }
 }
 
-function resultsOf(outcomes: Job['outcomes']): string {
-  return `{"results":[${outcomes.map((outcome) => resultOf(outcome as Acknowledgement)).join()}]}`;
+/** Records without outcome, because their request is given up, get the code of that. */
+function resultsOf(outcomes: Job['outcomes'], givenUp: ErrorCode = 'INTERNAL'): string {
+  const missing: Acknowledgement = { token: undefined, error: new TroupeError(givenUp, 'no outcome') };
+  return `{"results":[${outcomes.map((outcome) => resultOf(outcome ?? missing)).join()}]}`;
 }
 
 /** Clients get the code and its meaning, never the words of the error: those name files, actors and what models said. */

@@ -126,7 +126,7 @@ test('what is busy, late or broken is tried again under the same key', async (t)
     t.is(new Set(got.map(({ headers }) => headers['idempotency-key'])).size, 1);
   }
   const { url, got } = await receiver(t, () => undefined, status(200));
-  await open(t, url, { timeoutMs: 20 }).write(['v'], records(0));
+  await open(t, url, { timeoutMs: 400 }).write(['v'], records(0));
   t.is(got.length, 2);
 });
 

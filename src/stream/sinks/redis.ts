@@ -1,0 +1,137 @@
+import { TroupeError } from '../../kernel/errors.js';
+import { retryPlan, type BackoffOptions, type RetryPlan } from '../backoff.js';
+import type { RecordInfo } from '../envelope.js';
+import { checkCount, checkKeys, checkText } from '../options.js';
+import { RecordKeys, checkKey, type KeyOption } from '../record-key.js';
+import { RedisLink, checkRedisUrl, redisName } from '../redis-client.js';
+import type { Sink } from '../sink.js';
+import { jsonOf } from './json-lines.js';
+
+export interface ToRedisOptions<T = unknown> {
+  /** `redis://[user:password@]host[:port][/db]`, or rediss for TLS. */
+  url: string;
+  stream: string;
+  /** Field of an entry that takes the value as JSON. Default `value`. */
+  field?: string;
+  /** Old entries are let go of beyond about this many. Default: all stay. */
+  maxLength?: number;
+  /** How many records back a second writing of the same record is known. Default 100,000. */
+  remember?: number;
+  /** What a record is known by; default its name in its source, or run and record id. */
+  key?: KeyOption<T>;
+  /** Of a connection that broke. Default 10 tries in a row, from 200 to 10,000 ms. */
+  reconnect?: BackoffOptions;
+}
+
+/**
+ * Adds an entry with the field `value` for each value. Idempotent: the keys of the last `remember` records stand in
+ * the sorted set `{STREAM}:troupe-written` (gone a week after the last write), and one script checks the key and adds
+ * the entry, so a record written again, by this run or one that goes on from its checkpoint, is there once. Resolves
+ * when the server has it: how safe that is, its own settings say (appendfsync). Rejects with SINK_FAILED.
+ */
+export function toRedis<T = unknown>(options: ToRedisOptions<T>): Sink<T> {
+  checkKeys('toRedis', options, ['url', 'stream', 'field', 'maxLength', 'remember', 'key', 'reconnect']);
+  const { url, stream, field = 'value', maxLength, remember = 100_000, key, reconnect } = options;
+  checkRedisUrl('url', url);
+  checkText('stream', stream);
+  checkText('field', field);
+  if (maxLength !== undefined) checkCount('maxLength', maxLength);
+  checkCount('remember', remember);
+  checkKey('key', key);
+  const plan = { url, stream, field, maxLength, remember, retry: retryPlan('reconnect', reconnect, 10) };
+  return new RedisSink(plan, new RecordKeys(key));
+}
+
+interface Plan {
+  readonly url: string;
+  readonly stream: string;
+  readonly field: string;
+  readonly maxLength: number | undefined;
+  readonly remember: number;
+  readonly retry: RetryPlan;
+}
+
+/** A script holds the whole server while it runs. */
+const RECORDS_PER_SCRIPT = 256;
+
+/** The score counts up from the highest there is, so the oldest keys have the lowest ranks. */
+const SCRIPT = `
+local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+local score = last[2] and tonumber(last[2]) or 0
+for index = 4, #ARGV, 2 do
+  score = score + 1
+  if redis.call('ZADD', KEYS[2], 'NX', score, ARGV[index]) == 1 then
+    if ARGV[2] == '' then
+      redis.call('XADD', KEYS[1], '*', ARGV[3], ARGV[index + 1])
+    else
+      redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', ARGV[3], ARGV[index + 1])
+    end
+  end
+end
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - tonumber(ARGV[1]))
+redis.call('EXPIRE', KEYS[2], 604800)
+return 1
+`;
+
+class RedisSink implements Sink<unknown> {
+  readonly name: string;
+  readonly isIdempotent = true;
+  #link: RedisLink | undefined;
+
+  constructor(
+    private readonly plan: Plan,
+    private readonly keys: RecordKeys,
+  ) {
+    this.name = redisName(plan.url, plan.stream);
+  }
+
+  async open(resume?: { readonly state: unknown }): Promise<void> {
+    const { url, stream, retry } = this.plan;
+    this.keys.open(resume);
+    this.#link?.end();
+    this.#link = new RedisLink(this.name, url, retry);
+    try {
+      const type = await this.#link.send(['TYPE', stream]);
+      if (type !== 'none' && type !== 'stream') throw new Error(`it is a ${String(type)}, not a stream`);
+    } catch (cause) {
+      throw this.#failed('open', cause);
+    }
+  }
+
+  async write(values: readonly unknown[], records: readonly RecordInfo[]): Promise<void> {
+    const { stream, field, maxLength, remember } = this.plan;
+    const words = values.map((value, index) => {
+      const record = records[index] as RecordInfo;
+      return [this.keys.of(value, record), jsonOf(value, record)] as const;
+    });
+    const head = ['EVAL', SCRIPT, '2', stream, writtenKey(stream)];
+    const settings = [String(remember), maxLength === undefined ? '' : String(maxLength), field];
+    for (let from = 0; from < words.length; from += RECORDS_PER_SCRIPT) {
+      const some = words.slice(from, from + RECORDS_PER_SCRIPT).flat();
+      try {
+        await (this.#link as RedisLink).send([...head, ...settings, ...some]);
+      } catch (cause) {
+        throw this.#failed(`write records ${records[from]?.id} and following to`, cause);
+      }
+    }
+  }
+
+  prepare(): unknown {
+    return this.keys.state;
+  }
+
+  close(): void {
+    this.#link?.end();
+  }
+
+  #failed(what: string, cause: unknown): TroupeError {
+    if (cause instanceof TroupeError) return cause;
+    const words = cause instanceof Error ? cause.message : String(cause);
+    return new TroupeError('SINK_FAILED', `Cannot ${what} ${this.name}: ${words}`, { cause });
+  }
+}
+
+/** In a cluster both keys of the script must lie in one slot; braces name the part of a key that decides. */
+function writtenKey(stream: string): string {
+  return `${/\{[^}]+\}/.test(stream) ? stream : `{${stream}}`}:troupe-written`;
+}
