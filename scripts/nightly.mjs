@@ -9,6 +9,9 @@ import { fileURLToPath } from 'node:url';
 const ROWS = {
   A1: ['e2e/rows-a', 'A1'],
   A2: ['e2e/row-a2', 'A2'],
+  A3: ['e2e/rows-a', 'A3'],
+  A5: ['e2e/rows-a', 'A5'],
+  A8: ['e2e/rows-a', 'A8'],
   A9: ['e2e/row-a9', 'A9'],
   D3: ['e2e/rows-c-d', 'D3'],
   H4: ['config/corpus', ''],
