@@ -135,6 +135,12 @@ export const poolOptionsSchema = z.strictObject({
   attempts: count
     .default(5)
     .describe('How often a record is sent at most, when replicas die under it or never started it.'),
+  cancellation: z
+    .enum(['signal', 'replace'])
+    .default('signal')
+    .describe(
+      'When everybody has given up a batch that runs: signal aborts the signal predict was given and waits; replace ends the replica and starts another.',
+    ),
   timeoutMs: durationMs
     .default(30_000)
     .describe('Default deadline of an ask, queueing included. Stream operators have none unless they set one.'),

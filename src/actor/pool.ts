@@ -138,7 +138,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       },
     });
     this.#startedAt = this.#clock.now();
-    const { mailbox, batching, restart, batchTimeoutMs, attempts } = spec.options;
+    const { mailbox, batching, restart, batchTimeoutMs, attempts, cancellation } = spec.options;
     this.#core = new PoolCore(
       {
         name: spec.name,
@@ -153,6 +153,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         maxInFlight: batching.maxInFlight,
         batchTimeoutMs,
         attempts,
+        cancellation,
         restart,
         restartType: restart.type,
         strategy: restart.strategy,

@@ -39,6 +39,8 @@ export interface PoolStats {
   /** What a batch is expected to take, from those seen. */
   readonly expectedBatchMs: number;
   readonly restarts: number;
+  /** How often a replica was ended because nobody waited any more for what it ran (cancellation: replace). */
+  readonly replaced: number;
   readonly deaths: Readonly<Record<'init' | 'crash' | 'hang' | 'oom' | 'quarantine', number>>;
   readonly staleReplies: number;
   readonly lateResults: number;
@@ -104,6 +106,7 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     triggers: { ...core.triggerCounts },
     expectedBatchMs: core.batcher.expectedMs,
     restarts: core.fleet.restartCount,
+    replaced: core.fleet.replacedCount,
     deaths: { ...core.fleet.deathCounts },
     staleReplies: core.ledger.staleReplyCount,
     lateResults: core.lateResultCount,

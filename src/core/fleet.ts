@@ -68,6 +68,8 @@ export class Fleet {
   /** How many replicas there are to be. */
   replicas = 0;
   restartCount = 0;
+  /** How often a replica was ended because nobody waited for what it ran. */
+  replacedCount = 0;
   readonly deathCounts: Record<DeathKind | 'quarantine', number> = {
     init: 0,
     crash: 0,
@@ -154,6 +156,16 @@ export class Fleet {
     cell.killed = true;
     this.#move(cell, 'condemn');
     this.#owner.emit({ kind: 'kill', cell: cell.id });
+  }
+
+  /** What it runs is of no use any more: it ends now, and starts again where it was to live on. Blamed on nobody. */
+  replace(cell: Cell): void {
+    if (cell.killed) return;
+    this.replacedCount++;
+    // One that was to end or to start again anyway only does so sooner.
+    if (cell.state === 'ready') this.#move(cell, 'replace');
+    else if (cell.state === 'draining') this.#move(cell, 'stop');
+    this.#owner.emit({ kind: 'stop', cell: cell.id, now: true });
   }
 
   /** A replica has ended and its records are salvaged: what becomes of the slot? */
@@ -253,7 +265,7 @@ export class Fleet {
       this.#remove(cell);
       return;
     }
-    if (cell.state === 'recycling') {
+    if (cell.state === 'recycling' || cell.state === 'replacing') {
       cell.startAt = now;
       this.#move(cell, 'died');
       return;

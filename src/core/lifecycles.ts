@@ -6,16 +6,28 @@ export type ReplicaState =
   | 'ready'
   | 'draining'
   | 'recycling'
+  | 'replacing'
   | 'dying'
   | 'stopping'
   | 'backoff'
   | 'stopped'
   | 'failed';
-export type ReplicaEvent = 'start' | 'ready' | 'drain' | 'recycle' | 'condemn' | 'stop' | 'died' | 'ended' | 'gave-up';
+export type ReplicaEvent =
+  | 'start'
+  | 'ready'
+  | 'drain'
+  | 'recycle'
+  | 'replace'
+  | 'condemn'
+  | 'stop'
+  | 'died'
+  | 'ended'
+  | 'gave-up';
 
 /**
  * One replica slot. `died` leads to another start, `ended` does not, `gave-up` says the restart budget is used up.
- * `recycling`: stopped on purpose to start again with its siblings. `dying`: declared hung, its end is awaited.
+ * `recycling`: stopped on purpose to start again with its siblings. `replacing`: ended because nobody waits for what it
+ * runs, to start again by itself. `dying`: declared hung, its end is awaited.
  */
 export const REPLICA_LIFECYCLE: LifecycleTable<ReplicaState, ReplicaEvent> = {
   idle: { start: 'starting', stop: 'stopped' },
@@ -30,6 +42,7 @@ export const REPLICA_LIFECYCLE: LifecycleTable<ReplicaState, ReplicaEvent> = {
   ready: {
     drain: 'draining',
     recycle: 'recycling',
+    replace: 'replacing',
     condemn: 'dying',
     stop: 'stopping',
     died: 'backoff',
@@ -38,6 +51,13 @@ export const REPLICA_LIFECYCLE: LifecycleTable<ReplicaState, ReplicaEvent> = {
   },
   draining: { condemn: 'stopping', stop: 'stopping', died: 'stopped', ended: 'stopped', 'gave-up': 'stopped' },
   recycling: { condemn: 'recycling', stop: 'stopping', died: 'backoff', ended: 'stopped', 'gave-up': 'failed' },
+  replacing: {
+    condemn: 'replacing',
+    stop: 'stopping',
+    died: 'backoff',
+    ended: 'stopped',
+    'gave-up': 'failed',
+  },
   dying: {
     stop: 'stopping',
     drain: 'stopping',

@@ -28,7 +28,7 @@ import {
 import { Failure } from './failure.js';
 import { type Cell, Fleet, type FleetLimits, type FleetOwner } from './fleet.js';
 import { type Flight, Ledger } from './ledger.js';
-import { POOL_LIFECYCLE, type PoolEventName, type PoolState } from './lifecycles.js';
+import { POOL_LIFECYCLE, type PoolEventName, type PoolState, type ReplicaState } from './lifecycles.js';
 import { Mailbox, type MailboxLimits, type Offer, type Overflow } from './mailbox.js';
 import type { Request } from './request.js';
 import { RetryLane } from './retry-lane.js';
@@ -40,6 +40,8 @@ export interface PoolLimits extends FleetLimits {
   readonly batchTimeoutMs: number;
   /** How many deaths a record survives at most. */
   readonly attempts: number;
+  /** What becomes of a replica whose batch nobody waits for any more: it is told, or another takes its place. */
+  readonly cancellation: 'signal' | 'replace';
 }
 
 const NO_TRIGGERS = Object.fromEntries(TRIGGERS.map((trigger) => [trigger, 0])) as Record<Trigger, number>;
@@ -277,7 +279,7 @@ export class PoolCore implements FleetOwner {
     let heldCount = 0;
     for (const flight of flights) heldCount += flight.waiting;
     // A batch that hung its replica is to blame even where the replica was to end anyway; for a crash on the way out it is not.
-    const expected = (cell.state === 'stopping' || cell.state === 'recycling') && !cell.killed;
+    const expected = ENDS_BY_US.has(cell.state) && !cell.killed;
     const inQuarantine = cell.solo && BLAMED.has(death.cause) && !expected;
     cell.solo = false;
     this.#news({ name: 'died', replica: cell.replica, incarnation, death, heldCount });
@@ -536,9 +538,17 @@ export class PoolCore implements FleetOwner {
     else if (request.place === 'in-flight') {
       const flight = request.flight as Flight;
       flight.waiting--;
-      if (flight.waiting === 0) this.#effects.push({ kind: 'abandon', cell: flight.cell, batchId: flight.batchId });
+      if (flight.waiting === 0) this.#abandon(flight);
     }
     request.place = 'nowhere';
+  }
+
+  /** Nobody waits for the batch any more. One that is staged never runs, so only the one that runs can cost a replica. */
+  #abandon(flight: Flight): void {
+    const cell = this.fleet.cells.get(flight.cell) as Cell;
+    const mayReplace = this.limits.cancellation === 'replace' && this.state !== 'stopping' && this.state !== 'failed';
+    if (mayReplace && cell.flights[0] === flight) this.fleet.replace(cell);
+    else this.#effects.push({ kind: 'abandon', cell: flight.cell, batchId: flight.batchId });
   }
 
   #drop(request: Request, what: string): void {
@@ -625,6 +635,8 @@ export class PoolCore implements FleetOwner {
     this.state = transition('pool', POOL_LIFECYCLE, this.state, event);
   }
 }
+
+const ENDS_BY_US: ReadonlySet<ReplicaState> = new Set(['stopping', 'recycling', 'replacing'] as const);
 
 /** Ends that the record being run can have caused. A signal from outside is nobody's fault. */
 const BLAMED: ReadonlySet<DeathNotice['cause']> = new Set(['exit', 'crash', 'hung', 'oom', 'protocol'] as const);

@@ -350,8 +350,13 @@ export class PoolOracle {
     const { limits, scales, holds } = this.#world.scenario;
     if (limits.strategy !== 'one-for-one' || scales + holds > 0 || this.#isStopping || this.#wasRevived) return;
     for (const replica of this.#pool.live)
-      if (replica.version === this.#servingVersion && replica.stopAsked)
+      if (replica.version === this.#servingVersion && replica.stopAsked && !this.#isReplaced(replica.cell))
         this.#violate('swap', `a failed swap stopped replica ${replica.slot} of version ${replica.version}`);
+  }
+
+  /** Ended for those who gave up what it ran, which has nothing to do with the swap. */
+  #isReplaced(cell: number): boolean {
+    return this.#pool.core.fleet.cells.get(cell)?.state === 'replacing';
   }
 
   draining(): void {

@@ -8,6 +8,7 @@ export const POOL_SHAPE: PoolLimits = {
   maxInFlight: 1,
   batchTimeoutMs: 30_000,
   attempts: 5,
+  cancellation: 'signal',
   restart: { max: 5, withinMs: 60_000, backoffMs: 100, maxBackoffMs: 30_000, jitter: 0.2, quarantineMax: 20 },
   restartType: 'permanent',
   strategy: 'one-for-one',

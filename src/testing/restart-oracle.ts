@@ -86,9 +86,9 @@ export class RestartOracle {
       life.fate = 'gone';
       return;
     }
-    if (cell.state === 'recycling') {
+    if (cell.state === 'recycling' || cell.state === 'replacing') {
       if (!replica.stopAsked)
-        this.#world.violate('fencing', `cell ${replica.cell} is recycled and was not asked to stop`);
+        this.#world.violate('fencing', `cell ${replica.cell} is to start again and was not asked to stop`);
       life.fate = 'back';
       return;
     }

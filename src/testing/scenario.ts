@@ -91,6 +91,8 @@ export function swarmScenario(seed: number): Scenario {
       maxInFlight: whole(random, 1, 2),
       batchTimeoutMs: pick(random, [50, 200, 1000]) + 12 * costMs,
       attempts: pick(random, [1, 2, 3, 5, 5]),
+      // A chance of its own: a seed runs what it ran before there was the choice.
+      cancellation: pick(forkRandom(seed, 2), ['signal', 'signal', 'replace'] as const),
       restart: {
         max: pick(random, [0, 1, 3, 5, 20, 50]),
         withinMs: pick(random, [50, 500, 60_000]),

@@ -2,6 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import type { DeathNotice } from '../../src/core/effects.js';
 import { TroupeError } from '../../src/kernel/errors.js';
+import type { Request } from '../../src/core/request.js';
 import { PoolDriver, type Verdict } from './pool-driver.js';
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, at) => at + 1);
@@ -154,6 +155,73 @@ test('a deadline that passes in flight settles the record, frees nothing else, a
   p.reply();
   t.deepEqual([p.outcome(1), p.outcome(2)], ['DEADLINE_PASSED', 'y2']);
   t.is(p.core.lateResultCount, 1);
+});
+
+test('with cancellation replace, a replica whose batch nobody waits for ends at once and starts again, blamed on nobody', (t) => {
+  const p = new PoolDriver({ cancellation: 'replace', maxSize: 2, restart: { max: 0 } });
+  p.offerMany(2);
+  p.core.cancel(p.requests[0] as Request, undefined);
+  p.pump();
+  t.false(p.log.includes('stop 1'), 'one of the batch is still waited for');
+  p.core.cancel(p.requests[1] as Request, undefined);
+  p.pump();
+  t.deepEqual(p.log.slice(-2), ['stop 1', 'start 1.2']);
+  t.false(p.log.includes('abandon 1'));
+  t.is(p.core.state, 'running');
+  t.is(p.core.fleet.replacedCount, 1);
+  t.deepEqual(p.core.fleet.deathCounts, { init: 0, crash: 0, hang: 0, oom: 0, quarantine: 0 });
+  p.offer();
+  p.pump();
+  p.reply();
+  t.is(p.outcome(3), 'y3');
+});
+
+test('what waits behind a replaced batch goes again as it stands, and has lost no attempt', (t) => {
+  const p = new PoolDriver({ cancellation: 'replace', maxSize: 1, maxInFlight: 2, attempts: 1 });
+  p.offer({ deadlineAt: 10 });
+  p.offer();
+  p.pump();
+  t.deepEqual(p.calls, [[1], [2]]);
+  p.advanceTo(10);
+  t.is(p.outcome(1), 'DEADLINE_PASSED');
+  t.deepEqual(p.calls, [[1], [2], [2]]);
+  p.reply();
+  t.is(p.outcome(2), 'y2');
+});
+
+test('with cancellation replace, a staged batch that was given up costs no replica: it never runs', (t) => {
+  const p = new PoolDriver({ cancellation: 'replace', maxSize: 1, maxInFlight: 2 });
+  p.offerMany(2);
+  p.core.cancel(p.requests[1] as Request, undefined);
+  p.pump();
+  t.is(p.log.at(-1), 'abandon 1');
+  p.reply();
+  t.is(p.outcome(1), 'y1');
+  t.is(p.core.fleet.replacedCount, 0);
+});
+
+test('replicas that are replaced do not wait for each other', (t) => {
+  const p = new PoolDriver({ cancellation: 'replace', maxSize: 1, replicas: 2, obedient: false });
+  p.ready(1);
+  p.ready(2);
+  p.offerMany(2);
+  for (const request of p.requests) p.core.cancel(request, undefined);
+  p.pump();
+  p.crash(1, { cause: 'stopped' });
+  t.is(p.log.at(-1), 'start 1.2', 'the other has not ended yet');
+});
+
+test('a replica that drains, and whose last batch nobody waits for, ends at once and for good', (t) => {
+  const p = new PoolDriver({ cancellation: 'replace', version: '1' });
+  p.offer();
+  p.pump();
+  p.core.rollOut('2', 1, p.now);
+  p.pump();
+  t.is(p.core.fleet.version, '2');
+  p.core.cancel(p.requests[0] as Request, undefined);
+  p.pump();
+  t.deepEqual([...p.alive.keys()], [2]);
+  t.is(p.core.fleet.cells.size, 1);
 });
 
 test('each try of a record with callTimeoutMs has its own end; between tries only the deadline counts', (t) => {

@@ -14,6 +14,7 @@ export interface PoolSettings {
   maxDelayMs?: number;
   batchTimeoutMs?: number;
   attempts?: number;
+  cancellation?: PoolLimits['cancellation'];
   mailbox?: Partial<PoolLimits['mailbox']>;
   restart?: Partial<PoolLimits['restart']>;
   restartType?: PoolLimits['restartType'];
@@ -76,6 +77,7 @@ export class PoolDriver {
         maxInFlight: settings.maxInFlight ?? 1,
         batchTimeoutMs: settings.batchTimeoutMs ?? 1000,
         attempts: settings.attempts ?? 5,
+        cancellation: settings.cancellation ?? 'signal',
         restart: {
           max: 5,
           withinMs: 60_000,

@@ -31,8 +31,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a record whose caller has gone is settled again by its late result',
     file: 'core/pool-core.js',
-    from: "if (request.place === 'settled')\n                this.lateResultCount++;",
-    to: 'if (false)\n                ;',
+    from: "if (request.place === 'settled') {\n                this.lateResultCount++;",
+    to: 'if (false) {\n                this.lateResultCount++;',
   },
   {
     name: 'a settled record keeps its deadline',
