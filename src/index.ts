@@ -18,6 +18,8 @@ export { createSystem } from './config/create-system.js';
 export type { BreakerState } from './core/breaker.js';
 export type { BatchCall } from './core/effects.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
+export type { CheckpointReport } from './stream/checkpoint/coordinator.js';
+export { type CheckpointOptions, CheckpointTrigger } from './stream/checkpoint/options.js';
 export { Control, type DeadLetter, RecordFailure, type RecordInfo, Stamped, Watermark } from './stream/envelope.js';
 export type { BackoffOptions } from './stream/backoff.js';
 export type { ListenAddress, ListenOptions } from './stream/http-listener.js';

@@ -76,13 +76,13 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
         const { pipeline, sink, deadLetters, count } = buildPipeline(name, definition, {
           functions,
           pools,
-          stop: options.stop,
           instead: options.instead,
         });
         counts.push(count().catch(() => undefined));
         try {
           reports[name] = await pipeline.to(sink, {
             signal: options.kill,
+            stop: options.stop,
             ...(deadLetters === undefined ? {} : { deadLetters }),
             onProgress: (report) => {
               progress.set(name, report.records);

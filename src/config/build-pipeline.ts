@@ -10,15 +10,12 @@ import { fromFile } from '../stream/sources/file.js';
 import { fromFiles } from '../stream/sources/files.js';
 import { type InferConfig, type PipelineConfig, stepOf } from './schema.js';
 import type { StepFunction, StepFunctions } from './step-functions.js';
-import { untilStopped } from './until-stopped.js';
 
 export interface PipelineParts {
   /** From `importStepFunctions` for the same config. */
   readonly functions: StepFunctions;
   /** The pools of the config that have started, by name. */
   readonly pools: ReadonlyMap<string, InferTarget<unknown, unknown>>;
-  /** Aborted: no further record is read, those inside finish, and the run ends as if the source had ended. */
-  readonly stop: AbortSignal;
   readonly instead?: OtherEnds | undefined;
 }
 
@@ -46,7 +43,7 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
   };
   const { instead } = parts;
   const source = instead?.source ?? sourceOf(config.source);
-  let pipeline: Pipeline<unknown> = stream(untilStopped(source, parts.stop), { name });
+  let pipeline: Pipeline<unknown> = stream(source, { name });
   for (const entry of config.steps.slice(instead?.fromStep ?? 0)) {
     const step = stepOf(entry);
     switch (step.kind) {

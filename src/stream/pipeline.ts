@@ -1,5 +1,6 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import type { TroupeError } from '../kernel/errors.js';
+import { checkpointPlan, type CheckpointOptions } from './checkpoint/options.js';
 import type { DeadLetter, RecordInfo } from './envelope.js';
 import { inferPlan, type InferOptions } from './infer-options.js';
 import { InferStage } from './infer.js';
@@ -21,6 +22,13 @@ export interface StreamOptions {
 export interface ToOptions {
   /** Ends the run: the promise resolves to a report with `cancelled: true`. */
   signal?: AbortSignal;
+  /**
+   * Ends the reading: no further record is read, those inside finish, and the run ends as if the source had ended. So
+   * the same pipeline runs bounded, to the end of its source, and unbounded, until this.
+   */
+  stop?: AbortSignal;
+  /** Lets a run that died be resumed; what the output is worth then says the report's `delivery`. Default: none. */
+  checkpoint?: CheckpointOptions;
   /** Where failed records go; without it they count as failed and leave only their code in the report. */
   deadLetters?: Sink<DeadLetter>;
   /** Sees every failed record as it leaves, dead letters included. Throwing ends the run. */
@@ -121,13 +129,14 @@ export class Pipeline<T> {
 
   /**
    * Runs the pipeline into a sink. Rejects with SOURCE_FAILED or SINK_FAILED (a StreamError with the `report` so far)
-   * when an end fails as a whole; resolves when the source has ended, or when `signal` ended the run.
+   * when an end fails as a whole, with CHECKPOINT_FAILED or CHECKPOINT_INVALID when it cannot be made safe or resumed; resolves when the source has ended, or when `signal` ended the run.
    */
   to(sink: Sink<T>, options: ToOptions = {}): Promise<Report> {
     checkSink('sink', sink);
-    checkKeys('to', options, ['signal', 'deadLetters', 'onFailed', 'onProgress', 'progressMs']);
-    const { signal, deadLetters, onFailed, onProgress, progressMs = 200 } = options;
+    checkKeys('to', options, ['signal', 'stop', 'checkpoint', 'deadLetters', 'onFailed', 'onProgress', 'progressMs']);
+    const { signal, stop, checkpoint, deadLetters, onFailed, onProgress, progressMs = 200 } = options;
     if (signal !== undefined && !(signal instanceof AbortSignal)) refuse('signal', 'an AbortSignal', signal);
+    if (stop !== undefined && !(stop instanceof AbortSignal)) refuse('stop', 'an AbortSignal', stop);
     if (deadLetters !== undefined) checkSink('deadLetters', deadLetters);
     checkOptionalFunction('onFailed', onFailed);
     checkOptionalFunction('onProgress', onProgress);
@@ -140,6 +149,8 @@ export class Pipeline<T> {
       onProgress,
       progressMs,
       signal,
+      stop,
+      checkpoint: checkpoint === undefined ? undefined : checkpointPlan(checkpoint),
     });
   }
 

@@ -1,5 +1,7 @@
 import { TroupeError, invariant, type ErrorCode } from '../kernel/errors.js';
+import type { CheckpointReport } from './checkpoint/coordinator.js';
 import { LatencyHistogram } from './latency.js';
+import type { StepMetrics } from './step-metrics.js';
 
 /**
  * What became of the records of one run. Every record is in exactly one class, so that always
@@ -9,8 +11,12 @@ import { LatencyHistogram } from './latency.js';
 export interface Report {
   /** Records that entered the pipeline and were not filtered. */
   readonly records: number;
-  /** Values handed to the sink. */
+  /** Values handed to the sink, those of fallbacks included. */
   readonly results: number;
+  /** Results that a step's fallback gave in the place of its actor. */
+  readonly fallbacks: number;
+  /** Further tries of records whose earlier try in an infer step failed. */
+  readonly retries: number;
   /** Failed records without a dead-letter sink, those that a step's `failed` turned into a value, and those a cancelled run gave up. */
   readonly failed: number;
   /** Failed records handed to a dead-letter sink. */
@@ -25,7 +31,20 @@ export interface Report {
   readonly errors: Readonly<Partial<Record<ErrorCode, number>>>;
   /** True when the signal of the caller, or a reader that went away, ended the run. */
   readonly cancelled: boolean;
+  /** Of each infer step what it and its pool did for it. */
+  readonly metrics: readonly StepMetrics[];
+  /** Only of a run with checkpoints. */
+  readonly checkpoints?: CheckpointReport;
+  /**
+   * What the output is worth after a crash and a resumed run. exactly-once: nothing lost, nothing doubled, relative to
+   * the last checkpoint. at-least-once: what was written after it may be there twice, because a sink can neither take it
+   * back nor tell it by its id, or because the source gives it again under another. Absent: nothing is promised.
+   */
+  readonly delivery?: 'exactly-once' | 'at-least-once';
 }
+
+/** What a report says besides the counts. */
+export type RunFacts = Pick<Report, 'cancelled' | 'metrics' | 'checkpoints' | 'delivery'>;
 
 /** A run that ended by a failure of its source or its sink; `report` says how far it came. */
 export class StreamError extends TroupeError {
@@ -42,6 +61,8 @@ export class Counts {
   entered = 0;
   filtered = 0;
   results = 0;
+  /** Of the results. */
+  fallbacks = 0;
   failed = 0;
   deadLetters = 0;
   readonly latency = new LatencyHistogram();
@@ -66,14 +87,16 @@ export class Counts {
     this.error('CANCELLED', held);
   }
 
-  report(now: number, cancelled: boolean): Report {
-    const { results, failed, deadLetters, filtered } = this;
+  report(now: number, facts: RunFacts): Report {
+    const { results, fallbacks, failed, deadLetters, filtered } = this;
     const durationMs = now - this.startedAt;
     const records = results + failed + deadLetters;
     invariant(this.held >= 0, `records leave a stream once: ${-this.held} left twice`);
     return {
       records,
       results,
+      fallbacks,
+      retries: facts.metrics.reduce((sum, { retries }) => sum + retries, 0),
       failed,
       deadLetters,
       filtered,
@@ -81,7 +104,7 @@ export class Counts {
       recordsPerSecond: durationMs > 0 ? (records / durationMs) * 1000 : 0,
       latencyMs: { p50: this.latency.quantile(0.5), p99: this.latency.quantile(0.99) },
       errors: { ...this.#errors },
-      cancelled,
+      ...facts,
     };
   }
 }

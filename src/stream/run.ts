@@ -1,22 +1,31 @@
 /**
- * One run of a pipeline: opens the ends, drives the last stage, gives every record its class, and lets go of
- * everything, however it ends.
+ * One run of a pipeline: opens the ends, drives the last stage, and lets go of everything, however it ends.
  *
- * R1 every record that entered leaves in exactly one class (see report.ts).
- * R2 nothing is pulled while the sink has not taken what it was given.
- * R3 whatever was opened is closed once, from the sink back to the source, also when opening fails half-way.
- * R4 the run yields to the event loop at least every YIELD_MS, so timers and signals get through a pipeline that is
+ * R1 sinks are opened before anything is read, and after it was decided from which checkpoint the run goes on: a sink
+ *    may destroy what is there only when the run begins anew.
+ * R2 whatever was opened is closed once, from the sink back to the source, also when opening fails half-way.
+ * R3 the run yields to the event loop at least every YIELD_MS, so timers and signals get through a pipeline that is
  *    synchronous from end to end.
+ * R4 `stop` ends the reading and nothing else; `signal` ends every wait.
  */
 import { systemClock, type Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
-import { deadLetterOf, failureOf, type Chunk, type DeadLetter } from './envelope.js';
-import { isA, wordsOf } from './foreign.js';
+import { Coordinator, type Storage } from './checkpoint/coordinator.js';
+import { realDisk, type Disk } from './checkpoint/disk.js';
+import { checkIdentity, loadHeld, saveHeld, type PipelineIdentity, type Snapshot } from './checkpoint/format.js';
+import { errorOf } from './checkpoint/items.js';
+import { realProcesses, type Processes } from './checkpoint/lock.js';
+import type { CheckpointPlan } from './checkpoint/options.js';
+import { CheckpointStore, type LoadedCheckpoint } from './checkpoint/store.js';
+import { Delivery, sinkFailed } from './delivery.js';
+import type { DeadLetter } from './envelope.js';
+import { isA } from './foreign.js';
 import { INTERRUPTED, Interrupt, isThenable } from './interrupt.js';
-import { Counts, StreamError, type Report } from './report.js';
+import { Counts, StreamError, type Report, type RunFacts } from './report.js';
 import { SinkClosed, type Sink } from './sink.js';
-import type { Source } from './source.js';
-import { SourceStage, sourceFailed, type RunContext, type Stage } from './stage.js';
+import type { Source, SourceReader } from './source.js';
+import { SourceStage, sourceFailed, type HeldState, type RunContext, type Stage } from './stage.js';
+import { Tracking, kindOf, resumedState, type SourceKind, type SourceState } from './tracking.js';
 
 const YIELD_MS = 10;
 
@@ -36,204 +45,309 @@ export interface RunPlan {
   readonly onProgress: ((report: Report) => void) | undefined;
   readonly progressMs: number;
   readonly signal: AbortSignal | undefined;
+  readonly stop: AbortSignal | undefined;
+  readonly checkpoint: CheckpointPlan | undefined;
 }
 
-export function runPipeline(plan: RunPlan, clock: Clock = systemClock): Promise<Report> {
-  return new PipelineRun(plan, clock).run();
+/** The world of a run; tests give others. */
+export interface RunWorld {
+  readonly clock: Clock;
+  readonly disk: Disk;
+  readonly processes: Processes;
+}
+
+const REAL_WORLD: RunWorld = { clock: systemClock, disk: realDisk, processes: realProcesses };
+
+export function runPipeline(plan: RunPlan, world: Partial<RunWorld> = {}): Promise<Report> {
+  return new PipelineRun(plan, { ...REAL_WORLD, ...world }).run();
 }
 
 class PipelineRun {
   readonly #plan: RunPlan;
-  readonly #clock: Clock;
+  readonly #world: RunWorld;
   readonly #counts: Counts;
+  /** Ends every wait. */
   readonly #interrupt = new Interrupt();
+  /** Ends the reading. */
+  readonly #reading = new Interrupt();
   readonly #stages: Stage[] = [];
+  readonly #sinks: readonly Sink<never>[];
   readonly #openSinks: Sink<never>[] = [];
-  /** The sink with a write that is open or has failed: it is aborted, the others are closed. */
-  #writingTo: Sink<never> | undefined;
-  #isCancelled = false;
+  #store: CheckpointStore | undefined;
+  #coordinator: Coordinator | undefined;
+  #delivery: Delivery | undefined;
+  #facts: RunFacts = { cancelled: false, metrics: [] };
   #yieldedAt: number;
   #progressAt: number;
 
-  constructor(plan: RunPlan, clock: Clock) {
+  constructor(plan: RunPlan, world: RunWorld) {
     this.#plan = plan;
-    this.#clock = clock;
-    const now = clock.now();
+    this.#world = world;
+    const { sink, stepDeadLetters, deadLetters } = plan;
+    this.#sinks = [...new Set<Sink<never>>([sink, ...stepDeadLetters, ...(deadLetters ? [deadLetters] : [])])];
+    const now = world.clock.now();
     this.#counts = new Counts(now);
     this.#yieldedAt = now;
     this.#progressAt = now;
   }
 
   async run(): Promise<Report> {
-    const { signal } = this.#plan;
+    const { signal, stop } = this.#plan;
     const onAbort = (): void => this.#cancel();
+    const onStop = (): void => this.#reading.set();
     if (signal?.aborted === true) this.#cancel();
     else signal?.addEventListener('abort', onAbort, { once: true });
+    if (stop?.aborted === true) onStop();
+    else stop?.addEventListener('abort', onStop, { once: true });
     let failure: unknown;
     try {
       if (!this.#interrupt.isSet) {
         const last = await this.#open();
+        await this.#coordinator?.begin();
         await this.#drive(last);
+        if (!this.#interrupt.isSet) await this.#coordinator?.finish();
       }
-      if (this.#writingTo === undefined) await this.#closeSinks();
+      if (this.#delivery?.writingTo === undefined) await this.#closeSinks();
     } catch (reason) {
-      if (isA(reason, SinkClosed)) this.#isCancelled = true;
+      if (isA(reason, SinkClosed)) this.#facts = { ...this.#facts, cancelled: true };
       else failure = reason;
     } finally {
       signal?.removeEventListener('abort', onAbort);
+      stop?.removeEventListener('abort', onStop);
     }
     failure = await this.#release(failure);
     this.#counts.giveUpHeld();
-    const report = this.#counts.report(this.#clock.now(), this.#isCancelled);
+    const report = this.#report();
     if (failure === undefined) return report;
     throw isTroupeError(failure) ? new StreamError(failure, report) : failure;
   }
 
   #cancel(): void {
-    this.#isCancelled = true;
+    this.#facts = { ...this.#facts, cancelled: true };
+    this.#reading.set();
     this.#interrupt.set();
   }
 
-  /** Sinks first: nothing is read when the results have nowhere to go. */
+  #report(): Report {
+    this.#noteFacts();
+    return this.#counts.report(this.#world.clock.now(), this.#facts);
+  }
+
+  /** At the end the stages are gone, and what they said last stands. */
+  #noteFacts(): void {
+    const checkpoints = this.#coordinator?.report;
+    if (checkpoints !== undefined) this.#facts = { ...this.#facts, checkpoints };
+    const metrics = this.#stages.flatMap((stage) => stage.metrics?.() ?? []);
+    if (metrics.length > 0) this.#facts = { ...this.#facts, metrics };
+  }
+
+  /** R1. */
   async #open(): Promise<Stage> {
-    const { source, sink, deadLetters, stepDeadLetters } = this.#plan;
-    const sinks = new Set<Sink<never>>([sink, ...stepDeadLetters]);
-    if (deadLetters !== undefined) sinks.add(deadLetters);
-    for (const each of sinks) {
-      try {
-        await each.open?.();
-      } catch (cause) {
-        throw sinkFailed(each.name, cause);
-      }
-      this.#openSinks.push(each);
-    }
+    const { name, source, steps, chunkSize } = this.#plan;
+    const loaded = await this.#openStore();
+    await this.#openSinksAt(loaded);
+    const resumed = loaded === undefined ? undefined : resumedState(loaded.snapshot.source);
+    const reader = await this.#openSource(resumed);
+    if (reader === undefined) return ENDED;
+    const held = loaded?.snapshot.held.map((step) => new Map(step.map((saved) => [saved.id, loadHeld(saved)])));
+    const tracking = this.#track(reader, resumed);
     const run: RunContext = {
-      name: this.#plan.name,
-      clock: this.#clock,
+      name,
+      clock: this.#world.clock,
       counts: this.#counts,
       interrupt: this.#interrupt,
-      chunkSize: this.#plan.chunkSize,
-      tracker: undefined,
-      takeHeld: undefined,
+      chunkSize,
+      tracker: tracking,
+      takeHeld:
+        held === undefined
+          ? undefined
+          : (index, id) => {
+              const state = held[index]?.get(id);
+              held[index]?.delete(id);
+              return state;
+            },
     };
-    let last: Stage;
-    try {
-      const opened = source.open();
-      // A FIFO opens when somebody writes to it, which may be never.
-      const reader = isThenable(opened) ? await this.#interrupt.guard(opened) : opened;
-      if (reader === INTERRUPTED) {
-        void Promise.resolve(opened).then(
-          (late) => late.close(),
-          () => undefined,
-        );
-        return { pull: async () => undefined, close: () => undefined };
-      }
-      if (typeof reader?.read !== 'function' || typeof reader.close !== 'function') {
-        throw new TypeError('open() must give a reader with read and close');
-      }
-      last = new SourceStage(source.name, reader, run);
-    } catch (cause) {
-      throw sourceFailed(source.name, cause);
-    }
+    let last: Stage = new SourceStage(
+      { name: source.name, reader, reading: this.#reading, tracking, restored: resumed?.items ?? [] },
+      run,
+    );
     this.#stages.push(last);
-    for (const [index, build] of this.#plan.steps.entries()) {
+    if (tracking !== undefined) this.#coordinate(tracking, reader, loaded);
+    const outcomes = resumed?.outcomes ?? [];
+    if (outcomes.length > 0) await this.#acknowledgeAgain(reader, outcomes);
+    const { sink, deadLetters, onFailed } = this.#plan;
+    const { counts, clock, interrupt } = run;
+    this.#delivery = new Delivery({ pipeline: name, sink, deadLetters, onFailed, clock, counts, interrupt, tracking });
+    for (const [index, build] of steps.entries()) {
       last = await build(last, run, index);
       this.#stages.push(last);
     }
     return last;
   }
 
+  get #identity(): PipelineIdentity {
+    const { name, source, steps } = this.#plan;
+    return { name, source: source.name, stepCount: steps.length };
+  }
+
+  /** The checkpoint to go on from, if there is one. */
+  async #openStore(): Promise<LoadedCheckpoint | undefined> {
+    const { checkpoint } = this.#plan;
+    if (checkpoint === undefined) return undefined;
+    const { disk, processes } = this.#world;
+    const { dir: directory, keep, resume } = checkpoint;
+    this.#store = await CheckpointStore.open({ directory, keep, disk, processes });
+    if (!resume) {
+      await this.#store.clear();
+      return undefined;
+    }
+    const loaded = await this.#store.latest();
+    if (loaded !== undefined) {
+      checkIdentity(`Checkpoint ${loaded.number} in ${directory}`, loaded.snapshot.pipeline, this.#identity);
+    }
+    return loaded;
+  }
+
+  async #openSinksAt(loaded: LoadedCheckpoint | undefined): Promise<void> {
+    const states = [...(loaded?.snapshot.sinks ?? [])];
+    const resumes = this.#sinks.map((sink) => {
+      const index = states.findIndex(({ name }) => name === sink.name);
+      return index < 0 ? undefined : states.splice(index, 1)[0];
+    });
+    const [missing] = states;
+    if (missing !== undefined) {
+      throw new TroupeError(
+        'CHECKPOINT_INVALID',
+        `Checkpoint ${loaded?.number} in ${this.#plan.checkpoint?.dir} has the state of a sink ${missing.name}, which ` +
+          'this pipeline has not. Give the pipeline that sink again, or begin anew without resume',
+      );
+    }
+    for (const [index, sink] of this.#sinks.entries()) {
+      const resume = resumes[index];
+      try {
+        await (resume === undefined ? sink.open?.() : sink.open?.({ state: resume.state }));
+      } catch (cause) {
+        throw sinkFailed(sink.name, cause);
+      }
+      this.#openSinks.push(sink);
+    }
+  }
+
+  /** Undefined where there is nothing to read, or the run was interrupted meanwhile. */
+  async #openSource(resumed: SourceState | undefined): Promise<SourceReader<unknown> | undefined> {
+    const { source } = this.#plan;
+    if (resumed !== undefined && resumed.kind === 'neither' && resumed.hasEnded) {
+      // It would begin anew. What was under way when it ended is in the checkpoint.
+      return { read: () => undefined, close: () => undefined };
+    }
+    try {
+      const opened = resumed?.place === undefined ? source.open() : source.open({ position: resumed.place.position });
+      // A FIFO opens when somebody writes to it, which may be never.
+      const reader = isThenable(opened) ? await this.#reading.guard(opened) : opened;
+      if (reader === INTERRUPTED) {
+        void Promise.resolve(opened).then(
+          (late) => late.close(),
+          () => undefined,
+        );
+        return undefined;
+      }
+      if (typeof reader?.read !== 'function' || typeof reader.close !== 'function') {
+        throw new TypeError('open() must give a reader with read and close');
+      }
+      if (resumed !== undefined && resumed.kind !== kindOf(reader)) {
+        await reader.close();
+        throw new TroupeError(
+          'CHECKPOINT_INVALID',
+          `Source ${source.name} is ${kindOf(reader)} now and was ${resumed.kind} when the checkpoint in ` +
+            `${this.#plan.checkpoint?.dir} was made. Begin anew without resume`,
+        );
+      }
+      return reader;
+    } catch (cause) {
+      if (isTroupeError(cause) && cause.code === 'CHECKPOINT_INVALID') throw cause;
+      throw sourceFailed(source.name, cause);
+    }
+  }
+
+  /** Undefined where nobody needs to know what became of a record. */
+  #track(reader: SourceReader<unknown>, resumed: SourceState | undefined): Tracking | undefined {
+    if (this.#store === undefined && reader.acknowledge === undefined) return undefined;
+    try {
+      return new Tracking(reader, this.#store !== undefined, resumed);
+    } catch (cause) {
+      throw sourceFailed(this.#plan.source.name, cause);
+    }
+  }
+
+  #coordinate(tracking: Tracking, reader: SourceReader<unknown>, loaded: LoadedCheckpoint | undefined): void {
+    const { checkpoint, source } = this.#plan;
+    const storage: Storage | undefined =
+      this.#store === undefined || checkpoint === undefined
+        ? undefined
+        : {
+            store: this.#store,
+            identity: this.#identity,
+            intervalMs: checkpoint.intervalMs,
+            onFailure: checkpoint.onFailure,
+            trigger: checkpoint.trigger,
+            resumedFrom: loaded?.number,
+            hadEnded: loaded?.snapshot.source.hasEnded === true,
+            putAside: loaded?.putAside ?? [],
+          };
+    this.#coordinator = new Coordinator({
+      clock: this.#world.clock,
+      interrupt: this.#interrupt,
+      tracking,
+      sourceName: source.name,
+      reader,
+      sinks: this.#sinks,
+      held: () => this.#held(tracking),
+      storage,
+    });
+    const delivery = deliveryOf(tracking.kind, this.#sinks, storage);
+    if (delivery !== undefined) this.#facts = { ...this.#facts, delivery };
+  }
+
+  /** What the steps hold and would do again for nothing: finished results only where the records are saved, too. */
+  #held(tracking: Tracking): Snapshot['held'][number][] {
+    const withOutcomes = tracking.kind === 'neither';
+    const isWorthIt = ({ attempts, leftMs, outcome }: HeldState): boolean =>
+      attempts > 0 || (withOutcomes && (leftMs !== undefined || outcome !== undefined));
+    // Numbers of records that an acknowledging source gives again are new ones.
+    if (tracking.kind === 'acknowledging') return [];
+    return this.#stages.slice(1).map((stage) => (stage.held?.(withOutcomes) ?? []).filter(isWorthIt).map(saveHeld));
+  }
+
   async #drive(last: Stage): Promise<void> {
+    const delivery = this.#delivery;
+    const coordinator = this.#coordinator;
+    if (delivery === undefined) return;
     while (!this.#interrupt.isSet) {
-      const chunk = await last.pull(this.#plan.chunkSize);
+      const pull = last.pull(this.#plan.chunkSize);
+      const chunk = await (coordinator === undefined ? pull : coordinator.during(pull));
       if (chunk === undefined) return;
-      await this.#deliver(chunk);
-      const now = this.#clock.now();
+      await delivery.deliver(chunk);
+      if (coordinator?.wants === true && !this.#interrupt.isSet) await coordinator.step();
+      const now = this.#world.clock.now();
       if (now - this.#progressAt >= this.#plan.progressMs) {
         this.#progressAt = now;
-        this.#plan.onProgress?.(this.#counts.report(now, false));
+        this.#plan.onProgress?.(this.#report());
       }
       if (now - this.#yieldedAt >= YIELD_MS) {
         await new Promise<void>((resolve) => setImmediate(resolve));
-        this.#yieldedAt = this.#clock.now();
+        this.#yieldedAt = this.#world.clock.now();
       }
     }
   }
 
-  /** Writes values in runs between failures only where it must: a chunk costs one write per sink. */
-  async #deliver(chunk: Chunk): Promise<void> {
-    const values: unknown[] = [];
-    const records: Chunk = [];
-    let letters: Map<Sink<DeadLetter>, Chunk> | undefined;
-    for (const envelope of chunk) {
-      if (envelope.kind !== 'failed') {
-        values.push(envelope.value);
-        records.push(envelope);
-        continue;
-      }
-      const sink = envelope.deadLetters ?? this.#plan.deadLetters;
-      if (sink === undefined) continue;
-      letters ??= new Map();
-      const queue = letters.get(sink);
-      if (queue === undefined) letters.set(sink, [envelope]);
-      else queue.push(envelope);
-    }
-    if (values.length > 0 && !(await this.#write(this.#plan.sink, values, records))) return;
-    this.#countValues(chunk);
-    if (letters === undefined) return;
-    const wallOffsetMs = this.#clock.wallNow() - this.#clock.now();
-    for (const [sink, envelopes] of letters) {
-      const written = await this.#write(
-        sink,
-        envelopes.map((envelope) => deadLetterOf(envelope, this.#plan.name, wallOffsetMs)),
-        envelopes,
-      );
-      if (!written) return;
-      this.#counts.deadLetters += envelopes.length;
-      this.#countErrors(envelopes);
-    }
-  }
-
-  /** False when the run was interrupted before the sink took the values. */
-  async #write<T>(sink: Sink<T>, values: readonly T[], records: Chunk): Promise<boolean> {
-    this.#writingTo = sink;
+  async #acknowledgeAgain(reader: SourceReader<unknown>, outcomes: SourceState['outcomes']): Promise<void> {
     try {
-      const written = sink.write(values, records);
-      if (isThenable(written) && (await this.#interrupt.guard(written)) === INTERRUPTED) return false;
+      const told = outcomes.map(({ token, fault }) =>
+        fault === undefined ? { token } : { token, error: errorOf(fault) },
+      );
+      await reader.acknowledge?.(told);
     } catch (cause) {
-      throw sinkFailed(sink.name, cause);
-    }
-    this.#writingTo = undefined;
-    return true;
-  }
-
-  /** Everything of a delivered chunk but the dead letters. */
-  #countValues(chunk: Chunk): void {
-    const now = this.#clock.now();
-    const counts = this.#counts;
-    for (const envelope of chunk) {
-      counts.latency.add(now - envelope.pulledAt);
-      if (envelope.kind === 'value') {
-        counts.results += 1;
-        continue;
-      }
-      if (envelope.kind === 'substitute') {
-        counts.failed += 1;
-        counts.error(failureOf(envelope).code);
-        continue;
-      }
-      if ((envelope.deadLetters ?? this.#plan.deadLetters) === undefined) {
-        counts.failed += 1;
-        this.#countErrors([envelope]);
-      }
-    }
-  }
-
-  #countErrors(envelopes: Chunk): void {
-    for (const envelope of envelopes) {
-      const error = failureOf(envelope);
-      this.#counts.error(error.code);
-      this.#plan.onFailed?.(envelope.value, error);
+      throw sourceFailed(this.#plan.source.name, cause);
     }
   }
 
@@ -247,13 +361,17 @@ class PipelineRun {
     }
   }
 
-  /** R3. Gives the first failure: a second one while letting go says less than the one that caused it. */
+  /** R2. Gives the first failure: a second one while letting go says less than the one that caused it. */
   async #release(failure: unknown): Promise<unknown> {
     let first = failure;
+    this.#reading.set();
     this.#interrupt.set();
+    this.#noteFacts();
+    await this.#coordinator?.close();
+    const writingTo = this.#delivery?.writingTo;
     for (const sink of this.#openSinks.splice(0).reverse()) {
       try {
-        await (sink === this.#writingTo && sink.abort !== undefined ? sink.abort() : sink.close());
+        await (sink === writingTo && sink.abort !== undefined ? sink.abort() : sink.close());
       } catch (cause) {
         first ??= sinkFailed(sink.name, cause);
       }
@@ -265,12 +383,25 @@ class PipelineRun {
         first ??= sourceFailed(this.#plan.source.name, cause);
       }
     }
+    try {
+      await this.#store?.close();
+    } catch (cause) {
+      first ??= cause;
+    }
     return first;
   }
 }
 
-function sinkFailed(name: string, cause: unknown): Error {
-  if (isA(cause, SinkClosed)) return cause;
-  if (isTroupeError(cause) && cause.code === 'SINK_FAILED') return cause;
-  return new TroupeError('SINK_FAILED', `Sink ${name} failed: ${wordsOf(cause)}`, { cause });
+/** Of a run that was stopped before its source was open. */
+const ENDED: Stage = { pull: async () => undefined, close: () => undefined };
+
+function deliveryOf(kind: SourceKind, sinks: readonly Sink<never>[], storage: Storage | undefined): Report['delivery'] {
+  if (kind === 'neither') return undefined;
+  if (storage === undefined) return kind === 'acknowledging' ? 'at-least-once' : undefined;
+  // What was acknowledged after the checkpoint that is left does not come again, and the sinks have gone back behind it.
+  if (kind === 'acknowledging' && storage.putAside.length > 0) return undefined;
+  const isExact = sinks.every(
+    (sink) => sink.prepare !== undefined || (kind === 'replayable' && sink.isIdempotent === true),
+  );
+  return isExact ? 'exactly-once' : 'at-least-once';
 }

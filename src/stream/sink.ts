@@ -1,7 +1,8 @@
 import type { Control, RecordInfo } from './envelope.js';
 
 /**
- * Where records go. A run opens it once, never has two writes open at once, and ends it by close or by abort.
+ * Where records go. A run opens it once and ends it by close or by abort. Before abort it never makes a call while the
+ * promise of another is open.
  *
  * In a run with checkpoints a sink takes part in one of three ways. Two-phase, with `prepare`: its state stands in the
  * checkpoint, and a resumed run takes back what was written after it. Idempotent: `records[i].id` is the key, so
@@ -18,9 +19,12 @@ export interface Sink<T = unknown> {
   write(values: readonly T[], records: readonly RecordInfo[]): void | Promise<void>;
   /** A control element came, after everything written before and before everything written later. */
   control?(element: Control): void | Promise<void>;
-  /** Phase one: makes everything written so far safe, and gives what a later run needs to go back to here; JSON. */
-  prepare?(): unknown;
-  /** Phase two: the checkpoint with this state is durable. May come again after a crash. */
+  /**
+   * Phase one: makes everything written so far safe, and gives what a later run needs to go back to here; JSON. Records
+   * may be written before the `commit`, and there may never be one: then the checkpoint failed.
+   */
+  prepare?: (() => unknown) | undefined;
+  /** Phase two: the checkpoint with this state, and so everything prepared until then, is durable. May come again after a crash. */
   commit?(state: unknown): void | Promise<void>;
   /** True: writing a record again under the same id changes nothing. */
   readonly isIdempotent?: boolean;

@@ -1,11 +1,13 @@
 import type { Outcome } from '../actor/outcome.js';
 import type { Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
-import { Envelope, RecordFailure, type Chunk } from './envelope.js';
+import { decodeItem } from './checkpoint/items.js';
+import { Control, Envelope, RecordFailure, Stamped, type Chunk } from './envelope.js';
 import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, isThenable, type Interrupt } from './interrupt.js';
 import type { Counts } from './report.js';
 import type { SourceReader } from './source.js';
+import type { SavedItem, Tracking } from './tracking.js';
 import type { StepMetrics } from './step-metrics.js';
 
 /**
@@ -72,50 +74,104 @@ export interface RunContext {
   readonly takeHeld: ((index: number, id: string) => HeldState | undefined) | undefined;
 }
 
-/** The first stage: puts what the reader gives into envelopes. */
+export interface SourceStageOptions {
+  readonly name: string;
+  readonly reader: SourceReader<unknown>;
+  /** Ends a read that waits: the run has ended, or nothing more is to be read. */
+  readonly reading: Interrupt;
+  readonly tracking: Tracking | undefined;
+  /** Records that were under way when the checkpoint was made that this run goes on from. They come first. */
+  readonly restored: readonly SavedItem[];
+}
+
+/** The first stage: puts what the reader gives into envelopes, without what an earlier run is through with. */
 export class SourceStage implements Stage {
   #seq = 0;
+  #restored: readonly SavedItem[];
 
   constructor(
-    private readonly name: string,
-    private readonly reader: SourceReader<unknown>,
+    private readonly options: SourceStageOptions,
     private readonly run: RunContext,
-  ) {}
+  ) {
+    this.#restored = options.restored;
+  }
 
   async pull(max: number): Promise<Chunk | undefined> {
-    if (this.run.interrupt.isSet) return undefined;
-    let values: readonly unknown[] | undefined;
-    try {
-      const read = this.reader.read(max);
-      const answer = isThenable(read) ? await this.run.interrupt.guard(read) : read;
-      if (answer === INTERRUPTED) return undefined;
-      // A source of the user's own; without the check its mistake would look like a defect of ours.
-      if (answer !== undefined && !Array.isArray(answer)) {
-        throw new TypeError(`read() must give an array of records, or undefined at the end, got ${typeof answer}`);
+    if (this.#restored.length > 0 && !this.run.interrupt.isSet) return this.#restore(max);
+    for (;;) {
+      const values = await this.#read(max);
+      if (values === undefined) return undefined;
+      const { tracking } = this.options;
+      let seq: number;
+      try {
+        seq = tracking === undefined ? this.#seq : tracking.entered(values);
+      } catch (cause) {
+        throw sourceFailed(this.options.name, cause);
       }
-      values = answer;
-    } catch (cause) {
-      throw sourceFailed(this.name, cause);
+      this.#seq += values.length;
+      const now = this.run.clock.now();
+      const chunk: Chunk = [];
+      for (const value of values) {
+        if (tracking?.hadSettled(seq, '') !== true) this.#add(chunk, seq, value, now);
+        seq += 1;
+      }
+      if (chunk.length > 0 || values.length === 0) return chunk;
     }
-    if (values === undefined) return undefined;
-    const now = this.run.clock.now();
-    this.run.counts.entered += values.length;
-    const chunk: Chunk = [];
-    for (const value of values) chunk.push(this.#envelope(value, now));
-    return chunk;
   }
 
   close(): void | Promise<void> {
-    return this.reader.close();
+    return this.options.reader.close();
   }
 
-  #envelope(value: unknown, now: number): Envelope {
-    const seq = this.#seq;
-    this.#seq += 1;
-    if (!isA(value, RecordFailure)) return new Envelope(seq, value, now, undefined, undefined);
-    const envelope = new Envelope(seq, value.input, now, undefined, undefined);
-    envelope.fail(value.error);
-    return envelope;
+  async #read(max: number): Promise<readonly unknown[] | undefined> {
+    const { name, reader, reading, tracking } = this.options;
+    if (reading.isSet) return undefined;
+    let answer: unknown;
+    try {
+      const read = reader.read(max);
+      answer = isThenable(read) ? await reading.guard(read) : read;
+      // A source of the user's own; without the check its mistake would look like a defect of ours.
+      if (answer !== undefined && answer !== INTERRUPTED && !Array.isArray(answer)) {
+        throw new TypeError(`read() must give an array of records, or undefined at the end, got ${typeof answer}`);
+      }
+    } catch (cause) {
+      throw sourceFailed(name, cause);
+    }
+    if (answer === INTERRUPTED) return undefined;
+    if (answer === undefined) tracking?.ended();
+    return answer as readonly unknown[] | undefined;
+  }
+
+  #restore(max: number): Chunk {
+    const now = this.run.clock.now();
+    const chunk: Chunk = [];
+    for (const { seq, item } of this.#restored.slice(0, max)) {
+      this.#add(chunk, seq, decodeItem(Buffer.from(item, 'base64')), now);
+    }
+    this.#restored = this.#restored.slice(max);
+    return chunk;
+  }
+
+  #add(chunk: Chunk, seq: number, item: unknown, now: number): void {
+    if (typeof item !== 'object' || item === null) {
+      this.run.counts.entered += 1;
+      chunk.push(new Envelope(seq, item, now, undefined, undefined));
+      return;
+    }
+    const stamped = isA(item, Stamped<unknown>) ? item : undefined;
+    const value: unknown = stamped === undefined ? item : stamped.value;
+    const envelope = new Envelope(seq, value, now, stamped?.timestamp, stamped?.metadata);
+    if (isA(value, Control)) {
+      envelope.kind = 'control';
+    } else {
+      this.run.counts.entered += 1;
+      if (isA(value, RecordFailure)) {
+        envelope.value = value.input;
+        envelope.fail(value.error);
+      }
+    }
+    if (stamped !== undefined) this.options.tracking?.opened(seq, stamped.token);
+    chunk.push(envelope);
   }
 }
 

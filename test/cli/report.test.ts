@@ -6,6 +6,8 @@ import type { Report } from '../../src/stream/report.js';
 const report = (facts: Partial<Report>): Report => ({
   records: 0,
   results: 0,
+  fallbacks: 0,
+  retries: 0,
   failed: 0,
   deadLetters: 0,
   filtered: 0,
@@ -14,6 +16,7 @@ const report = (facts: Partial<Report>): Report => ({
   latencyMs: { p50: 0, p99: 0 },
   errors: {},
   cancelled: false,
+  metrics: [],
   ...facts,
 });
 const pool = (batches: number, meanBatchSize: number, restarts: number): PoolStats =>

@@ -91,16 +91,14 @@ const settledOf = (state: ProgressState, count: number): boolean[] =>
   );
 
 /** Events in any order in which children may settle before their parent knows how many it has. */
-const history = fc
-  .array(tree, { maxLength: 6 })
-  .chain((trees) => {
-    const events = trees.flatMap((node, seq) => eventsOf(seq, '', node));
-    return fc.record({
-      trees: fc.constant(trees),
-      events: fc.shuffledSubarray(events, { minLength: events.length }),
-      cut: fc.nat(events.length),
-    });
+const history = fc.array(tree, { maxLength: 6 }).chain((trees) => {
+  const events = trees.flatMap((node, seq) => eventsOf(seq, '', node));
+  return fc.record({
+    trees: fc.constant(trees),
+    events: fc.shuffledSubarray(events, { minLength: events.length }),
+    cut: fc.nat(events.length),
   });
+});
 
 test('a record settles exactly when it and all its children have, in whatever order', (t) => {
   fc.assert(

@@ -1,3 +1,4 @@
+import { TroupeError } from '../../kernel/errors.js';
 import { refuse } from '../options.js';
 import type { Sink } from '../sink.js';
 
@@ -14,6 +15,19 @@ export function toArray<T = unknown>(array: T[] = []): ArraySink<T> {
     values: array,
     write: (values) => {
       for (const value of values) array.push(value);
+    },
+    // Lets a run be resumed within the process that holds the array.
+    prepare: () => array.length,
+    open: (resume) => {
+      if (resume === undefined) return;
+      const length = resume.state as number;
+      if (array.length < length) {
+        throw new TroupeError(
+          'CHECKPOINT_INVALID',
+          `The array has ${array.length} values; the checkpoint needs ${length}`,
+        );
+      }
+      array.length = length;
     },
     close: () => undefined,
   };

@@ -1,0 +1,233 @@
+/**
+ * What a run with checkpoints, or with a source that is acknowledged, knows of its records between source and end: which
+ * have settled, where the source stood, what is to be acknowledged, and, for a source that can neither go back nor be
+ * acknowledged, the records themselves as they came from it.
+ *
+ * T1 `cut` is one synchronous moment: nothing that it gives changes afterwards.
+ * T2 an outcome is handed out once; what could not be acknowledged is given back, and comes first the next time.
+ * T3 memory: what is between source and end, plus outcomes since the last acknowledgement.
+ */
+import { Positions, type Place } from '../core/positions.js';
+import { Progress, type ProgressState } from '../core/progress.js';
+import type { TroupeError } from '../kernel/errors.js';
+import { toFault, type Fault } from '../wire/fault.js';
+import { encodeItem } from './checkpoint/items.js';
+import type { Envelope } from './envelope.js';
+import type { Acknowledgement, SourceItem, SourceReader } from './source.js';
+import type { Tracker } from './stage.js';
+
+/** replayable: can go back to a position. acknowledging: gives again what was not acknowledged. neither. */
+export type SourceKind = 'replayable' | 'acknowledging' | 'neither';
+
+/** What a source needs in order to go on in a later run. JSON. */
+export interface SourceState {
+  readonly kind: SourceKind;
+  readonly progress: ProgressState;
+  /** Number of the next record that the source gives. */
+  readonly next: number;
+  /** The source had given its end. */
+  readonly hasEnded: boolean;
+  /** Of replayable sources: where to read again. */
+  readonly place: Place | undefined;
+  /** Of acknowledging sources: settled, and not known to be acknowledged. */
+  readonly outcomes: readonly SavedOutcome[];
+  /** Of the others: the records under way, each as base64 of `encodeItem`. */
+  readonly items: readonly SavedItem[];
+}
+
+export interface SavedOutcome {
+  readonly token: unknown;
+  readonly fault?: Fault;
+}
+
+export interface SavedItem {
+  readonly seq: number;
+  readonly item: string;
+}
+
+/** Numbers of records that a crashed run gave after its last checkpoint are not given again: a sink may know them. */
+const NUMBERS_PER_RUN = 2 ** 32;
+
+/** The numbering and progress with which a run goes on. A replayable source gives the same records under the same numbers. */
+export function resumedState(state: SourceState): SourceState {
+  if (state.kind === 'replayable') return state;
+  const next = (Math.floor(state.next / NUMBERS_PER_RUN) + 1) * NUMBERS_PER_RUN;
+  const { lowest, settled, open } = state.progress;
+  if (lowest === state.next) return { ...state, next, progress: { lowest: next, settled: [], open } };
+  const last = settled[settled.length - 1];
+  const touches = last !== undefined && last[1] === state.next;
+  const gap = [touches ? last[0] : state.next, next] as const;
+  return { ...state, next, progress: { lowest, settled: [...(touches ? settled.slice(0, -1) : settled), gap], open } };
+}
+
+interface OpenRecord {
+  readonly token: unknown;
+  error: TroupeError | undefined;
+  readonly values: unknown[] | undefined;
+}
+
+/** A source that can go back is asked to, also where it wants to be told of outcomes besides. */
+export function kindOf(reader: SourceReader<unknown>): SourceKind {
+  if (reader.position !== undefined) return 'replayable';
+  return reader.acknowledge !== undefined ? 'acknowledging' : 'neither';
+}
+
+export class Tracking implements Tracker {
+  readonly #reader: SourceReader<unknown>;
+  readonly #progress: Progress;
+  readonly #positions = new Positions();
+  /** Everything from here on is new in this run. */
+  readonly #knownUpTo: number;
+  /** By seq: what waits to be acknowledged. */
+  readonly #open = new Map<number, OpenRecord>();
+  /** By seq: the record, encoded before a step could change it; or why it cannot be. */
+  readonly #items = new Map<number, Uint8Array | { readonly cause: unknown }>();
+  #settled: Acknowledgement[] = [];
+  #next: number;
+  #hasEnded = false;
+  #version = 0;
+  readonly kind: SourceKind;
+  /** Told when outcomes wait where none did. */
+  onOutcome: (() => void) | undefined = undefined;
+  readonly #acknowledges: boolean;
+  /** Checkpoints hold the records under way. */
+  readonly #keepsItems: boolean;
+
+  /** `hasStore` false: outcomes are acknowledged, nothing is saved. */
+  constructor(reader: SourceReader<unknown>, hasStore: boolean, resumed: SourceState | undefined) {
+    this.#reader = reader;
+    this.kind = kindOf(reader);
+    this.#acknowledges = reader.acknowledge !== undefined;
+    this.#keepsItems = hasStore && this.kind === 'neither';
+    this.#hasEnded = resumed?.hasEnded === true;
+    this.#progress = new Progress(resumed?.progress);
+    this.#next = resumed?.place?.seq ?? resumed?.next ?? 0;
+    this.#knownUpTo = resumed?.next ?? 0;
+    for (const { seq, item } of resumed?.items ?? []) this.#items.set(seq, Buffer.from(item, 'base64'));
+    this.#place();
+  }
+
+  /** Grows with everything that a checkpoint would show. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** Outcomes that wait for their acknowledgement. */
+  get settledCount(): number {
+    return this.#settled.length;
+  }
+
+  get next(): number {
+    return this.#next;
+  }
+
+  /** The source gave these; `#next` is the number of the first. Gives the number of that first one. */
+  entered(items: readonly SourceItem<unknown>[]): number {
+    const first = this.#next;
+    this.#next += items.length;
+    this.#hasEnded = false;
+    this.#version += 1;
+    if (this.#keepsItems) for (const [index, item] of items.entries()) this.#keep(first + index, item);
+    this.#place();
+    return first;
+  }
+
+  /** The record begins its way; told for those with a token. */
+  opened(seq: number, token: unknown): void {
+    if (!this.#acknowledges || token === undefined) return;
+    this.#open.set(seq, { token, error: undefined, values: this.#reader.wantsValues === true ? [] : undefined });
+  }
+
+  ended(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#version += 1;
+  }
+
+  /** An earlier run is through with it. */
+  hadSettled(seq: number, path: string): boolean {
+    return seq < this.#knownUpTo && this.#progress.hadSettled(seq, path);
+  }
+
+  filtered(envelope: Envelope): void {
+    this.#version += 1;
+    if (this.#progress.settle(envelope.seq, envelope.path)) this.#close(envelope.seq);
+  }
+
+  expanded(parent: Envelope, childCount: number): void {
+    this.#version += 1;
+    if (this.#progress.expand(parent.seq, parent.path, childCount)) this.#close(parent.seq);
+  }
+
+  /** The end of the pipeline is through with it. `error`: it failed, and no dead-letter sink has it. */
+  delivered(envelope: Envelope, error: TroupeError | undefined): void {
+    this.#version += 1;
+    if (this.#open.size > 0) {
+      const open = this.#open.get(envelope.seq);
+      if (open !== undefined) {
+        open.error ??= error;
+        if (envelope.kind !== 'failed' && envelope.kind !== 'control') open.values?.push(envelope.value);
+      }
+    }
+    if (this.#progress.settle(envelope.seq, envelope.path)) this.#close(envelope.seq);
+  }
+
+  /** T1, T2. Throws where a record under way cannot be saved. */
+  cut(): { readonly state: SourceState; readonly outcomes: readonly Acknowledgement[] } {
+    const progress = this.#progress.snapshot();
+    const items: SavedItem[] = [];
+    for (const [seq, item] of this.#items) {
+      if (!(item instanceof Uint8Array)) {
+        throw new TypeError(`record ${seq} cannot be copied into a checkpoint`, { cause: item.cause });
+      }
+      items.push({ seq, item: Buffer.from(item.buffer, item.byteOffset, item.byteLength).toString('base64') });
+    }
+    const outcomes = this.#settled;
+    this.#settled = [];
+    const state: SourceState = {
+      kind: this.kind,
+      progress,
+      next: this.#next,
+      hasEnded: this.#hasEnded,
+      place: this.kind === 'replayable' ? this.#positions.at(progress.lowest) : undefined,
+      outcomes: outcomes.map(({ token, error }) => ({
+        token,
+        ...(error === undefined ? {} : { fault: toFault(error) }),
+      })),
+      items,
+    };
+    return { state, outcomes };
+  }
+
+  /** T2. */
+  giveBack(outcomes: readonly Acknowledgement[]): void {
+    this.#settled = [...outcomes, ...this.#settled];
+  }
+
+  #place(): void {
+    if (this.#reader.position === undefined) return;
+    this.#positions.add({ seq: this.#next, position: this.#reader.position() }, () => this.#progress.snapshot());
+  }
+
+  #keep(seq: number, item: SourceItem<unknown>): void {
+    try {
+      this.#items.set(seq, encodeItem(item));
+    } catch (cause) {
+      this.#items.set(seq, { cause });
+    }
+  }
+
+  #close(seq: number): void {
+    if (this.#keepsItems) this.#items.delete(seq);
+    const open = this.#open.get(seq);
+    if (open === undefined) return;
+    this.#open.delete(seq);
+    const { token, error, values } = open;
+    this.#settled.push({
+      token,
+      ...(error === undefined ? {} : { error }),
+      ...(values === undefined ? {} : { values }),
+    });
+    if (this.#settled.length === 1) this.onOutcome?.();
+  }
+}
