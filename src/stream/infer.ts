@@ -251,7 +251,7 @@ export class InferStage implements Stage {
     const now = this.#run.clock.now();
     let isOffered = this.#submitFirst(now);
     if (this.#second !== undefined && this.#submitSecond(this.#second, now)) isOffered = true;
-    if (isOffered && (this.#hasEnded || !this.#core.hasRoom)) this.#flush();
+    if (isOffered && (this.#hasEnded || this.#core.hasUnsent || !this.#core.hasRoom)) this.#flush();
     this.#arm();
     if (this.#core.hasReady()) this.#wakeDownstream?.();
     else this.#idle.look();

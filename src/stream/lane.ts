@@ -29,8 +29,6 @@ export class Lane {
       const ticket = this.target.offer(submission);
       if (ticket === undefined && !this.#isWaiting) {
         this.#isWaiting = true;
-        // What waits there already must not wait for company that cannot come in.
-        this.target.flush();
         this.target.onRoom(this.sender, this.#roomCame);
       }
       return ticket;

@@ -105,13 +105,15 @@ test('a rule decides over an error code, retryIf over the rest, and a retryIf th
       retryIf: retryIf as never,
     },
   });
-  const wakes = (['ACTOR_CRASHED', 'PREDICT_FAILED', 'METHOD_FAILED', 'ACTOR_OOM', 'CANCELLED'] as const).map((code) => {
-    driver.end(driver.enter(), failure(code));
-    const wait = driver.core.nextWakeAt - driver.now;
-    driver.advance(200);
-    while (driver.sent.length > 0) driver.end(driver.sent[0] as TestSlot, success());
-    return wait;
-  });
+  const wakes = (['ACTOR_CRASHED', 'PREDICT_FAILED', 'METHOD_FAILED', 'ACTOR_OOM', 'CANCELLED'] as const).map(
+    (code) => {
+      driver.end(driver.enter(), failure(code));
+      const wait = driver.core.nextWakeAt - driver.now;
+      driver.advance(200);
+      while (driver.sent.length > 0) driver.end(driver.sent[0] as TestSlot, success());
+      return wait;
+    },
+  );
   t.deepEqual(wakes, [Infinity, 7, 100, 100, Infinity]);
   const slot = driver.enter();
   driver.end(slot, failure('INTERNAL'));
