@@ -184,8 +184,10 @@ export class Fleet {
   /** Starts what is due. */
   startDue(now: number): void {
     if (this.#isHeld) return; // F4
-    for (const cell of this.list) if (cell.state === 'recycling') return; // F3
-    for (const cell of this.list) {
+    const { list } = this;
+    for (let i = 0; i < list.length; i++) if ((list[i] as Cell).state === 'recycling') return; // F3
+    for (let i = 0; i < list.length; i++) {
+      const cell = list[i] as Cell;
       if ((cell.state !== 'idle' && cell.state !== 'backoff') || cell.startAt > now) continue;
       this.#move(cell, 'start');
       cell.incarnation++;
@@ -205,7 +207,9 @@ export class Fleet {
   nextStartAt(): number {
     let startAt = Infinity;
     if (this.#isHeld) return startAt;
-    for (const cell of this.list) {
+    const { list } = this;
+    for (let i = 0; i < list.length; i++) {
+      const cell = list[i] as Cell;
       if (cell.state === 'recycling') return Infinity;
       if (cell.state === 'backoff' && cell.startAt < startAt) startAt = cell.startAt;
     }
@@ -255,7 +259,7 @@ export class Fleet {
 
   /** No replica runs or is about to. */
   get isGone(): boolean {
-    for (const cell of this.cells.values()) if (isAlive(cell)) return false;
+    for (const cell of this.list) if (isAlive(cell)) return false;
     return true;
   }
 
@@ -307,7 +311,7 @@ export class Fleet {
     cell.startAt = at;
     this.#news({ name: 'restarting', replica: cell.replica, incarnation: cell.incarnation + 1, delayMs: at - now });
     if (this.#limits.strategy === 'one-for-one') return;
-    const siblings = [...this.cells.values()].filter((other) => other.generation === cell.generation);
+    const siblings = this.list.filter((other) => other.generation === cell.generation);
     for (const index of affected(this.#limits.strategy, siblings.indexOf(cell), siblings.length)) {
       const sibling = siblings[index] as Cell;
       if (sibling.state === 'ready' || sibling.state === 'starting') this.#recycle(sibling);
@@ -342,7 +346,7 @@ export class Fleet {
 
   /** A replica of the serving generation lives or will live again. */
   get #hasServing(): boolean {
-    for (const cell of this.cells.values()) if (cell.generation === this.#serving && isAlive(cell)) return true;
+    for (const cell of this.list) if (cell.generation === this.#serving && isAlive(cell)) return true;
     return false;
   }
 
@@ -350,7 +354,7 @@ export class Fleet {
     const rollout = this.#rollout;
     if (rollout === undefined) {
       if (!this.#isResuming) return;
-      for (const cell of this.cells.values()) {
+      for (const cell of this.list) {
         // One that has given up again is not waited for.
         if (cell.generation === this.#serving && isAlive(cell) && cell.state !== 'ready') return;
       }
@@ -358,7 +362,7 @@ export class Fleet {
       this.#news({ name: 'up', version: this.version });
       return;
     }
-    for (const cell of this.cells.values()) {
+    for (const cell of this.list) {
       if (cell.generation === rollout.generation && cell.state !== 'ready') return;
     }
     // The switch: from here on the new generation serves, the old one finishes what it holds.
@@ -444,13 +448,13 @@ export class Fleet {
     // A pool that shrinks may be left with slots that failed long ago.
     if (gone.generation === this.#serving && this.#rollout === undefined && !this.#hasServing)
       this.#noReplica(gone.lastDeath ?? { cause: 'stopped' });
-    for (const cell of this.cells.values()) if (cell.generation === gone.generation) return;
+    for (const cell of this.list) if (cell.generation === gone.generation) return;
     this.#news({ name: 'freed', version: gone.version });
   }
 
   #checkHeld(): void {
     if (!this.#isHeld) return;
-    for (const { state } of this.cells.values()) {
+    for (const { state } of this.list) {
       if (state !== 'backoff' && state !== 'failed' && state !== 'stopped' && state !== 'idle') return;
     }
     this.#news({ name: 'held' });

@@ -56,6 +56,8 @@ export class Bucket {
   weight = 0;
   /** Records that arrived up to this instant are to go without waiting for company. */
   flushedAt = -Infinity;
+  #earliestDeadlineAt = Infinity;
+  #deadlineIsStale = false;
   constructor(public name: string) {}
 
   /** Arrival of the oldest record, Infinity when empty. */
@@ -72,8 +74,9 @@ export class Bucket {
     return oldestAt;
   }
 
-  /** Earliest deadline of all records; linear, so only asked for when a batch is held back. */
+  /** Earliest deadline of all records; looked for anew only after the one that had it is gone. */
   get earliestDeadlineAt(): number {
+    if (!this.#deadlineIsStale) return this.#earliestDeadlineAt;
     let earliestAt = Infinity;
     const { levels } = this;
     for (let l = 0; l < levels.length; l++) {
@@ -83,7 +86,29 @@ export class Bucket {
           if (r.deadlineAt < earliestAt) earliestAt = r.deadlineAt;
       }
     }
+    this.#earliestDeadlineAt = earliestAt;
+    this.#deadlineIsStale = false;
     return earliestAt;
+  }
+
+  counted(request: Request): void {
+    this.count++;
+    this.bytes += request.bytes;
+    this.weight += request.weight;
+    if (request.deadlineAt < this.#earliestDeadlineAt) this.#earliestDeadlineAt = request.deadlineAt;
+  }
+
+  uncounted(request: Request): void {
+    this.count--;
+    this.bytes -= request.bytes;
+    this.weight -= request.weight;
+    if (request.deadlineAt === this.#earliestDeadlineAt && request.deadlineAt !== Infinity) {
+      if (this.count > 0) this.#deadlineIsStale = true;
+      else {
+        this.#deadlineIsStale = false;
+        this.#earliestDeadlineAt = Infinity;
+      }
+    }
   }
 }
 
@@ -91,6 +116,8 @@ interface Share {
   held: number;
   /** Waits for room: at the door, or by `wantRoom`. */
   wants: number;
+  /** By `wantRoom`. */
+  comesAgain: boolean;
 }
 
 /** Bounds what is remembered of senders that have nothing here; a handful of operators and askers is usual. */
@@ -106,7 +133,6 @@ export class Mailbox {
   readonly #shares = new Map<number, Share>();
   #activeShares = 0;
   #wanting = 0;
-  readonly #wantsRoom = new Set<number>();
   /** First come, first served; a Set because a caller may leave from the middle. */
   readonly #door = new Set<Request>();
   #doorBytes = 0;
@@ -156,7 +182,7 @@ export class Mailbox {
         this.#door.add(request);
         this.#doorBytes += request.bytes;
         request.place = 'door';
-        this.#want(request.sender, 1);
+        this.#want(this.#share(request.sender), 1);
         return 'door';
       case 'drop-oldest':
         while (!this.#fits(request)) {
@@ -172,13 +198,17 @@ export class Mailbox {
 
   /** The sender was refused and will come again: counts as waiting for fairness until `gotRoom`. */
   wantRoom(sender: number): void {
-    if (this.#wantsRoom.has(sender)) return;
-    this.#wantsRoom.add(sender);
-    this.#want(sender, 1);
+    const share = this.#share(sender);
+    if (share.comesAgain) return;
+    share.comesAgain = true;
+    this.#want(share, 1);
   }
 
   gotRoom(sender: number): void {
-    if (this.#wantsRoom.delete(sender)) this.#want(sender, -1);
+    const share = this.#shares.get(sender);
+    if (share === undefined || !share.comesAgain) return;
+    share.comesAgain = false;
+    this.#want(share, -1);
   }
 
   /** Lets in from the door what fits now, first come first served. */
@@ -224,9 +254,7 @@ export class Mailbox {
     request.queue = undefined;
     request.place = 'nowhere';
     const bucket = queue.level.bucket;
-    bucket.count--;
-    bucket.bytes -= request.bytes;
-    bucket.weight -= request.weight;
+    bucket.uncounted(request);
     this.held--;
     this.heldBytes -= request.bytes;
     const { share } = queue;
@@ -370,9 +398,7 @@ export class Mailbox {
     else queue.tail.next = request;
     queue.tail = request;
     request.place = 'mailbox';
-    bucket.count++;
-    bucket.bytes += request.bytes;
-    bucket.weight += request.weight;
+    bucket.counted(request);
     this.held++;
     this.heldBytes += request.bytes;
     const { share } = queue;
@@ -478,11 +504,10 @@ export class Mailbox {
   #leaveDoor(request: Request): void {
     this.#door.delete(request);
     this.#doorBytes -= request.bytes;
-    this.#want(request.sender, -1);
+    this.#want(this.#share(request.sender), -1);
   }
 
-  #want(sender: number, by: 1 | -1): void {
-    const share = this.#share(sender);
+  #want(share: Share, by: 1 | -1): void {
     if (share.held === 0 && share.wants === 0) this.#activeShares++;
     if (share.wants === 0 && by === 1) this.#wanting++;
     share.wants += by;
@@ -500,7 +525,7 @@ export class Mailbox {
   #share(sender: number): Share {
     let share = this.#shares.get(sender);
     if (share === undefined) {
-      share = { held: 0, wants: 0 };
+      share = { held: 0, wants: 0, comesAgain: false };
       this.#shares.set(sender, share);
     }
     return share;

@@ -26,6 +26,7 @@ export class RetryLane {
 
   /** Puts groups at the front, in their order; empty ones are left out. */
   putFirst(groups: readonly Request[][], trigger: RetryGroup['trigger']): void {
+    if (groups.length === 0) return;
     const first: RetryGroup[] = [];
     for (const requests of groups) {
       if (requests.length === 0) continue;
@@ -42,15 +43,21 @@ export class RetryLane {
       if (group === undefined || (group.trigger === 'quarantine' && !replicaIsIdle)) return undefined;
       this.#groups.shift();
       // Expired and cancelled records have settled where they stood.
-      const requests = group.requests.filter((request) => request.place === 'retry');
+      if (group.requests.every(isHere)) return group;
+      const requests = group.requests.filter(isHere);
       if (requests.length > 0) return { requests, trigger: group.trigger };
     }
   }
 
   /** Takes everything out: the pool ends. */
   empty(): Request[] {
-    const all = this.#groups.flatMap((group) => group.requests.filter((request) => request.place === 'retry'));
+    if (this.#groups.length === 0) return [];
+    const all = this.#groups.flatMap((group) => group.requests.filter(isHere));
     this.#groups = [];
     return all;
   }
+}
+
+function isHere(request: Request): boolean {
+  return request.place === 'retry';
 }

@@ -6,7 +6,7 @@
  */
 
 import type { DeathNotice, PoolNews } from '../core/effects.js';
-import type { Overflow } from '../core/mailbox.js';
+import type { MailboxLimits, Overflow } from '../core/mailbox.js';
 import type { Request } from '../core/request.js';
 import { RestartOracle } from './restart-oracle.js';
 import type { SimPool } from './sim-pool.js';
@@ -38,10 +38,14 @@ export class PoolOracle {
   scaledCount = 0;
   readonly #world: World;
   readonly #pool: SimPool;
+  readonly #limits: MailboxLimits;
 
   #servingVersion: string | undefined;
   #rolloutVersion: string | undefined;
   #versionBefore: string | undefined;
+  /** Of the result seen last, and the number it spells. */
+  #lastVersion: string | undefined;
+  #lastVersionNumber = 0;
   #isDraining = false;
   #isStopping = false;
   #hasFailed = false;
@@ -53,6 +57,7 @@ export class PoolOracle {
   constructor(world: World, pool: SimPool) {
     this.#world = world;
     this.#pool = pool;
+    this.#limits = world.scenario.limits.mailbox;
     this.restarts = new RestartOracle(world);
   }
 
@@ -68,6 +73,7 @@ export class PoolOracle {
         this.accepted.push(request);
         if (this.#isDraining || this.#isStopping)
           this.#violate('closed', `record ${record.id} was accepted after drain or stop`);
+        if (offer === 'accepted') return;
         break;
       default:
         if (overflow !== 'try' || (offer !== 'full' && offer !== 'too-large')) this.refusedCount++;
@@ -126,7 +132,8 @@ export class PoolOracle {
     let bytes = 0;
     let weight = 0;
     let poisons = 0;
-    for (const request of requests) {
+    for (let i = 0; i < size; i++) {
+      const request = requests[i] as Request;
       const record = request.owner as SimRecord;
       bytes += request.bytes;
       weight += request.weight;
@@ -142,7 +149,7 @@ export class PoolOracle {
       this.#violate('batch-limits', `a batch of ${bytes} bytes and weight ${weight}`);
     message.poisonCount = poisons;
     if (message.trigger === 'split') this.splitCount++;
-    else if (size > 1) this.splitAllowance += 2 * poisons * Math.ceil(Math.log2(size));
+    else if (poisons > 0 && size > 1) this.splitAllowance += 2 * poisons * Math.ceil(Math.log2(size));
     if (this.splitCount > this.splitAllowance)
       this.#violate('bisect', `${this.splitCount} split batches, the throws so far explain ${this.splitAllowance}`);
   }
@@ -182,7 +189,11 @@ export class PoolOracle {
     world.note(record.id);
     if (failure === undefined) {
       if (record.runCount === 0) this.#violate('pairing', `record ${record.id} has a value and never ran`);
-      const version = Number(request.version);
+      if (request.version !== this.#lastVersion) {
+        this.#lastVersion = request.version;
+        this.#lastVersionNumber = Number(request.version);
+      }
+      const version = this.#lastVersionNumber;
       if (request.value !== record.id * 64 + version)
         this.#violate(
           'pairing',
@@ -381,11 +392,11 @@ export class PoolOracle {
   turnEnded(now: number): void {
     const { core } = this.#pool;
     const { mailbox } = core;
-    const { limits } = this.#world.scenario;
-    if (mailbox.held > limits.mailbox.capacity || mailbox.heldBytes > limits.mailbox.capacityBytes)
+    const limits = this.#limits;
+    if (mailbox.held > limits.capacity || mailbox.heldBytes > limits.capacityBytes)
       this.#violate('bounded', `mailbox holds ${mailbox.held} records and ${mailbox.heldBytes} bytes`);
     if (mailbox.held > this.maxHeld) this.maxHeld = mailbox.held;
-    if (mailbox.doorCount > limits.mailbox.capacity) this.#violate('bounded', `${mailbox.doorCount} stand at the door`);
+    if (mailbox.doorCount > limits.capacity) this.#violate('bounded', `${mailbox.doorCount} stand at the door`);
     if (core.heldCount !== this.acceptedCount - this.settledCount)
       this.#violate(
         'one-outcome',

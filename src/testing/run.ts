@@ -1,4 +1,5 @@
 import { TroupeError } from '../kernel/errors.js';
+import { FaultDice } from './fault-dice.js';
 import { FAULT_KINDS } from './faults.js';
 import type { Scenario } from './scenario.js';
 import { Scheduler } from './scheduler.js';
@@ -22,7 +23,7 @@ export interface RunReport {
 const EVENTS_PER_RECORD = 200;
 
 /** From one run to the next: to make its arrays costs as much as dozens of events. */
-let spare: Scheduler | undefined;
+let spare: { readonly scheduler: Scheduler; readonly dice: FaultDice } | undefined;
 
 /** Runs one scenario from the first start to the last exit: faults first, then quiet until everything has come out. */
 export function runScenario(
@@ -33,9 +34,9 @@ export function runScenario(
     prepare,
   }: { lies?: Lies; log?: (line: string) => void; prepare?: (pool: SimPool, world: World) => void } = {},
 ): RunReport {
-  const scheduler = spare ?? new Scheduler(0);
+  const room = spare ?? { scheduler: new Scheduler(0), dice: new FaultDice() };
   spare = undefined;
-  const world = new World(scenario, scheduler);
+  const world = new World(scenario, room.scheduler, room.dice);
   world.log = log;
   let pool: SimPool | undefined;
   let violation: Violation | undefined;
@@ -52,7 +53,7 @@ export function runScenario(
     }
   }
   const virtualMs = world.now;
-  spare = scheduler;
+  spare = room;
   return {
     seed: scenario.seed,
     eventCount: world.eventCount,

@@ -2,7 +2,7 @@ import type { Overflow } from '../core/mailbox.js';
 import type { PoolLimits } from '../core/pool-core.js';
 import type { RestartType, Strategy } from '../core/supervisor.js';
 import { FAULT_KINDS, type FaultRates, noFaults, USUAL_RATES } from './faults.js';
-import { between, forkRandom, pick, whole } from './seeds.js';
+import { between, Chance, pick, whole } from './seeds.js';
 
 /** Everything that decides a run, besides the code: plain data, printed in full with --verbose. */
 export interface Scenario {
@@ -62,98 +62,98 @@ const OVERFLOWS: readonly Overflow[] = ['reject', 'wait', 'drop-oldest', 'drop-n
 
 /** The swarm: what a seed runs. Ranges are wide on purpose, corners more likely than the middle. */
 export function swarmScenario(seed: number): Scenario {
-  const random = forkRandom(seed, 0);
-  const maxSize = pick(random, [1, 1, 2, 3, 4, 7, 8, 16, 32, 64]);
-  const capacity = pick(random, [1, 2, 3, 5, 8, 16, 32, 64]);
-  const records = whole(random, 75, 240);
-  const gapMs = pick(random, [0.5, 1, 2, 5]);
-  const costMs = pick(random, [0.1, 1, 5, 20]);
-  const timed = random() < 0.5;
-  const safetyMs = 1 + records * gapMs * between(random, 0.7, 1.5);
-  const bytesHigh = pick(random, [1, 100, 1000]);
+  const chance = new Chance(seed, 0);
+  const maxSize = pick(chance, [1, 1, 2, 3, 4, 7, 8, 16, 32, 64]);
+  const capacity = pick(chance, [1, 2, 3, 5, 8, 16, 32, 64]);
+  const records = whole(chance, 75, 240);
+  const gapMs = pick(chance, [0.5, 1, 2, 5]);
+  const costMs = pick(chance, [0.1, 1, 5, 20]);
+  const timed = chance.next() < 0.5;
+  const safetyMs = 1 + records * gapMs * between(chance, 0.7, 1.5);
+  const bytesHigh = pick(chance, [1, 100, 1000]);
   return {
     seed,
-    replicas: pick(random, [1, 1, 2, 2, 3, 4, 6, 8]),
+    replicas: pick(chance, [1, 1, 2, 2, 3, 4, 6, 8]),
     limits: {
       name: 'sim',
       mailbox: {
         capacity,
-        capacityBytes: random() < 0.3 ? Math.ceil(capacity * bytesHigh * between(random, 0.3, 0.9)) : 64_000_000,
-        ageingMs: pick(random, [0, 5, 50, 1000]),
+        capacityBytes: chance.next() < 0.3 ? Math.ceil(capacity * bytesHigh * between(chance, 0.3, 0.9)) : 64_000_000,
+        ageingMs: pick(chance, [0, 5, 50, 1000]),
       },
       batching: {
         maxSize,
-        maxBytes: random() < 0.2 ? Math.ceil(bytesHigh * between(random, 0.5, 8)) : 16_000_000,
-        maxWeight: random() < 0.2 ? whole(random, 1, 40) : Infinity,
-        maxDelayMs: random() < 0.6 ? 0 : pick(random, [0.5, 2, 10, 50]),
-        targetLatencyMs: random() < 0.7 ? Infinity : between(random, 5, 100),
+        maxBytes: chance.next() < 0.2 ? Math.ceil(bytesHigh * between(chance, 0.5, 8)) : 16_000_000,
+        maxWeight: chance.next() < 0.2 ? whole(chance, 1, 40) : Infinity,
+        maxDelayMs: chance.next() < 0.6 ? 0 : pick(chance, [0.5, 2, 10, 50]),
+        targetLatencyMs: chance.next() < 0.7 ? Infinity : between(chance, 5, 100),
       },
-      maxInFlight: whole(random, 1, 2),
-      batchTimeoutMs: pick(random, [50, 200, 1000]) + 12 * costMs,
-      attempts: pick(random, [1, 2, 3, 5, 5]),
+      maxInFlight: whole(chance, 1, 2),
+      batchTimeoutMs: pick(chance, [50, 200, 1000]) + 12 * costMs,
+      attempts: pick(chance, [1, 2, 3, 5, 5]),
       // A chance of its own: a seed runs what it ran before there was the choice.
-      cancellation: pick(forkRandom(seed, 2), ['signal', 'signal', 'replace'] as const),
+      cancellation: pick(new Chance(seed, 2), ['signal', 'signal', 'replace'] as const),
       restart: {
-        max: pick(random, [0, 1, 3, 5, 20, 50]),
-        withinMs: pick(random, [50, 500, 60_000]),
-        backoffMs: pick(random, [1, 10, 100]),
-        maxBackoffMs: pick(random, [10, 500, 2000]),
-        jitter: pick(random, [0, 0.2, 1]),
-        quarantineMax: pick(random, [0, 1, 5, 20]),
+        max: pick(chance, [0, 1, 3, 5, 20, 50]),
+        withinMs: pick(chance, [50, 500, 60_000]),
+        backoffMs: pick(chance, [1, 10, 100]),
+        maxBackoffMs: pick(chance, [10, 500, 2000]),
+        jitter: pick(chance, [0, 0.2, 1]),
+        quarantineMax: pick(chance, [0, 1, 5, 20]),
       },
-      restartType: pick(random, TYPES),
-      strategy: pick(random, STRATEGIES),
+      restartType: pick(chance, TYPES),
+      strategy: pick(chance, STRATEGIES),
     },
-    overflow: pick(random, OVERFLOWS),
-    repeatable: random() < 0.85,
+    overflow: pick(chance, OVERFLOWS),
+    repeatable: chance.next() < 0.85,
     records,
-    askers: whole(random, 0, 3),
-    operators: whole(random, 1, 3),
-    operatorCapacity: pick(random, [1, 4, 16, 64, 256]),
-    ordered: random() < 0.6,
-    priorities: pick(random, [1, 1, 2, 4]),
-    buckets: pick(random, [1, 1, 1, 2, 3]),
+    askers: whole(chance, 0, 3),
+    operators: whole(chance, 1, 3),
+    operatorCapacity: pick(chance, [1, 4, 16, 64, 256]),
+    ordered: chance.next() < 0.6,
+    priorities: pick(chance, [1, 1, 2, 4]),
+    buckets: pick(chance, [1, 1, 1, 2, 3]),
     recordBytes: [1, bytesHigh],
     gapMs,
-    burst: pick(random, [1, 1, 4, 32]),
-    timeoutMs: timed ? pick(random, [5, 30, 200, 2000]) : 0,
-    consumeMs: between(random, 0.1, 3) * gapMs,
+    burst: pick(chance, [1, 1, 4, 32]),
+    timeoutMs: timed ? pick(chance, [5, 30, 200, 2000]) : 0,
+    consumeMs: between(chance, 0.1, 3) * gapMs,
     costMs,
-    costPerRecordMs: pick(random, [0, 0.1, 0.5]),
-    loadMs: pick(random, [1, 10, 50]),
+    costPerRecordMs: pick(chance, [0, 0.1, 0.5]),
+    loadMs: pick(chance, [1, 10, 50]),
     loadTimeoutMs: 600,
-    stopTimeoutMs: pick(random, [20, 200]),
-    exitDelayMs: pick(random, [0, 1, 10]),
-    netMs: pick(random, [
+    stopTimeoutMs: pick(chance, [20, 200]),
+    exitDelayMs: pick(chance, [0, 1, 10]),
+    netMs: pick(chance, [
       [0, 0],
       [0.1, 0.3],
       [0.1, 5],
     ] as const),
-    quantumMs: pick(random, [0, 1, 1]),
-    transfer: random() < 0.5,
+    quantumMs: pick(chance, [0, 1, 1]),
+    transfer: chance.next() < 0.5,
     safetyMs,
-    disturbEveryMs: safetyMs / whole(random, 2, 12),
-    swaps: random() < 0.4 ? whole(random, 1, 3) : 0,
-    scales: random() < 0.3 ? whole(random, 1, 4) : 0,
-    holds: random() < 0.15 ? whole(random, 1, 2) : 0,
-    drainAtMs: random() < 0.15 ? random() * safetyMs : 0,
-    stopAtMs: random() < 0.1 ? random() * safetyMs : 0,
-    reviveMs: random() < 0.5 ? between(random, 1, 100) : 0,
+    disturbEveryMs: safetyMs / whole(chance, 2, 12),
+    swaps: chance.next() < 0.4 ? whole(chance, 1, 3) : 0,
+    scales: chance.next() < 0.3 ? whole(chance, 1, 4) : 0,
+    holds: chance.next() < 0.15 ? whole(chance, 1, 2) : 0,
+    drainAtMs: chance.next() < 0.15 ? chance.next() * safetyMs : 0,
+    stopAtMs: chance.next() < 0.1 ? chance.next() * safetyMs : 0,
+    reviveMs: chance.next() < 0.5 ? between(chance, 1, 100) : 0,
     faults: swarmFaults(seed),
   };
 }
 
 /** Half the seeds use every kind at its usual rate, the other half a random few at a high one. */
 function swarmFaults(seed: number): FaultRates {
-  const random = forkRandom(seed, 1);
+  const chance = new Chance(seed, 1);
   const faults = noFaults();
-  const few = random() < 0.5;
-  const share = few ? between(random, 0.05, 0.25) : 0.7;
-  const times = few ? between(random, 2, 6) : 1;
+  const few = chance.next() < 0.5;
+  const share = few ? between(chance, 0.05, 0.25) : 0.7;
+  const times = few ? between(chance, 2, 6) : 1;
   for (const kind of FAULT_KINDS) {
     const range = USUAL_RATES[kind];
-    const rate = between(random, range[0], range[1]) * times;
-    if (random() < share) faults[kind] = Math.min(kind === 'slow-consumer' ? 1 : 0.8, rate);
+    const rate = between(chance, range[0], range[1]) * times;
+    if (chance.next() < share) faults[kind] = Math.min(kind === 'slow-consumer' ? 1 : 0.8, rate);
   }
   return faults;
 }

@@ -28,6 +28,7 @@ export interface ClientRules {
 export class SimClient {
   readonly index: number;
   readonly kind: 'asker' | 'operator';
+  readonly isAsker: boolean;
   readonly total: number;
   madeCount = 0;
   doneCount = 0;
@@ -57,6 +58,7 @@ export class SimClient {
     this.#scenario = world.scenario;
     this.index = rules.index;
     this.kind = rules.kind;
+    this.isAsker = rules.kind === 'asker';
     this.total = rules.total;
     this.#isSlow = rules.kind === 'operator' && world.strikes(FAULT['slow-consumer']);
     this.#planPull();
@@ -71,7 +73,7 @@ export class SimClient {
     this.#pullPlanned = false;
     const { burst } = this.#scenario;
     for (let i = 0; i < burst && this.madeCount < this.total; i++) {
-      if (this.kind === 'asker') this.#ask();
+      if (this.isAsker) this.#ask();
       else if (!this.#pull()) return;
       // A burst is as many arrivals as it has records; the event itself was counted already.
       if (i > 0) this.#world.eventCount++;
@@ -90,11 +92,16 @@ export class SimClient {
   }
 
   settled(record: SimRecord): void {
-    if (this.kind === 'asker') {
+    if (this.isAsker) {
       this.#finish(record);
       return;
     }
     if (!this.#scenario.ordered) {
+      this.#emit(record);
+      return;
+    }
+    if (record.seq === this.#emitted && this.#reorderCount === 0) {
+      this.#emitted++;
       this.#emit(record);
       return;
     }
@@ -133,15 +140,15 @@ export class SimClient {
           ? POISON.crashes
           : POISON.none;
     const [low, high] = recordBytes;
-    const bytes = low === high ? low : low + Math.floor(world.clients() * (high - low + 1));
-    return new SimRecord(id, this.index, seq, poison, bytes, { recordId: id, length: bytes });
+    const bytes = low === high ? low : low + Math.floor(world.clients.next() * (high - low + 1));
+    return new SimRecord(id, this.index, seq, poison, bytes);
   }
 
   #ask(): void {
     const world = this.#world;
     const record = this.#make();
     const { timeoutMs, overflow } = this.#scenario;
-    const deadlineAt = timeoutMs === 0 ? Infinity : world.now + timeoutMs * (0.2 + world.clients());
+    const deadlineAt = timeoutMs === 0 ? Infinity : world.now + timeoutMs * (0.2 + world.clients.next());
     const offer = this.#pool.offer(record, this, overflow, deadlineAt);
     if (offer === 'taken') this.#mayCancel(record);
     else this.#refuse(record);
@@ -160,7 +167,7 @@ export class SimClient {
     const { timeoutMs } = this.#scenario;
     const world = this.#world;
     const hasDeadline = timeoutMs > 0 && this.index % 2 === 0;
-    const deadlineAt = hasDeadline ? world.now + timeoutMs * (0.5 + world.clients()) : Infinity;
+    const deadlineAt = hasDeadline ? world.now + timeoutMs * (0.5 + world.clients.next()) : Infinity;
     switch (this.#pool.offer(record, this, 'try', deadlineAt)) {
       case 'taken':
         this.#mayCancel(record);
@@ -180,13 +187,13 @@ export class SimClient {
     const world = this.#world;
     if (!world.strikes(FAULT.cancel)) return;
     const { gapMs, costMs } = this.#scenario;
-    world.after(world.clients() * 10 * (gapMs + costMs), EVENT.cancel, 0, record);
+    world.after(world.clients.next() * 10 * (gapMs + costMs), EVENT.cancel, 0, record);
   }
 
   #refuse(record: SimRecord): void {
     this.refusedCount++;
     record.isDone = true;
-    if (this.kind === 'asker') this.doneCount++;
+    if (this.isAsker) this.doneCount++;
     else this.settled(record);
   }
 
@@ -214,16 +221,15 @@ export class SimClient {
 
   #planPull(): void {
     if (this.#pullPlanned || this.madeCount >= this.total) return;
-    if (this.kind === 'operator' && (this.#refused !== undefined || this.holdCount >= this.#scenario.operatorCapacity))
-      return;
+    if (!this.isAsker && (this.#refused !== undefined || this.holdCount >= this.#scenario.operatorCapacity)) return;
     this.#pullPlanned = true;
     const { gapMs, burst } = this.#scenario;
-    this.#world.after(gapMs * burst * 2 * this.#world.clients(), EVENT.arrive, this.index, undefined);
+    this.#world.after(gapMs * burst * 2 * this.#world.clients.next(), EVENT.arrive, this.index, undefined);
   }
 
   #planConsume(): void {
     if (this.#consumePlanned || this.#unconsumed.length === 0) return;
     this.#consumePlanned = true;
-    this.#world.after(this.#scenario.consumeMs * 2 * this.#world.clients(), EVENT.consume, this.index, undefined);
+    this.#world.after(this.#scenario.consumeMs * 2 * this.#world.clients.next(), EVENT.consume, this.index, undefined);
   }
 }

@@ -4,7 +4,7 @@
  */
 
 import type { Trigger } from '../core/batcher.js';
-import type { CoreResult, PoolNews } from '../core/effects.js';
+import type { CoreResult, Effect, PoolNews } from '../core/effects.js';
 import type { Overflow } from '../core/mailbox.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
@@ -22,8 +22,10 @@ const THREW = new TroupeError('PREDICT_FAILED', 'predict threw');
 const WRONG_COUNT = new TroupeError('PROTOCOL_VIOLATION', 'predict returned a wrong number of outputs');
 const ROW_ERROR: CoreResult = { ok: false, error: new TroupeError('PREDICT_FAILED', 'this record failed') };
 const BUCKETS = ['a', 'b', 'c', 'd'];
-/** Good answers by place in a batch, used again for every batch. */
+// Used again for every batch, as the core reads results while it is told them and keeps none: good answers by place in
+// the batch, results by its size.
 const ANSWERS: { readonly ok: true; value: unknown }[] = [];
+const RESULTS: CoreResult[][] = [];
 
 /** Ways in which the edge lies, for scenarios that must fail. */
 export interface Lies {
@@ -51,7 +53,7 @@ export class SimPool implements Actor, ClientPool {
   readonly #world: World;
   readonly #transport: SimTransport;
   readonly #lies: Lies;
-  readonly #waiting: SimClient[] = [];
+  #waiting: SimClient[] = [];
   readonly #badVersions = new Set<string>();
   #lastVersion = 0;
   #wakeAt = Infinity;
@@ -61,8 +63,6 @@ export class SimPool implements Actor, ClientPool {
   /** How many clients, from the first on, are known to be done. */
   #doneCount = 0;
   #closePlanned = false;
-  /** The core reads results while it is told them and keeps none. */
-  readonly #scratch: CoreResult[] = [];
   #tickedAt = -1;
 
   constructor(world: World, lies: Lies = {}) {
@@ -150,8 +150,8 @@ export class SimPool implements Actor, ClientPool {
     this.#pump();
     core.dispatch(now);
     this.#pump();
-    // Offers made while outcomes were handed out, or because there is room, want to be dispatched in their turn.
-    for (let again = this.#giveRoom(); again; again = false) {
+    // Offers made because there is room want to be dispatched in their turn.
+    if (this.#waiting.length > 0 && this.#giveRoom()) {
       core.dispatch(now);
       this.#pump();
     }
@@ -167,11 +167,12 @@ export class SimPool implements Actor, ClientPool {
 
   #pump(): void {
     const { core } = this;
-    for (;;) {
+    while (!core.isQuiet) {
       const effects = core.takeEffects();
       const settled = core.takeSettled();
       this.unreadSettledCount = settled.length;
-      for (const effect of effects) {
+      for (let i = 0; i < effects.length; i++) {
+        const effect = effects[i] as Effect;
         switch (effect.kind) {
           case 'send':
             this.#send(effect.cell, effect.batchId, effect.requests, effect.trigger);
@@ -193,37 +194,42 @@ export class SimPool implements Actor, ClientPool {
             break;
         }
       }
-      for (const request of settled) {
+      for (let i = 0; i < settled.length; i++) {
+        const request = settled[i] as Request;
         const record = request.owner as SimRecord;
         this.oracle.settled(request, record);
         (this.clients[record.client] as SimClient).settled(record);
       }
-      if (effects.length === 0 && settled.length === 0) return;
     }
   }
 
   // ----------------------------------------------------------------- records
 
   offer(record: SimRecord, client: SimClient, overflow: Overflow, deadlineAt: number): 'taken' | 'full' | 'closed' {
-    const { scenario } = this.#world;
     const now = this.#world.now;
+    const request = this.#request(record, client.index, deadlineAt, now);
+    const offer = this.core.offer(request, overflow, now);
+    this.oracle.offered(request, record, overflow, offer);
+    if (offer === 'accepted' || offer === 'door' || offer === 'dropped') return 'taken';
+    return offer === 'full' ? 'full' : 'closed';
+  }
+
+  #request(record: SimRecord, sender: number, deadlineAt: number, now: number): Request {
+    const { priorities, buckets } = this.#world.scenario;
     const request = new Request({
       id: record.id,
-      input: record.buffer,
+      input: record,
       owner: record,
-      sender: client.index,
-      priority: client.index % scenario.priorities,
-      bucket: BUCKETS[record.seq % scenario.buckets] as string,
+      sender,
+      priority: sender % priorities,
+      bucket: BUCKETS[record.seq % buckets] as string,
       bytes: record.bytes,
       weight: 1 + (record.bytes & 3),
       offeredAt: now,
       deadlineAt,
     });
     record.request = request;
-    const offer = this.core.offer(request, overflow, now);
-    this.oracle.offered(request, record, overflow, offer);
-    if (offer === 'accepted' || offer === 'door' || offer === 'dropped') return 'taken';
-    return offer === 'full' ? 'full' : 'closed';
+    return request;
   }
 
   wantRoom(client: SimClient): void {
@@ -233,12 +239,13 @@ export class SimPool implements Actor, ClientPool {
   }
 
   #giveRoom(): boolean {
-    if (this.#waiting.length === 0) return false;
     const { core } = this;
     const isOpen = core.state === 'running' || core.state === 'starting';
     if (isOpen && !core.mailbox.hasRoom) return false;
-    const waiting = this.#waiting.splice(0);
-    for (const client of waiting) {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (let i = 0; i < waiting.length; i++) {
+      const client = waiting[i] as SimClient;
       core.mailbox.gotRoom(client.index);
       this.waitingCount--;
       client.room();
@@ -286,17 +293,19 @@ export class SimPool implements Actor, ClientPool {
   }
 
   #results(requests: readonly Request[], versionNumber: number): CoreResult[] {
-    const results = this.#scratch;
-    results.length = 0;
-    const shift = this.#lies.mixesUp === true && requests.length > 1 ? 1 : 0;
-    for (let i = 0; i < requests.length; i++) {
-      const { owner } = requests[(i + shift) % requests.length] as Request;
-      const record = owner as SimRecord;
-      if (record.poison === POISON.row) results.push(ROW_ERROR);
+    const size = requests.length;
+    while (RESULTS.length <= size) RESULTS.push(new Array<CoreResult>(RESULTS.length).fill(ROW_ERROR));
+    while (ANSWERS.length < size) ANSWERS.push({ ok: true, value: 0 });
+    const results = RESULTS[size] as CoreResult[];
+    const shift = this.#lies.mixesUp === true && size > 1 ? 1 : 0;
+    for (let i = 0; i < size; i++) {
+      const from = i + shift;
+      const record = (requests[from < size ? from : 0] as Request).owner as SimRecord;
+      if (record.poison === POISON.row) results[i] = ROW_ERROR;
       else {
-        const answer = (ANSWERS[i] ??= { ok: true, value: 0 });
+        const answer = ANSWERS[i] as (typeof ANSWERS)[number];
         answer.value = record.id * 64 + versionNumber;
-        results.push(answer);
+        results[i] = answer;
       }
     }
     return results;
@@ -334,7 +343,7 @@ export class SimPool implements Actor, ClientPool {
     // A pool let go after a hold tells `up` as well, of the version it had.
     if (news.name === 'rollout-failed' || (news.name === 'up' && news.version === this.oracle.rolloutVersion))
       this.isRollingOut = false;
-    if (news.name === 'held') world.after(world.operations() * 50, EVENT.release, 0, undefined);
+    if (news.name === 'held') world.after(world.operations.next() * 50, EVENT.release, 0, undefined);
     if (news.name === 'failed' && world.scenario.reviveMs > 0 && world.isSafe)
       world.after(world.scenario.reviveMs, EVENT.revive, 0, undefined);
   }
@@ -358,7 +367,7 @@ export class SimPool implements Actor, ClientPool {
       case EVENT.disturb:
         if (!world.isSafe) return;
         this.#disturb();
-        world.after(world.scenario.disturbEveryMs * 2 * world.operations(), EVENT.disturb, 0, undefined);
+        world.after(world.scenario.disturbEveryMs * 2 * world.operations.next(), EVENT.disturb, 0, undefined);
         return;
       case EVENT.swap:
         if (isRunning) this.rollOut(core.fleet.replicas);
@@ -386,7 +395,7 @@ export class SimPool implements Actor, ClientPool {
         return;
       case EVENT.stop:
         this.oracle.stopping();
-        core.stop(world.operations() < 0.5);
+        core.stop(world.operations.next() < 0.5);
         return;
       case EVENT.revive:
         if (core.state !== 'failed') return;
@@ -415,18 +424,18 @@ export class SimPool implements Actor, ClientPool {
 
   #disturb(): void {
     const world = this.#world;
-    if (world.strikes(FAULT['wall-jump'])) world.wallOffsetMs += (world.operations() - 0.5) * 7_200_000;
+    if (world.strikes(FAULT['wall-jump'])) world.wallOffsetMs += (world.operations.next() - 0.5) * 7_200_000;
     if (world.strikes(FAULT['loop-stall'])) {
-      const stallMs = world.operations() * world.scenario.safetyMs * 0.2;
+      const stallMs = world.operations.next() * world.scenario.safetyMs * 0.2;
       world.stalledUntil = Math.max(world.stalledUntil, world.now + stallMs);
     }
-    const victim = this.live[Math.floor(world.operations() * this.live.length)];
+    const victim = this.live[Math.floor(world.operations.next() * this.live.length)];
     if (victim === undefined || !victim.isAlive) return;
     if (world.strikes(FAULT.kill)) victim.end(DEATHS.killed);
     else if (victim.isUp && victim.running === undefined && world.strikes(FAULT['idle-exit'])) victim.end(DEATHS.exit);
     else if (!victim.isPaused && world.strikes(FAULT.pause)) {
       victim.pause();
-      world.after(world.operations() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.resume, 0, victim);
+      world.after(world.operations.next() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.resume, 0, victim);
     }
   }
 
@@ -443,12 +452,12 @@ export class SimPool implements Actor, ClientPool {
   #planOperations(): void {
     const world = this.#world;
     const { safetyMs, swaps, scales, holds, drainAtMs, stopAtMs, disturbEveryMs } = world.scenario;
-    for (let i = 0; i < swaps; i++) world.after(world.operations() * safetyMs, EVENT.swap, 0, undefined);
-    for (let i = 0; i < holds; i++) world.after(world.operations() * safetyMs, EVENT.hold, 0, undefined);
-    for (let i = 0; i < scales; i++) world.after(world.operations() * safetyMs, EVENT.scale, 0, undefined);
+    for (let i = 0; i < swaps; i++) world.after(world.operations.next() * safetyMs, EVENT.swap, 0, undefined);
+    for (let i = 0; i < holds; i++) world.after(world.operations.next() * safetyMs, EVENT.hold, 0, undefined);
+    for (let i = 0; i < scales; i++) world.after(world.operations.next() * safetyMs, EVENT.scale, 0, undefined);
     if (drainAtMs > 0) world.after(drainAtMs, EVENT.drain, 0, undefined);
     if (stopAtMs > 0) world.after(stopAtMs, EVENT.stop, 0, undefined);
-    world.after(world.operations() * disturbEveryMs, EVENT.disturb, 0, undefined);
+    world.after(world.operations.next() * disturbEveryMs, EVENT.disturb, 0, undefined);
     world.after(safetyMs, EVENT.liveness, 0, undefined);
   }
 

@@ -8,8 +8,8 @@ export interface SimBuffer {
   length: number;
 }
 
-/** What the simulator itself knows of one record; the oracle compares the core's word with it. */
-export class SimRecord {
+/** What the simulator itself knows of one record; the oracle compares the core's word with it. Its own input as well. */
+export class SimRecord implements SimBuffer {
   request: Request | undefined = undefined;
   /** How often the host sent it; how often a replica began it. */
   sendCount = 0;
@@ -24,6 +24,8 @@ export class SimRecord {
   wasLiedAbout = false;
   wasCancelled = false;
   settleCount = 0;
+  readonly recordId: number;
+  length: number;
   /** Has a result or an error that the client has seen. */
   isDone = false;
   constructor(
@@ -32,6 +34,8 @@ export class SimRecord {
     readonly seq: number,
     readonly poison: number,
     readonly bytes: number,
-    readonly buffer: SimBuffer,
-  ) {}
+  ) {
+    this.recordId = id;
+    this.length = bytes;
+  }
 }

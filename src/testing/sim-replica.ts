@@ -4,6 +4,7 @@
  */
 
 import type { DeathNotice } from '../core/effects.js';
+import type { Request } from '../core/request.js';
 import { TroupeError } from '../kernel/errors.js';
 import { FAULT } from './faults.js';
 import { POISON, type SimRecord } from './sim-record.js';
@@ -74,10 +75,10 @@ export class SimReplica {
   load(isBad: boolean): void {
     const world = this.#world;
     const { loadMs, loadTimeoutMs } = world.scenario;
-    if (isBad || world.strikes(FAULT['load-fail'])) this.#exitAfter(world.replicas() * loadMs, DEATHS.loadFailed);
+    if (isBad || world.strikes(FAULT['load-fail'])) this.#exitAfter(world.replicas.next() * loadMs, DEATHS.loadFailed);
     else if (world.strikes(FAULT['load-hang'])) this.#exitAfter(loadTimeoutMs, DEATHS.loadFailed);
     else {
-      const ms = loadMs * (0.5 + world.replicas()) * (world.strikes(FAULT['load-slow']) ? 10 : 1);
+      const ms = loadMs * (0.5 + world.replicas.next()) * (world.strikes(FAULT['load-slow']) ? 10 : 1);
       world.after(ms, EVENT.loaded, this.epoch, this);
     }
   }
@@ -93,31 +94,30 @@ export class SimReplica {
       return;
     }
     if (this.#stops) return; // fenced
-    this.#queue.push(message);
-    this.#next();
+    if (this.running === undefined) this.#begin(message);
+    else this.#queue.push(message);
   }
 
   #next(): void {
     if (this.running !== undefined || this.#queue.length === 0) return;
-    const message = this.#queue.shift() as Message;
-    this.running = message;
-    this.#begin(message);
+    this.#begin(this.#queue.shift() as Message);
   }
 
   #begin(message: Message): void {
     const world = this.#world;
     const { costMs, costPerRecordMs, repeatable } = world.scenario;
     const { requests, buffers } = message;
+    this.running = message;
     let throws = false;
     let crashes = false;
     for (let i = 0; i < requests.length; i++) {
-      const record = (requests[i] as { owner: unknown }).owner as SimRecord;
-      const buffer = buffers === undefined ? record.buffer : buffers[i];
-      if (buffer === undefined || buffer.length === 0 || buffer.recordId !== record.id)
-        world.violate(
-          'whole-input',
-          `record ${record.id} reached a replica on send ${record.sendCount} without its input`,
-        );
+      const record = (requests[i] as Request).owner as SimRecord;
+      if (buffers === undefined) {
+        if (record.length === 0 || record.recordId !== record.id) this.#inputIsGone(record);
+      } else {
+        const buffer = buffers[i];
+        if (buffer === undefined || buffer.length === 0 || buffer.recordId !== record.id) this.#inputIsGone(record);
+      }
       record.runCount++;
       if (record.poison === POISON.throws) throws = true;
       else if (record.poison === POISON.crashes) crashes = true;
@@ -126,10 +126,10 @@ export class SimReplica {
     if (world.strikes(FAULT.slow)) ms *= 10;
     if (crashes) {
       world.fired(FAULT['poison-crash']);
-      this.#exitAfter(ms * world.replicas(), DEATHS.crash);
-    } else if (world.strikes(FAULT.crash)) this.#exitAfter(ms * world.replicas(), DEATHS.crash);
-    else if (world.strikes(FAULT['exit-0'])) this.#exitAfter(ms * world.replicas(), DEATHS.exit);
-    else if (world.strikes(FAULT.oom)) this.#exitAfter(ms * world.replicas(), DEATHS.oom);
+      this.#exitAfter(ms * world.replicas.next(), DEATHS.crash);
+    } else if (world.strikes(FAULT.crash)) this.#exitAfter(ms * world.replicas.next(), DEATHS.crash);
+    else if (world.strikes(FAULT['exit-0'])) this.#exitAfter(ms * world.replicas.next(), DEATHS.exit);
+    else if (world.strikes(FAULT.oom)) this.#exitAfter(ms * world.replicas.next(), DEATHS.oom);
     else if (world.strikes(FAULT.hang)) return;
     else {
       if (throws) world.fired(FAULT['poison-throw']);
@@ -146,6 +146,10 @@ export class SimReplica {
       }
       world.after(ms, EVENT.finish, this.epoch, this);
     }
+  }
+
+  #inputIsGone({ id, sendCount }: SimRecord): void {
+    this.#world.violate('whole-input', `record ${id} reached a replica on send ${sendCount} without its input`);
   }
 
   finish(): void {
@@ -175,7 +179,7 @@ export class SimReplica {
     this.running = undefined;
     this.#queue.length = 0;
     if (this.isTold) return;
-    const heardAt = world.now + world.scenario.exitDelayMs * world.transport();
+    const heardAt = world.now + world.scenario.exitDelayMs * world.transport.next();
     // T3: the exit is told last, after every reply that was sent before it.
     world.at(Math.max(heardAt, this.toHostAt + AFTER_MS), EVENT.died, 0, this);
   }
@@ -232,7 +236,7 @@ export class SimReplica {
     if (!this.isAlive) return;
     if (this.isPaused) {
       this.#death = DEATHS.hung;
-      world.after(world.scenario.exitDelayMs * world.transport(), EVENT.died, 0, this);
+      world.after(world.scenario.exitDelayMs * world.transport.next(), EVENT.died, 0, this);
       return;
     }
     this.#exitAfter(0, DEATHS.hung);

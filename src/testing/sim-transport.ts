@@ -51,10 +51,10 @@ export class SimTransport {
   pack(requests: readonly Request[]): SimBuffer[] | undefined {
     if (!this.#world.scenario.transfer) return undefined;
     const buffers: SimBuffer[] = [];
-    for (const request of requests) {
-      const { buffer } = request.owner as SimRecord;
-      buffers.push({ recordId: buffer.recordId, length: buffer.length });
-      if (this.#careless) buffer.length = 0;
+    for (let i = 0; i < requests.length; i++) {
+      const record = (requests[i] as Request).owner as SimRecord;
+      buffers.push({ recordId: record.recordId, length: record.length });
+      if (this.#careless) record.length = 0;
     }
     return buffers;
   }
@@ -75,7 +75,7 @@ export class SimTransport {
     const world = this.#world;
     const { replica } = message;
     if (world.strikes(FAULT['reply-late'])) {
-      world.after(world.transport() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.reply, 0, message);
+      world.after(world.transport.next() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.reply, 0, message);
       return;
     }
     replica.toHostAt = world.at(Math.max(replica.toHostAt, world.now + world.netMs()), EVENT.reply, 0, message);

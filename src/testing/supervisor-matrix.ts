@@ -6,7 +6,7 @@ import {
   type Strategy,
 } from '../core/supervisor.js';
 import { Scheduler } from './scheduler.js';
-import { between, forkRandom, pick } from './seeds.js';
+import { between, Chance, pick } from './seeds.js';
 
 const STRATEGIES: readonly Strategy[] = ['one-for-one', 'rest-for-one', 'one-for-all'];
 const TYPES: readonly RestartType[] = ['permanent', 'transient', 'temporary'];
@@ -45,7 +45,7 @@ function runCell(
   seed: number,
 ): { problem: string | undefined; startCount: number } {
   const scheduler = new Scheduler(seed);
-  const random = forkRandom(seed, 1);
+  const chance = new Chance(seed, 1);
   const core = new SupervisorCore({ strategy, intensity: { max: 5, withinMs: 10_000 } });
   const isGrouped = strategy !== 'one-for-one';
   const alive = new Set<string>();
@@ -61,7 +61,7 @@ function runCell(
   const apply = (effects: readonly SupervisorEffect[]): void => {
     for (const effect of effects) {
       const { id } = effect;
-      const at = scheduler.now + between(random, 1, 10);
+      const at = scheduler.now + between(chance, 1, 10);
       if (effect.kind === 'start') {
         if (alive.has(id)) problem ??= `${id} was started while it lives`;
         if (isGrouped && (starting.size > 0 || stopping.size > 0)) problem ??= `${id} was started out of turn`;
@@ -104,7 +104,7 @@ function runCell(
   scheduler.schedule(scheduler.now, END, 1, ending);
   const alsoFails = seed % 2 === 0;
   // Not `b` itself, and not while it may already be doomed for good.
-  if (alsoFails) scheduler.schedule(scheduler.now + between(random, 0.1, 30), END, pick(random, [0, 2, 3]), 'crash');
+  if (alsoFails) scheduler.schedule(scheduler.now + between(chance, 0.1, 30), END, pick(chance, [0, 2, 3]), 'crash');
   run();
 
   const restarts = type === 'permanent' || (type === 'transient' && ending === 'crash');

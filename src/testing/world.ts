@@ -5,11 +5,11 @@
  * only; in the liveness phase nothing new goes wrong, so whatever is still held then must come out.
  */
 
-import type { Random } from '../kernel/random.js';
+import { FaultDice } from './fault-dice.js';
 import { FAULT_KINDS } from './faults.js';
 import type { Scenario } from './scenario.js';
 import type { Scheduler } from './scheduler.js';
-import { forkRandom, mix } from './seeds.js';
+import { Chance, mix } from './seeds.js';
 
 /** Kinds of events; numbers, because the scheduler holds them in an array of bytes. */
 export const EVENT = {
@@ -70,6 +70,8 @@ const ON_HOST: readonly boolean[] = (() => {
   return Array.from(host, (yes) => yes === true);
 })();
 
+const NONE_FIRED: readonly number[] = FAULT_KINDS.map(() => 0);
+
 export interface Violation {
   /** Name of the checker. */
   readonly checker: string;
@@ -103,32 +105,31 @@ export class World {
   wallOffsetMs = 0;
   log: ((line: string) => void) | undefined;
 
-  readonly transport: Random;
-  readonly clients: Random;
-  readonly replicas: Random;
-  readonly operations: Random;
-  readonly #seed: number;
-  readonly #chances: (Random | undefined)[] = [];
-  readonly #rates: readonly number[];
+  readonly transport: Chance;
+  readonly clients: Chance;
+  readonly replicas: Chance;
+  readonly operations: Chance;
+  readonly #dice: FaultDice;
   readonly #quantumMs: number;
   readonly #netLowMs: number;
   readonly #netSpanMs: number;
 
-  /** The scheduler may have served another world, whose run is over. */
+  /** The scheduler and the dice may have served another world, whose run is over. */
   constructor(
     readonly scenario: Scenario,
     scheduler: Scheduler,
+    dice: FaultDice = new FaultDice(),
   ) {
     const { seed, netMs } = scenario;
     this.scheduler = scheduler;
     scheduler.reset(mix(seed, 2));
-    this.transport = forkRandom(seed, 3);
-    this.clients = forkRandom(seed, 4);
-    this.replicas = forkRandom(seed, 5);
-    this.operations = forkRandom(seed, 6);
-    this.#seed = seed;
-    this.#rates = FAULT_KINDS.map((kind) => scenario.faults[kind]);
-    this.firedCounts = this.#rates.map(() => 0);
+    this.transport = new Chance(seed, 3);
+    this.clients = new Chance(seed, 4);
+    this.replicas = new Chance(seed, 5);
+    this.operations = new Chance(seed, 6);
+    this.#dice = dice;
+    dice.reset(seed, scenario.faults);
+    this.firedCounts = NONE_FIRED.slice();
     this.#quantumMs = scenario.quantumMs;
     this.#netLowMs = netMs[0];
     this.#netSpanMs = netMs[1] - netMs[0];
@@ -140,10 +141,7 @@ export class World {
 
   /** Does this fault (a number of FAULT) strike here? Counts it if so (W2). */
   strikes(kind: number): boolean {
-    const rate = this.#rates[kind] as number;
-    if (rate === 0 || !this.isSafe) return false;
-    const chance = (this.#chances[kind] ??= forkRandom(this.#seed, 100 + kind));
-    if (chance() >= rate) return false;
+    if (!this.isSafe || !this.#dice.roll(kind)) return false;
     this.fired(kind);
     return true;
   }
@@ -165,7 +163,7 @@ export class World {
 
   /** A message on the wire takes this long. */
   netMs(): number {
-    return this.#netSpanMs === 0 ? this.#netLowMs : this.#netLowMs + this.transport() * this.#netSpanMs;
+    return this.#netSpanMs === 0 ? this.#netLowMs : this.#netLowMs + this.transport.next() * this.#netSpanMs;
   }
 
   violate(checker: string, what: string): never {

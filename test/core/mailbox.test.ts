@@ -416,7 +416,9 @@ test('no order of offers, takes and removals loses or doubles a record, or excee
         if (c.kind === 'want') mailbox.wantRoom(c.sender);
         if (c.kind === 'got') mailbox.gotRoom(c.sender);
         if (c.kind === 'offer') {
-          const request = make({ ...c, offeredAt: now });
+          // Some without, some with a deadline, in an order of its own.
+          const deadlineAt = c.bytes % 3 === 0 ? Infinity : now + ((c.bytes * 37) % 11);
+          const request = make({ ...c, offeredAt: now, deadlineAt });
           const victims: Request[] = [];
           const how = mailbox.offer(request, c.overflow, victims);
           outcomes.set(how, (outcomes.get(how) ?? 0) + 1);
@@ -454,6 +456,10 @@ test('no order of offers, takes and removals loses or doubles a record, or excee
           if (bucket.bytes !== sum((one) => one.bytes) || bucket.weight !== sum((one) => one.weight)) {
             throw new Error('miscounted the bytes or weight of a bucket');
           }
+          const earliestAt = Math.min(...inside.map((one) => one.deadlineAt));
+          // Not every time, so that what is kept from the last look is put to the test.
+          if (live.length % 2 === 0 && bucket.earliestDeadlineAt !== earliestAt)
+            throw new Error('wrong earliest deadline');
         }
         if (mailbox.doorCount !== live.length - waiting.length) throw new Error('miscounted the door');
         if (mailbox.doorCount > limits.capacity) throw new Error('the door is too full');

@@ -91,8 +91,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a removed record leaves its bytes behind',
     file: 'core/mailbox.js',
-    from: 'bucket.weight -= request.weight;\n        this.held--;\n        this.heldBytes -= request.bytes;',
-    to: 'bucket.weight -= request.weight;\n        this.held--;',
+    from: 'bucket.uncounted(request);\n        this.held--;\n        this.heldBytes -= request.bytes;',
+    to: 'bucket.uncounted(request);\n        this.held--;',
   },
   {
     name: 'removing the last of a queue loses those before it',
