@@ -13,6 +13,8 @@ export interface Carrier {
   terminate(): void;
   /** Ends it now. False: that would endanger the host (native code busy in a thread, code inline), so it was fenced and left. */
   kill(): boolean;
+  /** It has ended, and nothing is asked of it any more: lets go of what would keep it in memory. */
+  release(): void;
 }
 
 /** What a carrier tells its core, in the order it happened; `closedBy` once and last. */

@@ -69,6 +69,7 @@ export const startInline: StartLink = (spec, events): Link => {
       }
       return isIdle;
     },
+    release: () => undefined,
   };
   core.begin(carrier);
   return core;

@@ -200,6 +200,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     this.isClosed = true;
     const whole = this.crashError === undefined || end.error !== undefined ? end : { ...end, error: this.crashError };
     this.exit(judgeDeath(this.spec, whole, this.verdict, this.phase === 'stopping'));
+    this.carrier?.release();
     this.close();
   }
 

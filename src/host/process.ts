@@ -79,15 +79,16 @@ export const startProcess: StartLink = (spec, events): Link => {
     child.once('exit', () => timer.cancel());
   });
 
+  const calls = callControl({
+    // A message to a dead child is dropped: its 'exit' tells the link.
+    post: (message) => void (child.connected && child.send(message as object, () => undefined)),
+    listen: (listener) => {
+      child.on('message', listener);
+    },
+  });
   const carrier: Carrier = {
     isLocal: false,
-    control: callControl({
-      // A message to a dead child is dropped: its 'exit' tells the link.
-      post: (message) => void (child.connected && child.send(message as object, () => undefined)),
-      listen: (listener) => {
-        child.on('message', listener);
-      },
-    }),
+    control: calls,
     post: (message) => void writeMessage(data, message),
     copy: copyThroughProcess,
     terminate: () => void child.kill('SIGTERM'),
@@ -95,6 +96,7 @@ export const startProcess: StartLink = (spec, events): Link => {
       child.kill('SIGKILL');
       return true;
     },
+    release: () => calls.release(),
   };
   child.once('exit', (code, signal) => {
     pulse.stop();

@@ -51,12 +51,13 @@ export const startThread: StartLink = (spec, events): Link => {
   );
   // That a native thread is idle now proves nothing: the batch it takes up next may wait in its port already.
   const mayTerminate = (): boolean => Atomics.load(state, STATE_NATIVE) === 0;
+  const calls = callControl({
+    post: (message) => control.port1.postMessage(message),
+    listen: (listener) => listen(control.port1, listener, (thrown) => core.garbled(thrown)),
+  });
   const carrier: Carrier = {
     isLocal: false,
-    control: callControl({
-      post: (message) => control.port1.postMessage(message),
-      listen: (listener) => listen(control.port1, listener, (thrown) => core.garbled(thrown)),
-    }),
+    control: calls,
     post: (message) => postToEntry(data.port1, message),
     copy: (value) => structuredClone(value),
     terminate: () => undefined,
@@ -67,9 +68,10 @@ export const startThread: StartLink = (spec, events): Link => {
       }
       // Terminating a thread inside native code aborts the process. It ends itself, at once or when its call returns; the
       // answer to this stop may come long after the link has told its end.
-      carrier.control.stop(true, 0).catch(() => undefined);
+      calls.stop(true, 0).catch(() => undefined);
       return false;
     },
+    release: () => calls.release(),
   };
   worker.on('exit', (exitCode) => {
     // Replies posted before the end have arrived, though their events may still wait in the port.

@@ -1,4 +1,4 @@
-import { expose, wrap, type Endpoint } from 'comlink';
+import { expose, releaseProxy, wrap, type Endpoint } from 'comlink';
 import type { ControlApi } from './messages.js';
 
 /**
@@ -22,13 +22,23 @@ export function serveControl(api: ControlApi, channel: ControlChannel): void {
   expose(served, endpointOf(channel));
 }
 
+/** The calls, and an end of them. */
+export interface ControlCalls extends ControlApi {
+  /**
+   * To be called when the other side has ended; no call may follow. comlink keeps the channel of every proxy alive until
+   * the proxy is garbage, and a channel that leads back to its proxy would keep both for ever.
+   */
+  release(): void;
+}
+
 /** Calls the other side. A message that cannot be copied rejects with a DataCloneError. */
-export function callControl(channel: ControlChannel): ControlApi {
+export function callControl(channel: ControlChannel): ControlCalls {
   const remote = wrap<ControlApi>(endpointOf(channel));
   return {
     start: (spec) => remote.start(spec),
     call: (method, args) => remote.call(method, args),
     stop: (now, sentCount) => remote.stop(now, sentCount),
+    release: () => remote[releaseProxy](),
   };
 }
 

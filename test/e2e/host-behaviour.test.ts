@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { isTroupeError, TroupeError } from '../../src/kernel/errors.js';
 import type { Isolation } from '../../src/wire/definition.js';
@@ -33,6 +35,20 @@ const HOSTILE = `data:text/javascript,${encodeURIComponent(`
     predict: (batch) => whole[batch[0]]?.() ?? batch.map((record) => single[record]?.() ?? (record === 'lost memory' ? lost() : record)),
   };
 `)}`;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** In a function of its own, so that nothing here holds it. */
+async function endedLink(isolation: Isolation, now: boolean): Promise<WeakRef<object>> {
+  const actor = record(specOf(isolation));
+  await actor.ready;
+  await actor.ask([1]);
+  await actor.link.call('loads', []);
+  actor.link.stop({ now });
+  await actor.exited;
+  return new WeakRef(actor.link);
+}
 
 for (const isolation of ['inline', 'thread', 'process'] as const satisfies readonly Isolation[]) {
   test(`${isolation}: what predict gives or throws may throw when it is looked at, and the replica lives on`, async (t) => {
@@ -229,6 +245,16 @@ for (const isolation of ['inline', 'thread', 'process'] as const satisfies reado
       t.is(error, undefined);
       t.deepEqual(told, ['exited']);
     });
+
+  test(`${isolation}: a replica that has ended, and its link, are garbage`, async (t) => {
+    const links = await Promise.all([true, false].map((now) => endedLink(isolation, now)));
+    for (let round = 0; round < 50 && links.some((link) => link.deref() !== undefined); round++) {
+      // An own timer of a link may hold it for some time, and what was just read keeps it for this turn.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      collectGarbage();
+    }
+    t.true(links.every((link) => link.deref() === undefined));
+  });
 
   test(`${isolation}: a stop without a drain ends at once, whatever runs`, async (t) => {
     const actor = record(specOf(isolation));

@@ -52,6 +52,7 @@ async function openBench(t: ExecutionContext, killable = true): Promise<Bench> {
         bench.kills++;
         return killable;
       },
+      release: () => undefined,
     };
     core.begin(carrier);
   });
