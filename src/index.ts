@@ -42,7 +42,7 @@ export type { Acknowledgement, ResumeFrom, Source, SourceItem, SourceReader } fr
 export { type FileFormat, type FromFileOptions, fromFile } from './stream/sources/file.js';
 export { type FileRecord, type FromFilesOptions, fromFiles } from './stream/sources/files.js';
 export { type FromHttpOptions, type HttpMetadata, fromHttp } from './stream/sources/http.js';
-export { fromIterable } from './stream/sources/iterable.js';
+export { type FromIterableOptions, fromIterable } from './stream/sources/iterable.js';
 export { type FromPostgresOptions, type PostgresMetadata, fromPostgres } from './stream/sources/postgres.js';
 export { type FromRedisOptions, type RedisMetadata, fromRedis } from './stream/sources/redis.js';
 export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';

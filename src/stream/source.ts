@@ -32,8 +32,8 @@ export type SourceItem<T> = T | Stamped<T> | RecordFailure | Control;
 export interface SourceReader<T> {
   /** At least 1 and at most `max` items, in order; undefined at the end. */
   read(max: number): readonly SourceItem<T>[] | undefined | Promise<readonly SourceItem<T>[] | undefined>;
-  /** Replayable sources: where the next record to be read stands; JSON. Asked between reads. */
-  position?(): unknown;
+  /** Replayable sources: where the next record to be read stands; JSON that does not change later. Asked between reads. */
+  position?: (() => unknown) | undefined;
   /**
    * Acknowledging sources: these records, with a token each, have their outcome, and it is safe: written and flushed,
    * or part of a durable checkpoint. May be told the same again after a crash.

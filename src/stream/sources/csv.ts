@@ -22,22 +22,35 @@ interface Candidate {
  * must not swallow the rest of the file.
  */
 export class CsvParser {
-  #columns: string[] | undefined;
+  #columns: readonly string[] | undefined;
   /** Lines of a record whose quotes are still open. */
   #open: string[] = [];
   #openNumber = 0;
   #openBytes = 0;
 
+  /** `columns`: where reading begins behind the header. */
   constructor(
     private readonly path: string,
     private readonly maxLineBytes: number,
-  ) {}
+    columns: readonly string[] | undefined,
+  ) {
+    this.#columns = columns;
+  }
+
+  /** Known when the header has been read. */
+  get columns(): readonly string[] | undefined {
+    return this.#columns;
+  }
+
+  /** The lines of a record whose quotes are still open; they come again when reading begins before them. */
+  get openLines(): readonly string[] {
+    return this.#open;
+  }
 
   /** Rows that these lines complete. Throws SOURCE_FAILED when the header cannot be used. */
   push(block: LineBlock): (CsvRow | RecordFailure)[] {
     const rows: (CsvRow | RecordFailure)[] = [];
     this.#take(block.lines, block.firstNumber, rows);
-    while (this.#openBytes > this.maxLineBytes) this.#giveUpFirst(rows);
     return rows;
   }
 
@@ -62,7 +75,12 @@ export class CsvParser {
         continue;
       }
       const candidate = this.#add(line, base + index);
-      if (candidate === undefined) continue;
+      if (candidate === undefined) {
+        // Line by line, so that what is bad does not depend on where the blocks end.
+        if (this.#openBytes > this.maxLineBytes) this.#parse(group.splice(0), rows);
+        while (this.#openBytes > this.maxLineBytes) this.#giveUpFirst(rows);
+        continue;
+      }
       group.push(candidate);
       if (candidate.lineCount === 1) continue;
       const isGood = this.#parse(group, rows);
@@ -114,7 +132,7 @@ export class CsvParser {
       this.#columns = this.#header(header);
     }
     if (candidates.length === 0) return true;
-    const options = { ...OPTIONS, columns: this.#columns };
+    const options = { ...OPTIONS, columns: [...this.#columns] };
     try {
       for (const row of parse(candidates.map(({ text }) => `${text}\n`).join(''), options)) rows.push(row as CsvRow);
       return true;

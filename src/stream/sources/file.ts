@@ -3,7 +3,7 @@ import type { RecordFailure } from '../envelope.js';
 import { checkCount, checkKeys, checkOneOf, refuse } from '../options.js';
 import type { Source, SourceReader } from '../source.js';
 import { CsvParser, type CsvRow } from './csv.js';
-import { LineReader, parseFailed, type LineBlock } from './lines.js';
+import { LineReader, parseFailed, type LineBlock, type LinePlace } from './lines.js';
 
 export type FileFormat = 'lines' | 'ndjson' | 'csv';
 
@@ -31,46 +31,116 @@ export function fromFile(path: string, options: FromFileOptions = {}): Source<un
   checkCount('maxLineBytes', maxLineBytes);
   return {
     name: path,
-    open: async () => new FileReader(await LineReader.open(path, maxLineBytes), parserOf(format, path, maxLineBytes)),
+    open: async (from) => {
+      const place = from?.position as FilePosition | undefined;
+      const lines = await LineReader.open(path, maxLineBytes, place);
+      const reader = new FileReader(lines, parserOf(format, path, maxLineBytes, place?.columns));
+      await reader.skip(place?.skip ?? 0);
+      return reader;
+    },
   };
+}
+
+/** Reading can begin here with an empty parser. */
+interface Base extends LinePlace {
+  /** Of CSV behind its header. */
+  readonly columns?: readonly string[];
+}
+
+/** Records are counted from a line that begins a record; where in it a block ended says nothing. */
+interface FilePosition extends Base {
+  /** Records after that line that have been given already. */
+  readonly skip: number;
 }
 
 interface LineParser {
   push(block: LineBlock): readonly unknown[];
   end(): readonly unknown[];
+  readonly columns?: readonly string[] | undefined;
+  /** Lines of the block that belong to a record that is not whole yet. */
+  readonly openLines?: readonly string[];
 }
 
 /** Hands the records of one block out in portions. */
 export class FileReader implements SourceReader<unknown> {
+  /** Not of a pipe, which nobody can read again. */
+  readonly position: (() => FilePosition) | undefined;
   #records: readonly unknown[] = [];
   #next = 0;
+  /** Where to begin in order to get these records again, and how many others come before them then. */
+  #base: Base;
+  #given = 0;
+  /** Where the next block begins. */
+  #nextBase: Base;
   #hasEnded = false;
 
   constructor(
     private readonly lines: LineReader,
     private readonly parser: LineParser,
-  ) {}
+  ) {
+    this.#base = this.#withColumns(lines.start);
+    this.#nextBase = this.#base;
+    this.position = lines.isSeekable ? () => this.#position() : undefined;
+  }
 
   async read(max: number): Promise<readonly unknown[] | undefined> {
     while (this.#next === this.#records.length) {
       if (this.#hasEnded) return undefined;
       const block = await this.lines.read();
       this.#hasEnded = block === undefined;
+      this.#base = this.#nextBase;
+      this.#given = 0;
       this.#records = block === undefined ? this.parser.end() : this.parser.push(block);
+      if (block !== undefined) this.#nextBase = this.#withColumns(this.#beforeOpen(block));
       this.#next = 0;
     }
     const from = this.#next;
     this.#next = Math.min(from + max, this.#records.length);
+    this.#given += this.#next - from;
     return this.#records.slice(from, this.#next);
+  }
+
+  async skip(count: number): Promise<void> {
+    for (let left = count; left > 0; ) {
+      const skipped = await this.read(left);
+      if (skipped === undefined) return;
+      left -= skipped.length;
+    }
   }
 
   close(): Promise<void> {
     return this.lines.close();
   }
+
+  #position(): FilePosition {
+    const isThrough = this.#next === this.#records.length && !this.#hasEnded;
+    return isThrough ? { ...this.#nextBase, skip: 0 } : { ...this.#base, skip: this.#given };
+  }
+
+  /** The begin of the record that is not whole at the end of a block. */
+  #beforeOpen({ end, isCutOff }: LineBlock): LinePlace {
+    const { openLines = [] } = this.parser;
+    if (openLines.length === 0) return end;
+    let offset = isCutOff ? end.offset + 1 : end.offset;
+    for (const line of openLines) offset -= Buffer.byteLength(line) + 1;
+    const line = end.line - openLines.length;
+    // A byte order mark belongs to the first line and is in none.
+    return { offset: line === 1 ? 0 : offset, line };
+  }
+
+  #withColumns(place: LinePlace): Base {
+    const { columns } = this.parser;
+    return columns === undefined ? place : { ...place, columns };
+  }
 }
 
-export function parserOf(format: FileFormat, path: string, maxLineBytes: number): LineParser {
-  if (format === 'csv') return new CsvParser(path, maxLineBytes);
+export function parserOf(
+  format: FileFormat,
+  path: string,
+  maxLineBytes: number,
+  columns?: readonly string[],
+): LineParser {
+  if (format === 'csv') return new CsvParser(path, maxLineBytes, columns);
   if (format === 'lines') return { push: (block) => block.lines.map(withoutReturn), end: () => [] };
   return { push: (block) => parseJson(path, block), end: () => [] };
 }

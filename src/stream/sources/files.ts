@@ -52,9 +52,10 @@ export function fromFiles(globOrDirectory: string, options: FromFilesOptions = {
   if (!Array.isArray(ignore)) refuse('ignore', 'an array of glob patterns', ignore);
   return {
     name: globOrDirectory,
-    open: async () => {
-      const entries = await entriesOf(globOrDirectory, followSymlinks, ignore);
-      return new FilesReader(entries, headBytes, tailBytes);
+    open: async (from) => {
+      const after = (from?.position as FilesPosition | undefined)?.after;
+      const entries = await entriesOf(globOrDirectory, followSymlinks, ignore, after);
+      return new FilesReader(entries, headBytes, tailBytes, after);
     },
     count: async () => {
       let count = 0;
@@ -68,6 +69,7 @@ async function entriesOf(
   given: string,
   followSymlinks: boolean,
   ignore: readonly string[],
+  after?: string,
 ): Promise<AsyncGenerator<WalkEntry>> {
   const isThere = await stat(given).then(
     () => true,
@@ -83,13 +85,13 @@ async function entriesOf(
     const words = cause instanceof Error ? cause.message : String(cause);
     throw new TroupeError('SOURCE_FAILED', `Cannot read ${given}: ${words}`, { cause });
   }
-  if (!facts.isDirectory()) return single(root);
-  const entries = walk(root, { followSymlinks, isIgnored: anyOf(ignore) });
+  if (!facts.isDirectory()) return single(root, after);
+  const entries = walk(root, { followSymlinks, isIgnored: anyOf(ignore), after });
   return glob === undefined ? entries : matching(entries, glob.test);
 }
 
-async function* single(path: string): AsyncGenerator<WalkEntry> {
-  yield { kind: 'file', relative: path, path };
+async function* single(path: string, after: string | undefined): AsyncGenerator<WalkEntry> {
+  if (after !== path) yield { kind: 'file', relative: path, path };
 }
 
 /** A directory that cannot be listed stays in: what the pattern would have found there is not known. */
@@ -100,7 +102,14 @@ async function* matching(
   for await (const entry of entries) if (entry.kind === 'failed' || test(entry.relative)) yield entry;
 }
 
+/** Names stay in order when files come and go, numbers would not: what is new before `after` is not read. */
+interface FilesPosition {
+  /** Relative path of the last file that was given; undefined before the first. */
+  readonly after?: string | undefined;
+}
+
 interface Job {
+  readonly relative: string;
   readonly done: Promise<void>;
   result: FileRecord | RecordFailure | undefined;
 }
@@ -115,7 +124,12 @@ class FilesReader implements SourceReader<FileRecord> {
     private readonly entries: AsyncGenerator<WalkEntry>,
     private readonly headBytes: number,
     private readonly tailBytes: number,
+    private after: string | undefined,
   ) {}
+
+  position(): FilesPosition {
+    return this.after === undefined ? {} : { after: this.after };
+  }
 
   async read(max: number): Promise<readonly (FileRecord | RecordFailure)[] | undefined> {
     const records: (FileRecord | RecordFailure)[] = [];
@@ -124,6 +138,7 @@ class FilesReader implements SourceReader<FileRecord> {
       const job = this.#jobs.shift();
       if (job === undefined) break;
       await job.done;
+      this.after = job.relative;
       if (job.result !== undefined) records.push(job.result);
     }
     return records.length > 0 ? records : undefined;
@@ -147,10 +162,12 @@ class FilesReader implements SourceReader<FileRecord> {
   #start(entry: WalkEntry): Job {
     const path = join(entry.path);
     const input = { path, absolutePath: resolve(path) };
+    const { relative } = entry;
     if (entry.kind === 'failed') {
-      return { done: Promise.resolve(), result: new RecordFailure(entry.error, input) };
+      return { relative, done: Promise.resolve(), result: new RecordFailure(entry.error, input) };
     }
     const job: Job = {
+      relative,
       result: undefined,
       done: sample(input.path, this.headBytes, this.tailBytes).then(
         (facts) => {

@@ -1,22 +1,60 @@
-import { refuse } from '../options.js';
-import type { Source, SourceReader } from '../source.js';
+import { checkKeys, refuse } from '../options.js';
+import type { Source, SourceItem, SourceReader } from '../source.js';
+
+export interface FromIterableOptions {
+  /**
+   * Iterating anew gives the same values again, also in another process: a resumed run counts to where it was. Without it
+   * a resumed run gives what was under way again, from the checkpoint, and then whatever the iterable gives. Default: true
+   * for an array, false for everything else.
+   */
+  replayable?: boolean;
+}
 
 /**
  * Reads an array, a generator or any (async) iterable, as fast as the pipeline has room and no faster. An iterator is
  * given back by its `return()` when the run ends before it does. A one-shot iterator can be run once.
  */
-export function fromIterable<T>(iterable: Iterable<T> | AsyncIterable<T>): Source<T> {
+export function fromIterable<T>(
+  iterable: Iterable<T> | AsyncIterable<T>,
+  options: FromIterableOptions = {},
+): Source<T> {
   const given: unknown = iterable;
   if (typeof given !== 'object' || given === null || !(Symbol.iterator in given || Symbol.asyncIterator in given)) {
     refuse('fromIterable', 'given an array, an iterable or an async iterable', given);
   }
+  checkKeys('fromIterable', options, ['replayable']);
+  const { replayable = Array.isArray(iterable) } = options;
+  if (typeof replayable !== 'boolean') refuse('replayable', 'true or false', replayable);
   return {
     name: 'iterable',
-    open: () =>
-      Symbol.asyncIterator in iterable
-        ? new AsyncReader(iterable[Symbol.asyncIterator]())
-        : new SyncReader(iterable[Symbol.iterator]()),
+    open: async (from) => {
+      const reader =
+        Symbol.asyncIterator in iterable
+          ? new AsyncReader(iterable[Symbol.asyncIterator]())
+          : new SyncReader(iterable[Symbol.iterator]());
+      return replayable ? counting(reader, (from?.position as number | undefined) ?? 0) : reader;
+    },
     ...(Array.isArray(iterable) ? { count: () => iterable.length } : {}),
+  };
+}
+
+const SKIP_AT_ONCE = 1024;
+
+/** With the number of values given so far as position; skips to where it is to begin. */
+async function counting<T>(reader: SourceReader<T>, from: number): Promise<SourceReader<T>> {
+  let count = 0;
+  const counted = (values: readonly SourceItem<T>[] | undefined): readonly SourceItem<T>[] | undefined => {
+    count += values?.length ?? 0;
+    return values;
+  };
+  while (count < from && counted(await reader.read(Math.min(SKIP_AT_ONCE, from - count))) !== undefined);
+  return {
+    read: (max) => {
+      const values = reader.read(max);
+      return values instanceof Promise ? values.then(counted) : counted(values);
+    },
+    position: () => count,
+    close: () => reader.close(),
   };
 }
 

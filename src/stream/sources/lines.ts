@@ -6,8 +6,9 @@
  * L3 a line that cannot be a record (too long, not UTF-8) is one RecordFailure; those around it are whole.
  */
 import { isUtf8 } from 'node:buffer';
+import type { Stats } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
-import { TroupeError } from '../../kernel/errors.js';
+import { TroupeError, isTroupeError } from '../../kernel/errors.js';
 import { RecordFailure } from '../envelope.js';
 
 const BLOCK_BYTES = 65_536;
@@ -15,17 +16,32 @@ const BLOCK_BYTES = 65_536;
 const EXCERPT_BYTES = 1024;
 const LF = 10;
 
+/** A place between two lines. */
+export interface LinePlace {
+  /** Byte in the file at which the next line begins. */
+  readonly offset: number;
+  /** Number of the next line, from 1. */
+  readonly line: number;
+}
+
+const BEGINNING: LinePlace = { offset: 0, line: 1 };
+const LF_BYTES = 1;
+
 /** Lines without their line feed; `\r` before it is left on, because inside a quoted CSV field it is data. */
 export interface LineBlock {
   /** Number of the first line, from 1. */
   readonly firstNumber: number;
+  /** After the last line. */
+  readonly end: LinePlace;
+  /** The file ends without a line feed: the last line has none. */
+  readonly isCutOff: boolean;
   readonly lines: readonly (string | RecordFailure)[];
 }
 
 /** What lines are read from: a FileHandle, or something that reads like one. */
 export interface LineInput {
-  /** Resolves to 0 bytes at the end. */
-  read(into: Buffer, offset: number, length: number, position: null): Promise<{ readonly bytesRead: number }>;
+  /** Resolves to 0 bytes at the end. `position` null: where the last read ended. */
+  read(into: Buffer, offset: number, length: number, position: number | null): Promise<{ readonly bytesRead: number }>;
   close(): Promise<void>;
 }
 
@@ -34,32 +50,49 @@ export class LineReader {
   #carried: Buffer = Buffer.alloc(0);
   /** Set while the rest of an overlong line is thrown away: the line's beginning. */
   #overlong: string | undefined;
-  #number = 1;
-  #isAtStart = true;
+  #number: number;
+  /** Where the next block is read; null where only reading on is possible. */
+  #offset: number | null;
+  /** Bytes of an overlong line that were thrown away. */
+  #thrownAway = 0;
+  #isAtStart: boolean;
   #hasEnded = false;
 
   private constructor(
     readonly path: string,
     private readonly file: LineInput,
     private readonly maxLineBytes: number,
-  ) {}
+    /** A regular file: it can be read again from anywhere. */
+    readonly isSeekable: boolean,
+    /** Where reading began. */
+    readonly start: LinePlace,
+  ) {
+    this.#offset = isSeekable ? start.offset : null;
+    this.#number = start.line;
+    this.#isAtStart = start.offset === 0;
+  }
 
-  /** Rejects with SOURCE_FAILED when the file cannot be opened or is a directory. */
-  static async open(path: string, maxLineBytes: number): Promise<LineReader> {
+  /**
+   * Rejects with SOURCE_FAILED when the file cannot be opened or is a directory, and with CHECKPOINT_INVALID when `from`
+   * cannot be a place between two lines of it.
+   */
+  static async open(path: string, maxLineBytes: number, from: LinePlace = BEGINNING): Promise<LineReader> {
     let file: FileHandle | undefined;
     try {
       file = await open(path, 'r');
-      if ((await file.stat()).isDirectory()) throw new Error('it is a directory; use fromFiles');
-      return new LineReader(path, file, maxLineBytes);
+      const facts = await file.stat();
+      if (facts.isDirectory()) throw new Error('it is a directory; use fromFiles');
+      if (from.offset > 0) await checkPlace(path, file, facts, from);
+      return new LineReader(path, file, maxLineBytes, facts.isFile(), from);
     } catch (cause) {
       await file?.close();
-      throw unreadable(path, cause);
+      throw isTroupeError(cause) ? cause : unreadable(path, cause);
     }
   }
 
   /** Reads what is no file by path; `name` stands in messages. */
   static over(name: string, input: LineInput, maxLineBytes: number): LineReader {
-    return new LineReader(name, input, maxLineBytes);
+    return new LineReader(name, input, maxLineBytes, false, BEGINNING);
   }
 
   /** The lines that one more block completes; undefined at the end. */
@@ -69,7 +102,7 @@ export class LineReader {
       if (lines.length === 0) continue;
       const firstNumber = this.#number;
       this.#number += lines.length;
-      return { firstNumber, lines };
+      return { firstNumber, lines, end: this.#end, isCutOff: this.#hasEnded };
     }
     return undefined;
   }
@@ -78,9 +111,16 @@ export class LineReader {
     return this.file.close();
   }
 
+  /** Behind the last whole line. */
+  get #end(): LinePlace {
+    const carried = this.#overlong === undefined ? this.#carried.length : this.#thrownAway;
+    return { offset: (this.#offset ?? 0) - carried, line: this.#number };
+  }
+
   async #readBlock(): Promise<Buffer | undefined> {
     try {
-      const { bytesRead } = await this.file.read(this.#block, 0, BLOCK_BYTES, null);
+      const { bytesRead } = await this.file.read(this.#block, 0, BLOCK_BYTES, this.#offset);
+      if (this.#offset !== null) this.#offset += bytesRead;
       return bytesRead === 0 ? undefined : this.#block.subarray(0, bytesRead);
     } catch (cause) {
       throw unreadable(this.path, cause);
@@ -93,12 +133,17 @@ export class LineReader {
       this.#hasEnded = true;
       if (this.#overlong !== undefined) lines.push(this.#tooLong(this.#overlong, 0));
       else if (this.#carried.length > 0) this.#decode(this.#carried, lines);
+      this.#overlong = undefined;
+      this.#carried = Buffer.alloc(0);
       return lines;
     }
     let rest = block;
     if (this.#overlong !== undefined) {
       const end = rest.indexOf(LF);
-      if (end < 0) return lines;
+      if (end < 0) {
+        this.#thrownAway += rest.length;
+        return lines;
+      }
       lines.push(this.#tooLong(this.#overlong, 0));
       this.#overlong = undefined;
       rest = rest.subarray(end + 1);
@@ -111,7 +156,8 @@ export class LineReader {
       this.#carried = Buffer.from(rest);
     } else this.#carried = Buffer.concat([this.#carried, rest]);
     if (this.#carried.length > this.maxLineBytes) {
-      this.#overlong = this.#carried.toString('utf8', 0, EXCERPT_BYTES);
+      this.#overlong = this.#carried.toString('utf8', 0, this.#excerptBytes);
+      this.#thrownAway = this.#carried.length;
       this.#carried = Buffer.alloc(0);
     }
     return lines;
@@ -136,12 +182,17 @@ export class LineReader {
       const to = found < 0 ? bytes.length : found;
       const line = bytes.subarray(from, to);
       if (line.length > this.maxLineBytes) {
-        lines.push(this.#tooLong(line.toString('utf8', 0, EXCERPT_BYTES), lines.length));
+        lines.push(this.#tooLong(line.toString('utf8', 0, this.#excerptBytes), lines.length));
       } else if (!isUtf8(line)) {
         lines.push(parseFailed(this.path, this.#number + lines.length, 'is not valid UTF-8', line.toString('utf8')));
       } else lines.push(line.toString('utf8'));
       from = to + 1;
     }
+  }
+
+  /** The same wherever the blocks end: both ways to find an overlong line have seen more than this of it. */
+  get #excerptBytes(): number {
+    return Math.min(EXCERPT_BYTES, this.maxLineBytes);
   }
 
   #tooLong(excerpt: string, offset: number): RecordFailure {
@@ -152,6 +203,22 @@ export class LineReader {
 
 export function parseFailed(path: string, line: number, words: string, input: unknown, cause?: unknown): RecordFailure {
   return new RecordFailure(new TroupeError('PARSE_FAILED', `${path}:${line} ${words}`, { cause }), input);
+}
+
+/** Cheap signs that the file is still the one that was read: long enough, and a line begins there. */
+async function checkPlace(path: string, file: FileHandle, facts: Stats, { offset, line }: LinePlace): Promise<void> {
+  const refuse = (words: string): never => {
+    throw new TroupeError(
+      'CHECKPOINT_INVALID',
+      `${path} is not the file that the checkpoint was made with: ${words}. Put it back, or begin anew without resume`,
+    );
+  };
+  if (!facts.isFile()) refuse('it is no regular file');
+  if (facts.size < offset) refuse(`it has ${facts.size} bytes, and ${offset} had been read`);
+  const before = Buffer.alloc(LF_BYTES);
+  await file.read(before, 0, LF_BYTES, offset - LF_BYTES);
+  // A last line without its end is whole as long as nothing follows it.
+  if (before[0] !== LF && facts.size > offset) refuse(`no line ends before byte ${offset}, where line ${line} began`);
 }
 
 export function unreadable(path: string, cause: unknown): TroupeError {

@@ -39,9 +39,7 @@ export function readStream(
   maxLineBytes: number,
 ): SourceReader<unknown> {
   const lines = LineReader.over(name, new StreamInput(input), maxLineBytes);
-  const reader = new FileReader(lines, parserOf(format, name, maxLineBytes));
-  // Not the reader itself: a file has positions, a pipe has none.
-  return { read: (max) => reader.read(max), close: () => reader.close() };
+  return new FileReader(lines, parserOf(format, name, maxLineBytes));
 }
 
 /** A handle on the process, where the stream has one: it must not keep the process alive once nobody reads. */

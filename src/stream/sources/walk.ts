@@ -15,6 +15,8 @@ export interface WalkOptions {
   readonly followSymlinks: boolean;
   /** Told relative paths; an ignored directory is not entered. */
   readonly isIgnored: PathTest;
+  /** A relative path: what comes up to and with it is left out, and directories before it are not listed. */
+  readonly after?: string | undefined;
 }
 
 export type WalkEntry =
@@ -22,7 +24,9 @@ export type WalkEntry =
   | { readonly kind: 'failed'; readonly relative: string; readonly path: string; readonly error: TroupeError };
 
 export function walk(root: string, options: WalkOptions): AsyncGenerator<WalkEntry> {
-  return walkDirectory(root, '', options, []);
+  // '' is the root itself, which comes only when it cannot be listed, and then alone.
+  if (options.after === '') return nothing();
+  return walkDirectory(root, '', options, [], options.after?.split('/') ?? []);
 }
 
 export function fileUnreadable(path: string, cause: unknown): TroupeError {
@@ -32,12 +36,18 @@ export function fileUnreadable(path: string, cause: unknown): TroupeError {
   return new TroupeError('FILE_UNREADABLE', `Cannot read ${path}: ${reason}`, { cause });
 }
 
-/** `above` holds the identities of the directories on the way down, to see a symlink that leads back. */
+async function* nothing(): AsyncGenerator<WalkEntry> {}
+
+/**
+ * `above` holds the identities of the directories on the way down, to see a symlink that leads back. `after` is what is
+ * left of the path behind which to begin; empty: everything is wanted.
+ */
 async function* walkDirectory(
   path: string,
   relative: string,
   options: WalkOptions,
   above: readonly string[],
+  after: readonly string[],
 ): AsyncGenerator<WalkEntry> {
   const here = [...above];
   let entries: Dirent[];
@@ -48,7 +58,10 @@ async function* walkDirectory(
     yield { kind: 'failed', relative, path, error: fileUnreadable(path, cause) };
     return;
   }
+  const [first, ...rest] = after;
   for (const entry of entries) {
+    if (first !== undefined && (entry.name < first || (entry.name === first && rest.length === 0))) continue;
+    const below = entry.name === first ? rest : [];
     const child = {
       path: join(path, entry.name),
       relative: relative === '' ? entry.name : `${relative}/${entry.name}`,
@@ -59,7 +72,7 @@ async function* walkDirectory(
       continue;
     }
     if (entry.isDirectory()) {
-      yield* walkDirectory(child.path, child.relative, options, here);
+      yield* walkDirectory(child.path, child.relative, options, here, below);
       continue;
     }
     // A symlink, a special file, or a file system that does not tell.
@@ -67,10 +80,10 @@ async function* walkDirectory(
       const facts = await stat(child.path);
       if (facts.isFile()) yield { kind: 'file', ...child };
       else if (!facts.isDirectory()) throw new Error('it is not a regular file');
-      else if (!entry.isSymbolicLink()) yield* walkDirectory(child.path, child.relative, options, here);
+      else if (!entry.isSymbolicLink()) yield* walkDirectory(child.path, child.relative, options, here, below);
       else if (options.followSymlinks) {
         if (here.includes(identityOf(facts))) throw new Error('the symlink leads back to a directory above it');
-        yield* walkDirectory(child.path, child.relative, options, here);
+        yield* walkDirectory(child.path, child.relative, options, here, below);
       }
     } catch (cause) {
       yield { kind: 'failed', ...child, error: fileUnreadable(child.path, cause) };
