@@ -82,6 +82,13 @@ export function stopTimeoutOf(options: StopOptions): number {
 /** What a pool must know of a record beside its input. */
 type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'deadlineAt' | 'callTimeoutMs'>;
 
+/** A sender that was refused and wants to be called. */
+interface RoomWaiter {
+  readonly callback: () => void;
+  /** Not before another record than these has left the mailbox; -1 where room alone will do. */
+  readonly leftCount: number;
+}
+
 /** Sender 0 is everybody who asks from application code. */
 const APPLICATION = 0;
 
@@ -93,7 +100,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #voice: PoolVoice;
   readonly #links: ReplicaLinks;
   readonly #turn = new Turn(() => this.#endTurn());
-  readonly #roomWaiters = new Map<number, () => void>();
+  readonly #roomWaiters = new Map<number, RoomWaiter>();
   readonly #latency = new LatencyWindow();
   readonly #queueWait = new LatencyWindow();
   readonly #calls = new AsyncBatchMeter();
@@ -360,8 +367,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   onRoom(sender: number, callback: () => void): void {
-    this.#roomWaiters.set(sender, callback);
-    this.#core.mailbox.wantRoom(sender);
+    const { mailbox } = this.#core;
+    mailbox.wantRoom(sender);
+    // There is room for it and yet it was refused: its record needs more bytes than are free.
+    const leftCount = mailbox.hasRoomFor(sender) ? mailbox.leftCount : -1;
+    this.#roomWaiters.set(sender, { callback, leftCount });
     this.#turn.schedule();
   }
 
@@ -495,13 +505,17 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   #endTurn(): void {
     this.#core.dispatch(this.#clock.now());
     this.#pump();
-    if (this.#roomWaiters.size > 0 && this.#core.mailbox.hasRoom) {
-      for (const [sender, callback] of [...this.#roomWaiters]) {
-        if (!this.#core.mailbox.hasRoom) break;
-        this.#roomWaiters.delete(sender);
-        this.#core.mailbox.gotRoom(sender);
-        callback();
-      }
+    if (this.#roomWaiters.size > 0) this.#callWaiters();
+  }
+
+  /** Only those whose offer can fare better now: one that is refused again would come back at the end of every turn, for ever. */
+  #callWaiters(): void {
+    const { mailbox } = this.#core;
+    for (const [sender, { callback, leftCount }] of [...this.#roomWaiters]) {
+      if (leftCount === mailbox.leftCount || !mailbox.hasRoomFor(sender)) continue;
+      this.#roomWaiters.delete(sender);
+      mailbox.gotRoom(sender);
+      callback();
     }
   }
 

@@ -126,6 +126,8 @@ const IDLE_SHARES_MAX = 32;
 export class Mailbox {
   held = 0;
   heldBytes = 0;
+  /** Records that have left it, whichever way. */
+  leftCount = 0;
   /** Those that hold something; a list because it is gone through every turn, and few shapes wait at a time. */
   readonly buckets: Bucket[] = [];
   readonly limits: MailboxLimits;
@@ -152,6 +154,11 @@ export class Mailbox {
   /** Has room for at least one record of one byte. */
   get hasRoom(): boolean {
     return this.held < this.limits.capacity && this.heldBytes < this.limits.capacityBytes;
+  }
+
+  /** As hasRoom, for one sender: where others wait, its share has room too. */
+  hasRoomFor(sender: number): boolean {
+    return this.hasRoom && this.#inShare(sender);
   }
 
   bucket(name: string): Bucket | undefined {
@@ -256,6 +263,7 @@ export class Mailbox {
     const bucket = queue.level.bucket;
     bucket.uncounted(request);
     this.held--;
+    this.leftCount++;
     this.heldBytes -= request.bytes;
     const { share } = queue;
     share.held--;
