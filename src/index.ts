@@ -2,7 +2,7 @@ export { defineActor } from './actor/define-actor.js';
 export type { AsyncBatchStats } from './actor/async-batch.js';
 export type { InferTarget, Submission, Ticket } from './actor/infer-target.js';
 export type { Outcome } from './actor/outcome.js';
-export type { AskOptions } from './actor/ask.js';
+export type { AskManyOptions, AskOptions } from './actor/ask.js';
 export type { Pool, StopOptions, StopReport } from './actor/pool.js';
 export type { PoolEvents } from './actor/pool-events.js';
 export type { PoolOptions } from './actor/pool-options.js';

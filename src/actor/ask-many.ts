@@ -1,6 +1,7 @@
 import type { Clock } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
+import { toFault } from '../wire/fault.js';
 import type { AskRules } from './ask.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import type { Outcome } from './outcome.js';
@@ -11,6 +12,7 @@ export class AskMany<In, Out> {
   readonly #pool: InferTarget<In, Out>;
   readonly #records: readonly In[];
   readonly #rules: AskRules;
+  readonly #keyOf: KeyOf<In> | undefined;
   readonly #clock: Clock;
   readonly #sender: number;
   readonly #results: Outcome<Out>[];
@@ -19,10 +21,18 @@ export class AskMany<In, Out> {
   #next = 0;
   #left: number;
 
-  constructor(pool: InferTarget<In, Out>, records: readonly In[], rules: AskRules, clock: Clock) {
+  /** Without `keyOf` the key of the rules is that of every record. */
+  constructor(
+    pool: InferTarget<In, Out>,
+    records: readonly In[],
+    rules: AskRules,
+    keyOf: KeyOf<In> | undefined,
+    clock: Clock,
+  ) {
     this.#pool = pool;
     this.#records = records;
     this.#rules = rules;
+    this.#keyOf = keyOf;
     this.#clock = clock;
     this.#left = records.length;
     this.#results = new Array<Outcome<Out>>(records.length);
@@ -42,13 +52,25 @@ export class AskMany<In, Out> {
     const records = this.#records;
     while (this.#next < records.length) {
       const index = this.#next;
+      const record = records[index] as In;
+      let { key } = this.#rules;
+      if (this.#keyOf !== undefined) {
+        const given = keyFrom(this.#keyOf, record, index);
+        if (given instanceof TroupeError) {
+          this.#next++;
+          this.#refuse(index, given);
+          continue;
+        }
+        key = given;
+      }
       const submission = new ManySubmission<In, Out>(
         this,
         index,
-        records[index] as In,
+        record,
         this.#sender,
         this.#rules.priority,
         this.#clock.now() + this.#rules.timeoutMs,
+        key,
       );
       const ticket = this.#pool.offer(submission);
       if (ticket === undefined) {
@@ -78,16 +100,15 @@ export class AskMany<In, Out> {
     this.#next = this.#records.length;
     for (const ticket of [...this.#tickets]) ticket.cancel(reason);
     for (let index = from; index < this.#records.length; index++) {
-      this.#results[index] = {
-        ok: false,
-        error: new TroupeError('CANCELLED', 'The record was cancelled by its caller before it was sent', {
-          ran: 'not-started',
-          cause: reason,
-        }),
-      };
-      this.#left--;
+      const what = 'The record was cancelled by its caller before it was sent';
+      this.#refuse(index, new TroupeError('CANCELLED', what, { ran: 'not-started', cause: reason }));
     }
-    if (this.#left === 0) this.#finish();
+  }
+
+  /** Settles a record that was never sent. */
+  #refuse(index: number, error: TroupeError): void {
+    this.#results[index] = { ok: false, error };
+    if (--this.#left === 0) this.#finish();
   }
 
   #finish(): void {
@@ -95,6 +116,22 @@ export class AskMany<In, Out> {
     this.#pool.closeSender(this.#sender);
     this.#done.resolve(this.#results);
   }
+}
+
+type KeyOf<In> = (record: In, index: number) => string | undefined;
+
+/** Foreign code: what it throws or gets wrong costs this record alone. */
+function keyFrom<In>(keyOf: KeyOf<In>, record: In, index: number): string | undefined | TroupeError {
+  let cause: unknown;
+  try {
+    const key: unknown = keyOf(record, index);
+    if (key === undefined || typeof key === 'string') return key;
+    cause = new TypeError(`expected a string, got ${key === null ? 'null' : typeof key}`);
+  } catch (thrown) {
+    cause = thrown;
+  }
+  const message = `key of askMany failed for record ${index}: ${toFault(cause).message}`;
+  return new TroupeError('INPUT_INVALID', message, { cause, ran: 'not-started' });
 }
 
 class ManySubmission<In, Out> implements Submission<In, Out> {
@@ -106,6 +143,7 @@ class ManySubmission<In, Out> implements Submission<In, Out> {
     readonly sender: number,
     readonly priority: number,
     readonly deadlineAt: number,
+    readonly key: string | undefined,
   ) {}
 
   settled(outcome: Outcome<Out>): void {

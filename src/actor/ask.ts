@@ -9,6 +9,17 @@ export interface AskOptions {
   readonly signal?: AbortSignal;
   /** 0 is normal; higher goes first. Whole numbers from -100 to 100. */
   readonly priority?: number;
+  /**
+   * Records of one key run one after another, in the order of asking: the next starts when the one before it has
+   * settled, whatever became of it. Free across keys. At most one record per key is in a batch.
+   */
+  readonly key?: string;
+}
+
+/** As of an ask, for each record. */
+export interface AskManyOptions<In> extends Omit<AskOptions, 'key'> {
+  /** One key for all records, or what gives the key of each; undefined for none. */
+  readonly key?: string | ((record: In, index: number) => string | undefined);
 }
 
 /** Every default filled in. */
@@ -16,17 +27,18 @@ export interface AskRules {
   readonly timeoutMs: number;
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
+  readonly key: string | undefined;
 }
 
 /** Checks the options of a call; wrong ones throw a TypeError that names option, expectation and value. */
 export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRules {
   checkOptions('ask', options);
   for (const key of Object.keys(options)) {
-    if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority') {
-      throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal or priority`);
+    if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority' && key !== 'key') {
+      throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal, priority or key`);
     }
   }
-  const { timeoutMs = defaultTimeoutMs, priority = 0, signal } = options;
+  const { timeoutMs = defaultTimeoutMs, priority = 0, signal, key } = options;
   if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
     throw new TypeError(`ask: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
   }
@@ -36,7 +48,10 @@ export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRu
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw new TypeError(`ask: signal must be an AbortSignal, got ${typeof signal}`);
   }
-  return { timeoutMs, priority, signal };
+  if (key !== undefined && typeof key !== 'string') {
+    throw new TypeError(`ask: key must be a string, got ${typeof key}`);
+  }
+  return { timeoutMs, priority, signal, key };
 }
 
 /** Refuses what is no object of options; the keys are each caller's own to check. */

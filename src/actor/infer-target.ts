@@ -10,6 +10,8 @@ export interface Submission<In, Out> {
   readonly deadlineAt: number;
   /** Each try expires this long after its send to a replica, whatever the deadline; none without it. */
   readonly callTimeoutMs?: number | undefined;
+  /** Records of one key run one after another, in the order they were accepted; free across keys. */
+  readonly key?: string | undefined;
   /** Called exactly once for every accepted submission, never from inside `offer`. */
   settled(outcome: Outcome<Out>): void;
 }

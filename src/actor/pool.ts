@@ -25,7 +25,15 @@ import { shapeKey } from '../wire/columns.js';
 import { toFault } from '../wire/fault.js';
 import { recordBytes } from '../wire/record-bytes.js';
 import type { Signature } from '../wire/tensor.js';
-import { AskOwner, type AskOptions, type AskRules, checkOptions, type Owner, resolveAsk } from './ask.js';
+import {
+  type AskManyOptions,
+  AskOwner,
+  type AskOptions,
+  type AskRules,
+  checkOptions,
+  type Owner,
+  resolveAsk,
+} from './ask.js';
 import { AskMany } from './ask-many.js';
 import { AsyncBatchMeter } from './async-batch.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
@@ -80,7 +88,7 @@ export function stopTimeoutOf(options: StopOptions): number {
 }
 
 /** What a pool must know of a record beside its input. */
-type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'deadlineAt' | 'callTimeoutMs'>;
+type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'deadlineAt' | 'callTimeoutMs' | 'key'>;
 
 /** A sender that was refused and wants to be called. */
 interface RoomWaiter {
@@ -209,8 +217,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    * Sends many records and resolves to one settled outcome per record, in order. Never rejects for a record; feeds
    * itself as the mailbox has room, so any number is fine. timeoutMs counts for each record from its acceptance.
    */
-  async askMany(inputs: Iterable<In>, options: AskOptions = {}): Promise<Outcome<Out>[]> {
-    const rules = resolveAsk(options, this.#spec.options.timeoutMs);
+  async askMany(inputs: Iterable<In>, options: AskManyOptions<In> = {}): Promise<Outcome<Out>[]> {
+    checkOptions('askMany', options);
+    const { key, ...plain } = options;
+    const isFunction = typeof key === 'function';
+    const rules = resolveAsk(isFunction || key === undefined ? plain : { ...plain, key }, this.#spec.options.timeoutMs);
     const given: unknown = inputs;
     // A string is taken for a mistake, not for its characters.
     if (typeof given !== 'object' || given === null || !(Symbol.iterator in given)) {
@@ -218,7 +229,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       throw new TypeError(`askMany: expected an array or another iterable of records, got ${got}`);
     }
     const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
-    const run = new AskMany<In, Out>(this, records, rules, this.#clock);
+    const run = new AskMany<In, Out>(this, records, rules, isFunction ? key : undefined, this.#clock);
     return run.outcomes;
   }
 
@@ -406,8 +417,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   // ------------------------------------------------------------------- private
 
   /** What an ask says of its record, in the words of a submission. */
-  #terms({ priority, timeoutMs }: AskRules): Terms {
-    return { sender: APPLICATION, priority, deadlineAt: this.#clock.now() + timeoutMs };
+  #terms({ priority, timeoutMs, key }: AskRules): Terms {
+    return { sender: APPLICATION, priority, deadlineAt: this.#clock.now() + timeoutMs, key };
   }
 
   #offer(input: In, owner: Owner, terms: Terms, overflow: Overflow): Request | TroupeError | undefined {
@@ -429,6 +440,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       offeredAt: now,
       deadlineAt: terms.deadlineAt,
       callTimeoutMs: terms.callTimeoutMs,
+      key: terms.key,
     });
     request.lease = lease;
     const offer = this.#core.offer(request, overflow, now);

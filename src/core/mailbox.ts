@@ -10,9 +10,12 @@
  * M6 a record gains one level of priority per `ageingMs` waited, so nothing starves.
  * M7 while another sender waits for room, no sender is let in beyond its share of the capacity; under drop-oldest it
  * pays with its own records. M8 at the door nobody overtakes, but for those whose sender must wait because of M7.
+ * M9 of the records of one key only the first that has not settled can be taken; the others are held back: they count in
+ * `held` and can be removed, but stand in no bucket. Order in a key is that of acceptance into the mailbox.
  */
 
 import { invariant } from '../kernel/errors.js';
+import { KeyGate } from './key-gate.js';
 import type { Request } from './request.js';
 
 /** `try` is the rule of stream operators: refused without a trace, they come back when there is room. */
@@ -138,6 +141,8 @@ export class Mailbox {
   /** First come, first served; a Set because a caller may leave from the middle. */
   readonly #door = new Set<Request>();
   #doorBytes = 0;
+  readonly #keys = new KeyGate();
+  readonly #heldBack = new Set<Request>();
   // One of each that fell empty: under light load every record would make all three anew.
   #spareBucket: Bucket | undefined = undefined;
   #spareLevel: Level | undefined = undefined;
@@ -251,7 +256,11 @@ export class Mailbox {
       return;
     }
     const queue = request.queue;
-    invariant(request.place === 'mailbox' && queue !== undefined, 'M3: only what waits can leave');
+    if (queue === undefined) {
+      this.#removeHeldBack(request);
+      return;
+    }
+    invariant(request.place === 'mailbox', 'M3: only what waits can leave');
     if (request.prev === undefined) queue.head = request.next;
     else request.prev.next = request.next;
     if (request.next === undefined) queue.tail = request.prev;
@@ -271,10 +280,26 @@ export class Mailbox {
     if (share.held === 0 && share.wants === 0) this.#idle();
   }
 
+  #removeHeldBack(request: Request): void {
+    invariant(this.#heldBack.delete(request), 'M3: only what waits can leave');
+    request.place = 'nowhere';
+    this.held--;
+    this.heldBytes -= request.bytes;
+    const share = this.#share(request.sender);
+    share.held--;
+    if (share.held === 0 && share.wants === 0) this.#idle();
+  }
+
+  /** A record that has a key has settled: the next of that key may go now (M9). */
+  settled(request: Request, key: string): void {
+    const next = this.#keys.leave(request, key);
+    if (next !== undefined && this.#heldBack.delete(next)) this.#link(next);
+  }
+
   /** Takes everything out, the door included: the pool ends. */
   empty(): Request[] {
     if (this.held === 0 && this.#door.size === 0) return [];
-    const all: Request[] = [...this.#door];
+    const all: Request[] = [...this.#door, ...this.#heldBack];
     for (const bucket of this.buckets) {
       for (const level of bucket.levels)
         for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
@@ -295,8 +320,9 @@ export class Mailbox {
     all.sort((a, b) => a.offeredAt - b.offeredAt || a.id - b.id);
     for (const request of all) {
       request.bucket = bucketOf(request);
-      this.#push(request);
+      this.#hold(request, this.#link(request));
     }
+    for (const request of this.#heldBack) request.bucket = bucketOf(request);
   }
 
   /** Takes up to the limits from one bucket: by effective priority, then turn of sender, then arrival (M4-M6). */
@@ -398,24 +424,46 @@ export class Mailbox {
   }
 
   #push(request: Request): void {
-    const queue = this.#queueOf(request);
-    const { bucket } = queue.level;
-    request.queue = queue;
-    request.prev = queue.tail;
-    if (queue.tail === undefined) queue.head = request;
-    else queue.tail.next = request;
-    queue.tail = request;
+    const { key } = request;
+    if (key === undefined || this.#keys.enter(request, key)) {
+      this.#hold(request, this.#link(request));
+      return;
+    }
+    this.#heldBack.add(request);
+    this.#hold(request, this.#share(request.sender));
+  }
+
+  #hold(request: Request, share: Share): void {
     request.place = 'mailbox';
-    bucket.counted(request);
     this.held++;
     this.heldBytes += request.bytes;
-    const { share } = queue;
     if (share.held === 0 && share.wants === 0) this.#activeShares++;
     share.held++;
     invariant(
       this.held <= this.limits.capacity && this.heldBytes <= this.limits.capacityBytes,
       'M1: a mailbox never holds more than its capacity',
     );
+  }
+
+  /** Puts it where it can be taken. */
+  #link(request: Request): Share {
+    const queue = this.#queueOf(request);
+    const { bucket } = queue.level;
+    request.queue = queue;
+    let next: Request | undefined;
+    if (request.keyPlace !== undefined && queue.tail !== undefined && queue.tail.id > request.id) {
+      // M4: it was held back, and came before most of those that wait by now.
+      next = queue.head;
+      while (next !== undefined && next.id < request.id) next = next.next;
+    }
+    request.next = next;
+    request.prev = next === undefined ? queue.tail : next.prev;
+    if (request.prev === undefined) queue.head = request;
+    else request.prev.next = request;
+    if (next === undefined) queue.tail = request;
+    else next.prev = request;
+    bucket.counted(request);
+    return queue.share;
   }
 
   #queueOf(request: Request): SenderQueue {
@@ -497,15 +545,12 @@ export class Mailbox {
         for (let s = 0; s < senders.length; s++) {
           const head = (senders[s] as SenderQueue).head as Request;
           if (sender !== undefined && head.sender !== sender) continue;
-          if (
-            victim === undefined ||
-            head.priority < victim.priority ||
-            (head.priority === victim.priority && head.offeredAt < victim.offeredAt)
-          )
-            victim = head;
+          if (isOlder(head, victim)) victim = head;
         }
       }
     }
+    for (const request of this.#heldBack)
+      if ((sender === undefined || request.sender === sender) && isOlder(request, victim)) victim = request;
     return victim;
   }
 
@@ -538,6 +583,15 @@ export class Mailbox {
     }
     return share;
   }
+}
+
+/** Of two that may be dropped, the one of lower priority goes, then the one that waits longer. */
+function isOlder(request: Request, than: Request | undefined): boolean {
+  return (
+    than === undefined ||
+    request.priority < than.priority ||
+    (request.priority === than.priority && request.offeredAt < than.offeredAt)
+  );
 }
 
 /** Where it stood. Mostly it is the last, and there was no other. */

@@ -6,7 +6,8 @@
  *
  * P1 every accepted request is settled exactly once: accepted = settled + held. P2 queued records never die with a
  * replica. P3 a batch that throws is halved until the culprit is alone; a batch that kills its replica is replayed one
- * by one. P4 a suspect runs alone on its replica, so blame is exact.
+ * by one. P4 a suspect runs alone on its replica, so blame is exact. P5 of the records of one key at most one is with a
+ * replica or about to be tried again.
  *
  * How to drive it: call an event method, then take `takeEffects` and carry them out, then `takeSettled` and tell the
  * callers; call `dispatch` when a turn is over, and `tick` no later than `nextWakeAt`.
@@ -576,6 +577,7 @@ export class PoolCore implements FleetOwner {
     invariant(request.place !== 'settled', 'P1: a record settles once');
     this.#deadlines.remove(request);
     request.place = 'settled';
+    if (request.key !== undefined) this.mailbox.settled(request, request.key);
     this.settledCount++;
     this.#settled.push(request);
   }

@@ -2,6 +2,7 @@ import type { TroupeError } from '../kernel/errors.js';
 import type { Lease } from './breaker.js';
 import type { BatchCall } from './effects.js';
 import type { Failure } from './failure.js';
+import type { KeyPlace } from './key-gate.js';
 import type { Flight } from './ledger.js';
 import type { SenderQueue } from './mailbox.js';
 
@@ -25,11 +26,13 @@ export class Request {
   readonly offeredAt: number;
   readonly deadlineAt: number;
   readonly callTimeoutMs: number;
+  readonly key: string | undefined;
 
   // links
   prev: Request | undefined = undefined;
   next: Request | undefined = undefined;
   queue: SenderQueue | undefined = undefined;
+  keyPlace: KeyPlace | undefined = undefined;
   heapIndex = -1;
   /** The earlier of its deadline and, while in flight, the end of this try. */
   dueAt: number;
@@ -65,6 +68,7 @@ export class Request {
     this.deadlineAt = rules.deadlineAt;
     this.callTimeoutMs = rules.callTimeoutMs ?? Infinity;
     this.dueAt = rules.deadlineAt;
+    this.key = rules.key;
   }
 
   /** Why it has no value, once it has settled without one. */
@@ -90,4 +94,6 @@ export interface RequestRules {
   readonly deadlineAt: number;
   /** Each try expires this long after its send, whatever the deadline; none without it. */
   readonly callTimeoutMs?: number | undefined;
+  /** Records of one key run one after another, in the order they were accepted. */
+  readonly key?: string | undefined;
 }

@@ -157,6 +157,80 @@ test('a deadline that passes in flight settles the record, frees nothing else, a
   t.is(p.core.lateResultCount, 1);
 });
 
+test('records of one key run one after another, in the order of asking, and are free across keys', (t) => {
+  const p = new PoolDriver({ replicas: 2, maxSize: 4 });
+  for (const key of ['k', 'k', 'l', 'k', 'l']) p.offer({ key });
+  p.offer();
+  p.pump();
+  t.deepEqual(p.calls, [[1, 3, 6]]);
+  p.reply();
+  t.deepEqual(p.calls.at(-1), [2, 5]);
+  p.reply();
+  t.deepEqual(p.calls.at(-1), [4]);
+  p.reply();
+  t.is(p.core.heldCount, 0);
+});
+
+test('a record that is tried again holds those of its key that came after it', (t) => {
+  const p = new PoolDriver({ replicas: 2, maxSize: 4 });
+  p.offer({ key: 'k' });
+  p.offer();
+  p.offer({ key: 'k' });
+  p.pump();
+  p.fail();
+  t.deepEqual(p.calls, [[1, 2], [1], [2]], 'the halves run, the third record waits for the first');
+  p.crash(p.batch(0).cell);
+  t.deepEqual(p.calls.at(-1), [1], 'replayed alone');
+  p.fail(p.batch(1));
+  t.is(p.outcome(1), 'PREDICT_FAILED');
+  t.deepEqual(p.calls.at(-1), [3], 'a failure lets the next go');
+});
+
+test('those held back by their key fill the mailbox, and leave it when cancelled or expired', (t) => {
+  const p = new PoolDriver({ maxSize: 1, mailbox: { capacity: 2 } });
+  p.offer({ key: 'k' });
+  p.pump();
+  p.offer({ key: 'k', deadlineAt: 50 });
+  p.offer({ key: 'k' });
+  t.is(p.offer({ key: 'l' }), 'full');
+  p.advanceTo(50);
+  t.is(p.outcome(2), 'DEADLINE_PASSED');
+  t.is(p.offer({ key: 'l' }), 'accepted');
+  p.core.cancel(p.requests[2] as Request, undefined);
+  p.pump();
+  p.reply();
+  t.deepEqual(p.calls, [[1], [5]]);
+  t.is(p.core.mailbox.held, 0);
+});
+
+test('the oldest that is dropped for a newer record may be one held back by its key', (t) => {
+  const p = new PoolDriver({ maxSize: 1, mailbox: { capacity: 2 } });
+  p.offer({ key: 'k' });
+  p.pump();
+  p.now = 1;
+  p.offer({ key: 'k' });
+  p.now = 2;
+  p.offer({ key: 'k' });
+  t.is(p.offer({ key: 'k' }, 'drop-oldest'), 'accepted');
+  p.pump();
+  t.is(p.outcome(2), 'MAILBOX_DROPPED');
+  p.reply();
+  p.reply();
+  p.reply();
+  t.deepEqual(p.calls, [[1], [3], [4]]);
+});
+
+test('stopping settles those held back by their key too', (t) => {
+  const p = new PoolDriver({ maxSize: 1 });
+  p.offerMany(3, { key: 'k' });
+  p.core.stop(true);
+  p.pump();
+  t.deepEqual(
+    [1, 2, 3].map((id) => p.outcome(id)),
+    ['POOL_STOPPED', 'POOL_STOPPED', 'POOL_STOPPED'],
+  );
+});
+
 test('with cancellation replace, a replica whose batch nobody waits for ends at once and starts again, blamed on nobody', (t) => {
   const p = new PoolDriver({ cancellation: 'replace', maxSize: 2, restart: { max: 0 } });
   p.offerMany(2);
@@ -919,6 +993,7 @@ test('stop works in every state, again and again', (t) => {
 type Command =
   | {
       kind: 'offer';
+      key: string | undefined;
       count: number;
       ttlMs: number;
       overflow: 'reject' | 'wait' | 'drop-oldest' | 'drop-newest';
@@ -937,6 +1012,7 @@ const command = fc.oneof<fc.WeightedArbitrary<Command>[]>(
     weight: 30,
     arbitrary: fc.record({
       kind: fc.constant('offer' as const),
+      key: fc.constantFrom(undefined, undefined, 'k', 'l'),
       count: fc.integer({ min: 1, max: 6 }),
       ttlMs: fc.constantFrom(Infinity, Infinity, 0, 40, 300),
       overflow: fc.constantFrom('reject' as const, 'wait' as const, 'drop-oldest' as const, 'drop-newest' as const),
@@ -1000,7 +1076,7 @@ test('no order of offers, answers, throws, deaths, swaps and stops loses a recor
         const state = p.core.state;
         if (c.kind === 'offer') {
           for (let n = 0; n < c.count; n += 1) {
-            const how = p.offer({ deadlineAt: p.now + c.ttlMs, sender: c.sender }, c.overflow);
+            const how = p.offer({ deadlineAt: p.now + c.ttlMs, sender: c.sender, key: c.key }, c.overflow);
             if (['accepted', 'door', 'dropped'].includes(how)) accepted.add(p.requests.length);
           }
         } else if (c.kind === 'answer' && p.sent.length > 0) {

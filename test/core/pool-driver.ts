@@ -59,6 +59,8 @@ export class PoolDriver {
   readonly #make = requestMaker();
   /** Told to start in this turn: cell and incarnation. */
   readonly #loaded: [number, number][] = [];
+  /** Ids of those that had to wait at the door: others of their key may have come in first. */
+  readonly #wereAtDoor = new Set<number>();
   readonly #obedient: boolean;
   readonly #slowLoads: boolean;
 
@@ -102,7 +104,9 @@ export class PoolDriver {
   offer(rules: Partial<RequestRules> = {}, overflow: Overflow = 'reject'): string {
     const request = this.#make({ offeredAt: this.now, ...rules });
     this.requests.push(request);
-    return this.core.offer(request, overflow, this.now);
+    const how = this.core.offer(request, overflow, this.now);
+    if (how === 'door') this.#wereAtDoor.add(request.id);
+    return how;
   }
 
   offerMany(count: number, rules: Partial<RequestRules> = {}): void {
@@ -175,12 +179,24 @@ export class PoolDriver {
     for (const request of requests) {
       if (request.place !== 'in-flight') throw new Error(`record ${request.id} was sent while it is ${request.place}`);
       if (request.deadlineAt <= this.now) throw new Error(`record ${request.id} was sent after its deadline`);
+      if (request.key !== undefined) this.#checkKey(request);
     }
     const others = this.sent.filter((batch) => batch.cell === cell);
     const alone = [batchId, ...others.map((batch) => batch.batchId)].some(
       (id) => ledger.get(cell, id)?.trigger === 'quarantine',
     );
     if (alone && others.length > 0) throw new Error('a suspect is not alone on its replica');
+  }
+
+  /** P5, and the order inside a key. */
+  #checkKey(request: Request): void {
+    for (const other of this.requests) {
+      if (other === request || other.key !== request.key) continue;
+      if (other.place === 'in-flight' || other.place === 'retry')
+        throw new Error(`records ${other.id} and ${request.id} of one key run at once`);
+      if (other.place === 'mailbox' && other.id < request.id && !this.#wereAtDoor.has(other.id))
+        throw new Error(`record ${request.id} overtook ${other.id} of its key`);
+    }
   }
 
   /** The replica reports that it has loaded. */
