@@ -5,7 +5,7 @@
  * spends most of its time here. Two events of the same instant come in an order that the seed decides.
  *
  * The order is a sorted list with the next event at its end: a pool has a dozen things ahead of it, most new ones are
- * among the next, and a few steps through a short list cost less than the guesses of a heap (half of it, measured).
+ * among the next, and a few steps through a short list cost less than the guesses of a heap.
  *
  * Q1 time never goes back. Q2 a slot is in the list or on the free list, never both.
  */
