@@ -257,7 +257,8 @@ export class Mailbox {
     }
     const queue = request.queue;
     if (queue === undefined) {
-      this.#removeHeldBack(request);
+      invariant(this.#heldBack.delete(request), 'M3: only what waits can leave');
+      this.#release(request, this.#share(request.sender));
       return;
     }
     invariant(request.place === 'mailbox', 'M3: only what waits can leave');
@@ -268,24 +269,17 @@ export class Mailbox {
     request.prev = undefined;
     request.next = undefined;
     request.queue = undefined;
+    queue.level.bucket.uncounted(request);
+    const { share } = queue;
+    if (queue.head === undefined) this.#dropQueue(queue);
+    this.#release(request, share);
+  }
+
+  #release(request: Request, share: Share): void {
     request.place = 'nowhere';
-    const bucket = queue.level.bucket;
-    bucket.uncounted(request);
     this.held--;
     this.leftCount++;
     this.heldBytes -= request.bytes;
-    const { share } = queue;
-    share.held--;
-    if (queue.head === undefined) this.#dropQueue(queue);
-    if (share.held === 0 && share.wants === 0) this.#idle();
-  }
-
-  #removeHeldBack(request: Request): void {
-    invariant(this.#heldBack.delete(request), 'M3: only what waits can leave');
-    request.place = 'nowhere';
-    this.held--;
-    this.heldBytes -= request.bytes;
-    const share = this.#share(request.sender);
     share.held--;
     if (share.held === 0 && share.wants === 0) this.#idle();
   }

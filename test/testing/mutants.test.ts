@@ -91,8 +91,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a removed record leaves its bytes behind',
     file: 'core/mailbox.js',
-    from: 'bucket.uncounted(request);\n        this.held--;\n        this.heldBytes -= request.bytes;',
-    to: 'bucket.uncounted(request);\n        this.held--;',
+    from: 'this.leftCount++;\n        this.heldBytes -= request.bytes;',
+    to: 'this.leftCount++;',
   },
   {
     name: 'removing the last of a queue loses those before it',
