@@ -36,6 +36,7 @@ export { forEach } from './stream/sinks/for-each.js';
 export { type ToHttpOptions, toHttp } from './stream/sinks/http.js';
 export { type ToPostgresOptions, toPostgres } from './stream/sinks/postgres.js';
 export { type ToRedisOptions, toRedis } from './stream/sinks/redis.js';
+export { type ToSseOptions, toSse } from './stream/sinks/sse.js';
 export { type ToStdoutOptions, toStdout } from './stream/sinks/stdout.js';
 export type { StepMetrics } from './stream/step-metrics.js';
 export type { Acknowledgement, ResumeFrom, Source, SourceItem, SourceReader } from './stream/source.js';
@@ -45,6 +46,7 @@ export { type FromHttpOptions, type HttpMetadata, fromHttp } from './stream/sour
 export { type FromIterableOptions, fromIterable } from './stream/sources/iterable.js';
 export { type FromPostgresOptions, type PostgresMetadata, fromPostgres } from './stream/sources/postgres.js';
 export { type FromRedisOptions, type RedisMetadata, fromRedis } from './stream/sources/redis.js';
+export { type FromSseOptions, type SseMetadata, fromSse } from './stream/sources/sse.js';
 export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
 export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';

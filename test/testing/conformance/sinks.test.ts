@@ -9,9 +9,12 @@ import { toArray } from '../../../src/stream/sinks/array.js';
 import { toFile } from '../../../src/stream/sinks/file.js';
 import { forEach } from '../../../src/stream/sinks/for-each.js';
 import { toHttp } from '../../../src/stream/sinks/http.js';
+import { toSse } from '../../../src/stream/sinks/sse.js';
 import { StreamSink } from '../../../src/stream/sinks/stdout.js';
 import { checkSink, type SinkStand } from '../../../src/testing/index.js';
 import { folder } from '../../stream/folder.js';
+import { listen } from '../../stream/http-stand.js';
+import { EventClient } from './sse-stands.js';
 import { conforms } from './conforms.js';
 
 const parsed = (text: string): unknown[] =>
@@ -28,7 +31,7 @@ test('toArray conforms', async (t) => {
     },
     unwritable: null,
   });
-  conforms(t, report, 6);
+  conforms(t, report, 7);
 });
 
 test('forEach conforms, and waits for what its function waits for', async (t) => {
@@ -70,8 +73,7 @@ test('toFile conforms', async (t) => {
       unreachable: () => toFile(join(path, 'missing', 'out.ndjson')),
       beginsAnew: !append,
     });
-    const hasPhases = toFile(join(path, 'any')).prepare !== undefined;
-    conforms(t, report, hasPhases ? 9 : 8);
+    conforms(t, report, 9);
   }
 });
 
@@ -104,6 +106,15 @@ test('toHttp conforms', async (t) => {
     // Keys of single records come again as they were; those of groups do not, so such a sink promises nothing.
     conforms(t, report, 'batch' in options && options.batch === 1 ? 12 : 10);
   }
+});
+
+test('toSse conforms', async (t) => {
+  const { url } = await listen(t);
+  const report = await checkSink('toSse', {
+    stand: async () => new EventClient(),
+    unreachable: () => toSse({ port: Number(new URL(url).port) }),
+  });
+  conforms(t, report, 9);
 });
 
 /** A receiver as the docs ask for: it knows an Idempotency-Key that comes again. */

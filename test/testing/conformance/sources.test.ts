@@ -11,7 +11,9 @@ import type { Source } from '../../../src/stream/source.js';
 import { checkSource } from '../../../src/testing/index.js';
 import { listen } from '../../stream/http-stand.js';
 import { folder } from '../../stream/folder.js';
+import { fromSse } from '../../../src/stream/sources/sse.js';
 import { HttpClientStand } from './http-client-stand.js';
+import { EventServer } from './sse-stands.js';
 import { conforms } from './conforms.js';
 
 const lines = (records: readonly unknown[]): string => records.map((record) => `${JSON.stringify(record)}\n`).join('');
@@ -27,7 +29,7 @@ test('fromFile conforms', async (t) => {
     },
     unreachable: () => fromFile(join(path, 'missing.ndjson')),
   });
-  conforms(t, report, 5);
+  conforms(t, report, 6);
 });
 
 test('fromFiles conforms', async (t) => {
@@ -43,7 +45,7 @@ test('fromFiles conforms', async (t) => {
     hasBadRecords: false,
     unreachable: () => fromFiles(join(path, 'missing')),
   });
-  conforms(t, report, 4);
+  conforms(t, report, 5);
 });
 
 async function folderOf(root: string, files: Record<string, string>): Promise<void> {
@@ -55,9 +57,10 @@ async function folderOf(root: string, files: Record<string, string>): Promise<vo
 function parsed(source: Source<{ bytes: Uint8Array }>): Source<unknown> {
   return {
     name: source.name,
-    open: async () => {
-      const reader = await source.open();
+    open: async (from) => {
+      const reader = await source.open(from);
       return {
+        position: () => reader.position?.(),
         read: async (max) => {
           const read = await reader.read(max);
           return read?.map(
@@ -77,7 +80,7 @@ test('fromIterable conforms, over arrays and over async iterables', async (t) =>
       stand: async (records) => ({ source: fromIterable([...records]), ends: true }),
       hasBadRecords: false,
     }),
-    3,
+    4,
   );
   conforms(
     t,
@@ -123,6 +126,26 @@ test('fromHttp conforms, with a client that posts again what was not answered we
       readAheadMax: 4096,
     });
     conforms(t, report, 9);
+  }
+});
+
+test('fromSse conforms, with ids on every event and with ids on some', async (t) => {
+  const { url } = await listen(t);
+  for (const idEvery of [1, 4]) {
+    const report = await checkSource(`fromSse, an id every ${idEvery}`, {
+      stand: (records, { bad = false } = {}) => EventServer.start(records, bad, { idEvery }),
+      unreachable: () => fromSse(url),
+    });
+    // With ids on some, the records before the first id have no position to go on from.
+    if (idEvery === 1) conforms(t, report, 8);
+    else {
+      const failed = report.checks.filter(({ outcome }) => outcome === 'failed');
+      t.deepEqual(
+        failed.map(({ title }) => title),
+        ['from every position it goes on with exactly the records that came after it'],
+      );
+      t.regex(failed[0]?.reason ?? '', /its events have no ids/);
+    }
   }
 });
 
