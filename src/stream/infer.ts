@@ -33,6 +33,7 @@ import { InferRecords } from './infer-record.js';
 import { Lane } from './lane.js';
 import type { HeldState, RunContext, Stage } from './stage.js';
 import type { StepMetrics } from './step-metrics.js';
+import { WakeUp } from './wake-up.js';
 
 /** One held record; what the pool sees of it is the Submission. */
 export class InferSlot extends OperatorSlot implements Submission<unknown, unknown> {
@@ -83,8 +84,8 @@ export class InferStage implements Stage {
   #chunkCount = 0;
   /** The pool was given something since it was last flushed. */
   #isUnflushed = false;
-  #wakeDownstream: (() => void) | undefined;
-  #wakePump: (() => void) | undefined;
+  readonly #downstream: WakeUp;
+  readonly #pumping: WakeUp;
 
   constructor(plan: InferPlan, upstream: Stage, run: RunContext, index: number) {
     this.#plan = plan;
@@ -93,6 +94,8 @@ export class InferStage implements Stage {
     this.#index = index;
     this.callTimeoutMs = plan.callTimeoutMs;
     this.#records = new InferRecords(plan, index);
+    this.#downstream = new WakeUp(run.interrupt);
+    this.#pumping = new WakeUp(run.interrupt);
     const { target, order, capacity, retry, retryBudget, breaker, fallback } = plan;
     const hasSecond = fallback?.kind === 'pool';
     this.#core = new OperatorCore(
@@ -102,13 +105,13 @@ export class InferStage implements Stage {
     this.#first = new Lane(target, run.name, this.#submit);
     this.#second = hasSecond ? new Lane(fallback.pool, run.name, this.#submit) : undefined;
     this.#idle = new IdleWatch(
-      () => this.#wakeDownstream !== undefined && this.#isPulling && this.#isUnflushed && !this.#core.hasReady(),
+      () => this.#downstream.isAwaited && this.#isPulling && this.#isUnflushed && !this.#core.hasReady(),
       () => this.#chunkCount,
       () => this.#flush(),
     );
     void this.#pump().catch((reason: unknown) => {
       this.#failure = { reason };
-      this.#wakeDownstream?.();
+      this.#downstream.wake();
     });
   }
 
@@ -118,11 +121,9 @@ export class InferStage implements Stage {
       if (this.#run.interrupt.isSet) return undefined;
       if (this.#failure !== undefined) throw this.#failure.reason;
       if (this.#hasEnded && core.heldCount === 0) return undefined;
-      await this.#wait((wake) => {
-        this.#wakeDownstream = wake;
-        this.#idle.look();
-      });
-      this.#wakeDownstream = undefined;
+      const woken = this.#downstream.wait();
+      this.#idle.look();
+      await woken;
     }
     const out: Chunk = [];
     const now = this.#run.clock.now();
@@ -132,7 +133,7 @@ export class InferStage implements Stage {
       this.#records.finish(slot, slot.envelope, now);
       out.push(slot.envelope);
     }
-    this.#wakePump?.();
+    this.#pumping.wake();
     return out;
   }
 
@@ -192,9 +193,11 @@ export class InferStage implements Stage {
       this.#lastCall = call;
       this.#meter.count(call);
     }
-    this.#core.ended(slot, outcome, this.#run.clock.now());
+    // What has gone well needs no time but for the breaker's window, and this runs for every record.
+    const isTimeless = outcome.ok && this.#core.breaker === undefined;
+    this.#core.ended(slot, outcome, isTimeless ? 0 : this.#run.clock.now());
     if (this.#isClosed) return;
-    if (this.#core.hasReady()) this.#wakeDownstream?.();
+    if (this.#core.hasReady()) this.#downstream.wake();
     if (this.#core.hasUnsent) this.#soon();
     this.#arm();
   }
@@ -206,10 +209,7 @@ export class InferStage implements Stage {
       if (!core.hasRoom || core.hasUnsent) {
         // Nothing more can come from here until a record leaves: waiting for a fuller batch would be waiting for ourselves.
         this.#flush();
-        await this.#wait((wake) => {
-          this.#wakePump = wake;
-        });
-        this.#wakePump = undefined;
+        await this.#pumping.wait();
         continue;
       }
       this.#isPulling = true;
@@ -226,7 +226,7 @@ export class InferStage implements Stage {
     if (interrupt.isSet) return;
     this.#hasEnded = true;
     this.#flush();
-    this.#wakeDownstream?.();
+    this.#downstream.wake();
   }
 
   #enter(envelope: Envelope, now: number): void {
@@ -253,9 +253,9 @@ export class InferStage implements Stage {
     if (this.#second !== undefined && this.#submitSecond(this.#second, now)) isOffered = true;
     if (isOffered && (this.#hasEnded || this.#core.hasUnsent || !this.#core.hasRoom)) this.#flush();
     this.#arm();
-    if (this.#core.hasReady()) this.#wakeDownstream?.();
+    if (this.#core.hasReady()) this.#downstream.wake();
     else this.#idle.look();
-    if (!this.#core.hasUnsent) this.#wakePump?.();
+    if (!this.#core.hasUnsent) this.#pumping.wake();
   };
 
   #submitFirst(now: number): boolean {
@@ -331,11 +331,6 @@ export class InferStage implements Stage {
     this.#core.tick(this.#run.clock.now());
     this.#submit();
   };
-
-  /** One promise per wake-up; the interrupt of the run ends it too. */
-  async #wait(arm: (wake: () => void) => void): Promise<void> {
-    await this.#run.interrupt.guard(new Promise<void>((resolve) => arm(resolve)));
-  }
 }
 
 /** Undefined for what the next run would not go on with: it has no tries behind it, no deadline and no outcome. */

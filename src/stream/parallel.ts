@@ -16,6 +16,7 @@ import { INTERRUPTED } from './interrupt.js';
 import { checkCount, checkKeys, refuse } from './options.js';
 import type { ParallelAnswer, ParallelTask } from './parallel-worker.js';
 import type { RunContext, Stage } from './stage.js';
+import { WakeUp } from './wake-up.js';
 
 /** One message per handful: eight make the message cheap and still spread few records over the threads. */
 const RECORDS_PER_TASK = 8;
@@ -89,8 +90,8 @@ class ParallelStage implements Stage {
   #rest: Chunk = [];
   #hasEnded = false;
   #failure: { readonly reason: unknown } | undefined;
-  #wakePump: (() => void) | undefined;
-  #wakeDownstream: (() => void) | undefined;
+  readonly #downstream: WakeUp;
+  readonly #pumping: WakeUp;
 
   constructor(
     private readonly plan: ParallelPlan,
@@ -99,9 +100,11 @@ class ParallelStage implements Stage {
     private readonly run: RunContext,
     private readonly index: number,
   ) {
+    this.#downstream = new WakeUp(run.interrupt);
+    this.#pumping = new WakeUp(run.interrupt);
     void this.#pump().catch((reason: unknown) => {
       this.#failure = { reason };
-      this.#wakeDownstream?.();
+      this.#downstream.wake();
     });
   }
 
@@ -112,14 +115,14 @@ class ParallelStage implements Stage {
       if (task !== undefined) {
         if ((await this.run.interrupt.guard(task.done)) === INTERRUPTED) return undefined;
         this.#tasks.shift();
-        this.#wakePump?.();
+        this.#pumping.wake();
         this.#rest = task.chunk;
       } else if (this.#failure !== undefined) {
         throw this.#failure.reason;
       } else if (this.#hasEnded) {
         return undefined;
       } else {
-        await this.run.interrupt.guard(new Promise<void>((resolve) => (this.#wakeDownstream = resolve)));
+        await this.#downstream.wait();
       }
     }
     return this.#rest.splice(0, max);
@@ -134,16 +137,16 @@ class ParallelStage implements Stage {
     while (!this.run.interrupt.isSet) {
       // What downstream has begun to take still counts. P1
       if (this.#tasks.length + (this.#rest.length > 0 ? 1 : 0) >= limit) {
-        await this.run.interrupt.guard(new Promise<void>((resolve) => (this.#wakePump = resolve)));
+        await this.#pumping.wait();
         continue;
       }
       const chunk = await this.upstream.pull(Math.min(RECORDS_PER_TASK, this.run.chunkSize));
       if (chunk === undefined) break;
       this.#tasks.push({ chunk, done: this.#process(chunk) });
-      this.#wakeDownstream?.();
+      this.#downstream.wake();
     }
     this.#hasEnded = true;
-    this.#wakeDownstream?.();
+    this.#downstream.wake();
   }
 
   async #process(chunk: Chunk): Promise<void> {

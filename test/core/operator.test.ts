@@ -330,7 +330,7 @@ test('order x failures x retries x fallback: no run loses, doubles, reorders or 
         driver.offer();
         // Whatever happened, ordinary service drains it: one slow slot never dead-locks capacity.
         for (let round = 0; core.heldCount > 0; round++) {
-          if (round > 500) throw new Error(`${core.heldCount} stranded, ${[...core.held()].map(({ state }) => state)}`);
+          if (round > 500) throw new Error(`${core.heldCount} stranded, ${[...core.held()].map(({ state }) => state).join()}`);
           act('ok', round);
           driver.advance(50);
           take();

@@ -70,7 +70,7 @@ test('no value makes it throw: proxies, getters and toJSON that do, depths and k
     { toJSON: trap },
     deep,
     Object.create(null),
-    [, 1],
+    Object.assign([], { 2: 1 }),
   ]) {
     t.notThrows(() => JSON.stringify(jsonSafe(value)));
   }
