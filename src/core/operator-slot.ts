@@ -27,8 +27,8 @@ export class OperatorSlot extends EmissionSlot {
   // rules, set before it enters
   input: unknown = undefined;
   priority = 0;
-  /** Time it may take from its first acceptance, over all tries; Infinity for none. */
-  leftMs = Infinity;
+  /** Time it may take from its first acceptance, over all tries; undefined for none. */
+  leftMs: number | undefined = undefined;
 
   // fate, written by the core alone
   state: SlotState = 'new';
@@ -47,7 +47,7 @@ export class OperatorSlot extends EmissionSlot {
   /** The right to the try that waits or runs, where there is a breaker. */
   lease: Lease | undefined = undefined;
 
-  // for the heap of deadlines
-  dueAt = Infinity;
+  // for the heap of deadlines; a number with a fraction, or Infinity, would cost an object of its own for each record
+  dueAt = 0;
   heapIndex = -1;
 }

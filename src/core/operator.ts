@@ -121,7 +121,7 @@ export class OperatorCore<Slot extends OperatorSlot = OperatorSlot> {
   /** A record that an earlier run held: it goes on with its tries, or has its outcome already. */
   restore(slot: Slot, key: string, saved: SavedSlot): void {
     slot.attempts = saved.attempts;
-    if (saved.leftMs !== undefined && slot.leftMs !== Infinity) slot.leftMs = Math.min(slot.leftMs, saved.leftMs);
+    if (saved.leftMs !== undefined && slot.leftMs !== undefined) slot.leftMs = Math.min(slot.leftMs, saved.leftMs);
     if (saved.outcome === undefined) {
       this.accept(slot, key);
       return;
@@ -152,7 +152,7 @@ export class OperatorCore<Slot extends OperatorSlot = OperatorSlot> {
         queue.shift();
         continue;
       }
-      if (!slot.hasStarted) slot.deadlineAt = now + slot.leftMs;
+      if (!slot.hasStarted && slot.leftMs !== undefined) slot.deadlineAt = now + slot.leftMs;
       if (slot.deadlineAt <= now) {
         queue.shift();
         this.#expire(slot, now);
@@ -181,7 +181,7 @@ export class OperatorCore<Slot extends OperatorSlot = OperatorSlot> {
   /** The slot to offer to the second pool now. */
   nextSecond(now: number): Slot | undefined {
     const slot = this.#second.peek();
-    if (slot !== undefined) slot.deadlineAt = now + slot.leftMs;
+    if (slot?.leftMs !== undefined) slot.deadlineAt = now + slot.leftMs;
     return slot as Slot | undefined;
   }
 
@@ -300,7 +300,8 @@ export class OperatorCore<Slot extends OperatorSlot = OperatorSlot> {
       if (this.#budget?.tryTake(now) === true) {
         this.counts.retries += 1;
         slot.state = 'backoff';
-        this.#wakes.move(slot, decision.at);
+        slot.dueAt = decision.at;
+        this.#wakes.add(slot);
         return;
       }
       this.counts.budgetRefusals += 1;
@@ -317,7 +318,10 @@ export class OperatorCore<Slot extends OperatorSlot = OperatorSlot> {
 
   #queueAgain(slot: OperatorSlot): void {
     slot.state = 'queued';
-    if (slot.hasStarted) this.#wakes.move(slot, slot.deadlineAt);
+    if (slot.hasStarted) {
+      slot.dueAt = slot.deadlineAt;
+      this.#wakes.add(slot);
+    }
     this.#again.push(slot);
   }
 

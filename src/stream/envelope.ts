@@ -16,8 +16,20 @@ export interface RecordInfo {
   readonly metadata: unknown;
 }
 
+/** What a source may give that is no plain value; one base, so that one look tells plain values from all others. */
+export abstract class StreamElement {}
+
+/** False for plain values, also for those that do not let themselves be asked. */
+export function isStreamElement(value: unknown): value is StreamElement {
+  try {
+    return value instanceof StreamElement;
+  } catch {
+    return false; // A proxy whose traps throw.
+  }
+}
+
 /** A record with what the source knows of it; a source gives it in the place of a plain value. */
-export class Stamped<T> {
+export class Stamped<T> extends StreamElement {
   readonly timestamp: number | undefined;
   readonly metadata: unknown;
   /** Names the record towards `SourceReader.acknowledge`; JSON. Undefined: nothing to acknowledge. */
@@ -27,6 +39,7 @@ export class Stamped<T> {
     readonly value: T | RecordFailure,
     facts: { timestamp?: number; metadata?: unknown; token?: unknown } = {},
   ) {
+    super();
     this.timestamp = facts.timestamp;
     this.metadata = facts.metadata;
     this.token = facts.token;
@@ -34,12 +47,14 @@ export class Stamped<T> {
 }
 
 /** An element of the stream that is no record. It passes every step, never overtakes a record and is never overtaken. */
-export class Control {
+export class Control extends StreamElement {
   constructor(
     readonly name: string,
     /** JSON, so that a checkpoint can hold it. */
     readonly data?: unknown,
-  ) {}
+  ) {
+    super();
+  }
 }
 
 /** "No record after this is older": event time in milliseconds since 1970. */
@@ -118,12 +133,14 @@ export interface FailurePlace {
 export type Chunk = Envelope[];
 
 /** What a source gives in the place of a record that it could not read. */
-export class RecordFailure {
+export class RecordFailure extends StreamElement {
   constructor(
     readonly error: TroupeError,
     /** What is known of the record: the line, or the path. */
     readonly input: unknown,
-  ) {}
+  ) {
+    super();
+  }
 }
 
 /** A failed record as it reaches a dead-letter sink: plain data that JSON can hold, whatever the record was. */

@@ -237,7 +237,7 @@ export class InferStage implements Stage {
     slot.isFence = key === undefined || envelope.kind === 'control';
     key ??= '';
     const saved = envelope.passes ? undefined : this.#run.takeHeld?.(this.#index, envelope.id);
-    slot.leftMs = this.#plan.timeoutMs;
+    if (this.#plan.timeoutMs !== Infinity) slot.leftMs = this.#plan.timeoutMs;
     if (saved?.outcome !== undefined) this.#core.restore(slot, key, saved);
     else if (this.#records.prepare(slot, envelope, now) === 'pass') this.#core.pass(slot, key);
     else if (saved !== undefined) this.#core.restore(slot, key, saved);
@@ -337,8 +337,8 @@ export class InferStage implements Stage {
 function heldState(slot: InferSlot, withOutcomes: boolean, now: number): HeldState | undefined {
   const { attempts, state, isSecond } = slot;
   const outcome = withOutcomes && state === 'settled' ? slot.outcome : undefined;
-  let leftMs: number | undefined;
-  if (slot.leftMs !== Infinity) leftMs = slot.hasStarted ? Math.max(0, slot.deadlineAt - now) : slot.leftMs;
+  let { leftMs } = slot;
+  if (leftMs !== undefined && slot.hasStarted) leftMs = Math.max(0, slot.deadlineAt - now);
   if (outcome === undefined && attempts === 0 && !(withOutcomes && slot.hasStarted && leftMs !== undefined)) {
     return undefined;
   }

@@ -2,7 +2,7 @@ import type { Outcome } from '../actor/outcome.js';
 import type { Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import { decodeItem } from './checkpoint/items.js';
-import { Control, Envelope, RecordFailure, Stamped, type Chunk } from './envelope.js';
+import { Control, Envelope, isStreamElement, RecordFailure, Stamped, type Chunk } from './envelope.js';
 import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, isThenable, type Interrupt } from './interrupt.js';
 import type { Counts } from './report.js';
@@ -153,7 +153,7 @@ export class SourceStage implements Stage {
   }
 
   #add(chunk: Chunk, seq: number, item: unknown, now: number): void {
-    if (typeof item !== 'object' || item === null) {
+    if (typeof item !== 'object' || item === null || !isStreamElement(item)) {
       this.run.counts.entered += 1;
       chunk.push(new Envelope(seq, item, now, undefined, undefined));
       return;

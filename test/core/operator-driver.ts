@@ -55,7 +55,7 @@ export class OperatorDriver {
     this.core = new OperatorCore<TestSlot>(rulesOf(rules), random);
   }
 
-  enter({ leftMs = Infinity, key = '' }: { leftMs?: number; key?: string } = {}): TestSlot {
+  enter({ leftMs, key = '' }: { leftMs?: number | undefined; key?: string } = {}): TestSlot {
     const slot = new TestSlot(this.#entered, key);
     this.#entered += 1;
     slot.leftMs = leftMs;

@@ -66,6 +66,18 @@ test('what expires while it waits for room settles at its deadline, and is never
   t.is(driver.offers.length, 1);
 });
 
+test('retries without a wait are made at once, also several at the same instant', (t) => {
+  const driver = new OperatorDriver({ retry: { ...RETRY, attempts: 4, backoffMs: 0 } });
+  const slot = driver.enter();
+  for (let tries = 1; tries < 4; tries++) {
+    driver.end(slot, failure());
+    driver.advance(0);
+  }
+  t.is(driver.offers.length, 4);
+  driver.end(slot, success());
+  t.deepEqual(driver.takeAll(), [slot]);
+});
+
 test('a deadline runs from the first acceptance: waiting for the first room does not use it up', (t) => {
   const driver = new OperatorDriver();
   driver.hasRoom = false;
@@ -308,7 +320,7 @@ test('order x failures x retries x fallback: no run loses, doubles, reorders or 
           const under = [...driver.sent, ...driver.second];
           const slot = under[pick % Math.max(1, under.length)];
           if (kind === 'enter' && core.hasRoom) {
-            const leftMs = hasTimeout ? 1 + (pick % 400) : Infinity;
+            const leftMs = hasTimeout ? 1 + (pick % 400) : undefined;
             entered.push(driver.enter({ leftMs, key: `k${pick % 3}` }));
           } else if (kind === 'control' && core.hasRoom) {
             entered.push(driver.control());
@@ -330,7 +342,8 @@ test('order x failures x retries x fallback: no run loses, doubles, reorders or 
         driver.offer();
         // Whatever happened, ordinary service drains it: one slow slot never dead-locks capacity.
         for (let round = 0; core.heldCount > 0; round++) {
-          if (round > 500) throw new Error(`${core.heldCount} stranded, ${[...core.held()].map(({ state }) => state).join()}`);
+          if (round > 500)
+            throw new Error(`${core.heldCount} stranded, ${[...core.held()].map(({ state }) => state).join()}`);
           act('ok', round);
           driver.advance(50);
           take();
