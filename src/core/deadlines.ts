@@ -27,9 +27,9 @@ export class Deadlines<Item extends Due = Request> {
     return this.#heap.length;
   }
 
-  /** While it is sent out a request may be due earlier than its deadline. */
+  /** While it is sent out a request may be due earlier than its deadline; one that has left may wait for the same instant again. */
   move(request: Item, dueAt: number): void {
-    if (request.dueAt === dueAt) return;
+    if (request.dueAt === dueAt && request.heapIndex !== -1) return;
     this.remove(request);
     request.dueAt = dueAt;
     this.add(request);

@@ -35,6 +35,17 @@ test('removing a record twice, or one that was never there, does nothing', (t) =
   t.throws(() => deadlines.add(request), { code: 'INTERNAL' }, 'a record has one deadline');
 });
 
+test('a record whose instant has come can wait for the same instant again', (t) => {
+  const deadlines = new Deadlines();
+  const request = requestMaker()({ deadlineAt: 5 });
+  deadlines.add(request);
+  t.is(deadlines.takeDue(5), request);
+  deadlines.move(request, 5);
+  t.is(deadlines.nextAt, 5);
+  deadlines.move(request, 5);
+  t.is(deadlines.count, 1);
+});
+
 test('no order of additions, removals and expiries loses a deadline or takes them out of order', (t) => {
   // Mostly additions, and few of them due: a heap of some depth is what there is to get wrong.
   const command = fc.oneof(
