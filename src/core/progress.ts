@@ -46,7 +46,8 @@ export class Progress {
     for (const place of placesOf(seq, path)) {
       if (family === undefined) return false;
       if (place < family.initialFloor || family.settled.hadInitially(place)) return true;
-      family = family.open.get(place);
+      // Not `open`: a parent leaves that with its last child, and children that were delivered before may still come.
+      family = family.initialOpen.get(place);
     }
     return false;
   }
@@ -55,6 +56,7 @@ export class Progress {
   settle(seq: number, path: string): boolean {
     if (path === '') {
       this.#top.settled.add(seq);
+      if (this.#top.open.size > 0) this.#top.open.delete(seq);
       return true;
     }
     const places = placesOf(seq, path);
@@ -65,6 +67,7 @@ export class Progress {
     // A filter refuses again what it refused in the run before.
     if (last < family.initialFloor || family.settled.hadInitially(last)) return false;
     family.settled.add(last);
+    family.open.delete(last);
     return rollUp(families, places);
   }
 
@@ -103,6 +106,7 @@ export class Progress {
 interface Family {
   readonly settled: Intervals;
   readonly initialFloor: number;
+  readonly initialOpen: ReadonlyMap<number, Family>;
   readonly open: Map<number, Family>;
   /** Undefined while there may be more. */
   childCount: number | undefined;
@@ -128,10 +132,12 @@ function placesOf(seq: number, path: string): number[] {
 }
 
 function familyOf(state: ProgressState): Family {
+  const open = new Map(state.open.map((parent) => [parent.place, familyOf(parent)]));
   return {
     settled: new Intervals(state.lowest, state.settled),
     initialFloor: state.lowest,
-    open: new Map(state.open.map((parent) => [parent.place, familyOf(parent)])),
+    initialOpen: new Map(open),
+    open,
     childCount: undefined,
   };
 }

@@ -146,6 +146,27 @@ test('a run that goes on from a snapshot settles everything once, and nothing th
   );
 });
 
+test('a child that was delivered before is known also when it comes after its parent has settled', (t) => {
+  const before = new Progress();
+  before.settle(0, '.1');
+  const after = new Progress(before.snapshot());
+  after.settle(0, '.0');
+  t.true(after.expand(0, '', 2));
+  t.true(after.hadSettled(0, '.1'));
+  t.deepEqual(after.snapshot(), { lowest: 1, settled: [], open: [] });
+});
+
+test('a record that fails as a whole, some of its children delivered before, leaves nothing behind', (t) => {
+  const before = new Progress();
+  before.settle(0, '.1');
+  before.settle(1, '.0.1');
+  const after = new Progress(before.snapshot());
+  t.true(after.settle(0, ''));
+  t.false(after.settle(1, '.0'));
+  t.true(after.expand(1, '', 1));
+  t.deepEqual(after.snapshot(), { lowest: 2, settled: [], open: [] });
+});
+
 test('an expanded record without children settles at once', (t) => {
   const progress = new Progress();
   t.true(progress.expand(0, '', 0));
