@@ -9,6 +9,8 @@ export type Invocation =
       readonly isJson: boolean;
       readonly isQuiet: boolean;
       readonly pipelines: readonly string[];
+      /** Goes on from the last checkpoint of each pipeline. */
+      readonly resume: boolean;
     }
   | { readonly kind: 'list-letters'; readonly file: string }
   | { readonly kind: 'show-letter'; readonly file: string; readonly line: number }
@@ -26,7 +28,7 @@ export type Invocation =
 export const HELP = `troupe: models as supervised actors, shared by stream pipelines
 
 Usage
-  troupe run [config] [--pipeline NAME]... [--json] [--quiet]
+  troupe run [config] [--pipeline NAME]... [--resume] [--json] [--quiet]
                           start the pools of a config and run its pipelines to their end
   troupe check [config]   say whether a config is valid; starts nothing
   troupe explain [config] [--json]
@@ -43,6 +45,7 @@ Usage
 
 Options
   --pipeline NAME   run only this pipeline; may be given again
+  --resume          go on from the last checkpoint of each pipeline that has checkpoints
   --json            print one JSON object on stdout
   --quiet           no progress and no summary
   --help, -h        this text
@@ -58,7 +61,7 @@ Exit codes
 const COMMANDS = ['run', 'check', 'explain', 'dead-letters'];
 const LETTER_COMMANDS = ['list', 'show', 'replay'];
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
-  run: ['pipeline', 'json', 'quiet'],
+  run: ['pipeline', 'resume', 'json', 'quiet'],
   check: [],
   explain: ['json'],
   'dead-letters list': [],
@@ -106,7 +109,7 @@ export function parseInvocation(words: readonly string[]): Invocation {
     case 'explain':
       return { kind: 'explain', config, isJson };
     default:
-      return { kind: 'run', config, isJson, isQuiet: values.quiet === true, pipelines };
+      return { kind: 'run', config, isJson, isQuiet: values.quiet === true, pipelines, resume: values.resume === true };
   }
 }
 
@@ -155,6 +158,7 @@ function parseWords(words: readonly string[]) {
       version: { type: 'boolean', short: 'v' },
       json: { type: 'boolean' },
       quiet: { type: 'boolean' },
+      resume: { type: 'boolean' },
       pipeline: { type: 'string', multiple: true },
     },
   });

@@ -130,11 +130,11 @@ function explain(loaded: LoadedConfig, isJson: boolean, { stdout }: Surroundings
 
 async function run(invocation: Invocation & { kind: 'run' }, around: Surroundings): Promise<ExitCode> {
   const { stdout, stderr, env, stop, kill } = around;
-  const { isJson, isQuiet } = invocation;
+  const { isJson, isQuiet, resume } = invocation;
   const loaded = await loadConfig(invocation.config, { env });
   const known = Object.keys(loaded.config.pipelines);
   const chosen = invocation.pipelines.length > 0 ? [...new Set(invocation.pipelines)] : known;
-  const trouble = troubleWith(chosen, loaded, isJson);
+  const trouble = troubleWith(chosen, loaded, isJson, resume);
   if (trouble !== undefined) {
     stderr.write(`troupe: ${plainText(trouble)}\n`);
     return 2;
@@ -147,6 +147,7 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
     pipelines: chosen,
     stop,
     kill,
+    resume,
     log,
     onProgress: (done) => progress.update(done),
     onTotal: (total) => progress.expect(total),
@@ -165,7 +166,12 @@ function withOutcome(result: ConfigRun): ConfigRun & { ok: boolean } {
   return { ok: result.failures.length === 0, ...result };
 }
 
-function troubleWith(chosen: readonly string[], loaded: LoadedConfig, isJson: boolean): string | undefined {
+function troubleWith(
+  chosen: readonly string[],
+  loaded: LoadedConfig,
+  isJson: boolean,
+  resume: boolean,
+): string | undefined {
   const known = Object.keys(loaded.config.pipelines);
   if (known.length === 0) return `${loaded.file} has no pipelines; there is nothing to run`;
   const stranger = chosen.find((name) => !known.includes(name));
@@ -173,6 +179,9 @@ function troubleWith(chosen: readonly string[], loaded: LoadedConfig, isJson: bo
     const near = suggest(stranger, known);
     const advice = near === undefined ? `the pipelines are ${known.join(', ')}` : `did you mean ${near}?`;
     return `${loaded.file} has no pipeline ${JSON.stringify(stranger)}; ${advice}`;
+  }
+  if (resume && !chosen.some((name) => loaded.config.pipelines[name]?.checkpoint !== undefined)) {
+    return `--resume needs a pipeline with checkpoint: { dir }; ${chosen.join(', ')} of ${loaded.file} ${chosen.length > 1 ? 'have' : 'has'} none`;
   }
   const talker = isJson ? chosen.find((name) => writesToStdout(loaded, name)) : undefined;
   if (talker === undefined) return undefined;

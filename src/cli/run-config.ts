@@ -17,6 +17,8 @@ export interface RunOptions {
   /** Aborted: everything ends now. */
   readonly kill: AbortSignal;
   readonly log: Log;
+  /** Goes on from the last checkpoint of each pipeline that has checkpoints. */
+  readonly resume?: boolean;
   /** Other ends for the one pipeline that is run: a replay of its dead letters. */
   readonly instead?: OtherEnds;
   /** Told as pipelines go on: how many records have an outcome, all pipelines together. */
@@ -73,10 +75,11 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
         }
         const definition = config.pipelines[name];
         if (definition === undefined) throw new TypeError(`pipelines: expected names of the config; got ${name}`);
-        const { pipeline, sink, deadLetters, count } = buildPipeline(name, definition, {
+        const { pipeline, sink, deadLetters, checkpoint, count } = buildPipeline(name, definition, {
           functions,
           pools,
           instead: options.instead,
+          resume: options.resume,
         });
         counts.push(count().catch(() => undefined));
         try {
@@ -84,6 +87,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
             signal: options.kill,
             stop: options.stop,
             ...(deadLetters === undefined ? {} : { deadLetters }),
+            ...(checkpoint === undefined ? {} : { checkpoint }),
             onProgress: (report) => {
               progress.set(name, report.records);
               options.onProgress?.(sum([...progress.values()]));
@@ -136,7 +140,9 @@ async function startPools(
 function poolsOf(config: Config, pipeline: string): readonly string[] {
   const names = config.pipelines[pipeline]?.steps.flatMap((entry) => {
     const step = stepOf(entry);
-    return step.kind === 'infer' ? [step.options.pool] : [];
+    if (step.kind !== 'infer') return [];
+    const { pool, fallback } = step.options;
+    return fallback?.pool === undefined ? [pool] : [pool, fallback.pool];
   });
   return [...new Set(names)];
 }

@@ -1,13 +1,23 @@
 import type { InferTarget } from '../actor/infer-target.js';
+import type { CheckpointOptions } from '../stream/checkpoint/options.js';
 import type { DeadLetter } from '../stream/envelope.js';
 import type { InferOptions } from '../stream/infer-options.js';
 import { type Pipeline, stream } from '../stream/pipeline.js';
 import type { Sink } from '../stream/sink.js';
 import { toFile } from '../stream/sinks/file.js';
+import { toHttp } from '../stream/sinks/http.js';
+import { toPostgres } from '../stream/sinks/postgres.js';
+import { toRedis } from '../stream/sinks/redis.js';
+import { toSse } from '../stream/sinks/sse.js';
 import { toStdout } from '../stream/sinks/stdout.js';
 import type { Source } from '../stream/source.js';
 import { fromFile } from '../stream/sources/file.js';
 import { fromFiles } from '../stream/sources/files.js';
+import { fromHttp } from '../stream/sources/http.js';
+import { fromPostgres } from '../stream/sources/postgres.js';
+import { fromRedis } from '../stream/sources/redis.js';
+import { fromSse } from '../stream/sources/sse.js';
+import { fromStdin } from '../stream/sources/stdin.js';
 import { type InferConfig, type PipelineConfig, stepOf } from './schema.js';
 import type { StepFunction, StepFunctions } from './step-functions.js';
 
@@ -17,6 +27,8 @@ export interface PipelineParts {
   /** The pools of the config that have started, by name. */
   readonly pools: ReadonlyMap<string, InferTarget<unknown, unknown>>;
   readonly instead?: OtherEnds | undefined;
+  /** Goes on from the last checkpoint. */
+  readonly resume?: boolean | undefined;
 }
 
 /** Records from elsewhere go through the later steps of a pipeline, and results are added to its sink. */
@@ -30,6 +42,7 @@ export interface BuiltPipeline {
   readonly pipeline: Pipeline<unknown>;
   readonly sink: Sink;
   readonly deadLetters: Sink<DeadLetter> | undefined;
+  readonly checkpoint: CheckpointOptions | undefined;
   /** How many records the source will give; undefined where it cannot say. */
   readonly count: () => Promise<number | undefined>;
 }
@@ -40,6 +53,11 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
     const found = parts.functions.get(reference);
     if (found === undefined) throw new TypeError(`functions: expected one for ${reference}; got none`);
     return found;
+  };
+  const poolOf = (wanted: string): InferTarget<unknown, unknown> => {
+    const pool = parts.pools.get(wanted);
+    if (pool === undefined) throw new TypeError(`pools: expected one named ${wanted}; got none`);
+    return pool;
   };
   const { instead } = parts;
   const source = instead?.source ?? sourceOf(config.source);
@@ -65,18 +83,19 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
         break;
       }
       case 'infer': {
-        const pool = parts.pools.get(step.options.pool);
-        if (pool === undefined) throw new TypeError(`pools: expected one named ${step.options.pool}; got none`);
-        pipeline = pipeline.infer(pool, inferOptions(step.options, find));
+        pipeline = pipeline.infer(poolOf(step.options.pool), inferOptions(step.options, find, poolOf));
         break;
       }
     }
   }
-  const { sink, deadLetters } = config;
+  const { sink, deadLetters, checkpoint } = config;
   return {
     // What cannot be counted cannot be read either, and the run says so.
     count: async () => source.count?.(),
     pipeline,
+    // What is replayed is not what the checkpoints speak of.
+    checkpoint:
+      instead === undefined && checkpoint !== undefined ? { ...checkpoint, resume: parts.resume === true } : undefined,
     sink: sinkOf(instead === undefined || sink.file === undefined ? sink : { ...sink, append: true }),
     deadLetters:
       instead?.deadLetters ?? (deadLetters === undefined ? undefined : (toFile(deadLetters.file) as Sink<DeadLetter>)),
@@ -85,25 +104,76 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
 
 type AnyInferOptions = InferOptions<unknown, unknown, unknown, unknown, unknown>;
 
-function inferOptions(config: InferConfig, find: (reference: string) => StepFunction): AnyInferOptions {
-  const { order, capacity, priority, timeout } = config;
-  const options: AnyInferOptions = { order, capacity, priority, ...(timeout === undefined ? {} : { timeout }) };
+function inferOptions(
+  config: InferConfig,
+  find: (reference: string) => StepFunction,
+  poolOf: (name: string) => InferTarget<unknown, unknown>,
+): AnyInferOptions {
+  const { order, capacity, priority, timeout, retry, breaker, fallback } = config;
+  const options: AnyInferOptions = { order, capacity, priority, ...withoutUndefined({ timeout, breaker }) };
+  if (retry !== undefined) {
+    const { rules, ...backoff } = retry;
+    options.retry = withoutUndefined(backoff);
+    if (rules !== undefined) {
+      options.retry.rules = mapValues(rules, (rule) => (typeof rule === 'object' ? withoutUndefined(rule) : rule));
+    }
+  }
   if (config.bypass !== undefined) options.bypass = find(config.bypass);
   if (config.input !== undefined) options.input = find(config.input);
   if (config.output !== undefined) options.output = find(config.output);
   if (config.failed !== undefined) options.failed = find(config.failed);
+  if (config.key !== undefined) options.key = find(config.key) as (record: unknown) => string;
+  if (fallback?.function !== undefined) options.fallback = find(fallback.function);
+  else if (fallback?.pool !== undefined) options.fallback = poolOf(fallback.pool);
+  else if (fallback !== undefined) options.fallback = { value: fallback.value };
   return options;
 }
 
-function sourceOf({ file, format, maxLineBytes, files, ...sampling }: PipelineConfig['source']): Source<unknown> {
+function sourceOf(config: PipelineConfig['source']): Source<unknown> {
+  const { file, format, maxLineBytes, files, stdin, http, sse, redis, postgres, ...sampling } = config;
   if (files !== undefined) return fromFiles(files, withoutUndefined(sampling));
   if (file !== undefined) return fromFile(file, withoutUndefined({ format, maxLineBytes }));
-  throw new TypeError('source: expected file or files; got neither');
+  if (stdin !== undefined) return fromStdin({ format: stdin });
+  if (http !== undefined) return fromHttp(given(http));
+  if (sse !== undefined) {
+    const { url, ...options } = sse;
+    return fromSse(url, given(options));
+  }
+  if (redis !== undefined) return fromRedis(given(redis));
+  if (postgres !== undefined) return fromPostgres(given(postgres));
+  throw new TypeError('source: expected one of the kinds of sources; got none');
 }
 
-function sinkOf({ file, format, append, stdout }: PipelineConfig['sink']): Sink {
+function sinkOf({ file, format, append, stdout, http, sse, redis, postgres }: PipelineConfig['sink']): Sink {
   if (file !== undefined) return toFile(file, withoutUndefined({ format, append }));
+  if (http !== undefined) {
+    const { url, ...options } = http;
+    return toHttp(url, given(options));
+  }
+  if (sse !== undefined) return toSse(given(sse));
+  if (redis !== undefined) return toRedis(given(redis));
+  if (postgres !== undefined) return toPostgres(given(postgres));
   return toStdout(withoutUndefined({ format: stdout }));
+}
+
+type Given<T> = T extends readonly unknown[]
+  ? T
+  : T extends object
+    ? { [Key in keyof T]: Given<Exclude<T[Key], undefined>> }
+    : T;
+
+/** As withoutUndefined, in inner objects too. */
+function given<T extends object>(value: T): Given<T> {
+  const entries = Object.entries(value).filter(([, entry]) => entry !== undefined);
+  return Object.fromEntries(entries.map(([key, entry]) => [key, isPlain(entry) ? given(entry) : entry])) as Given<T>;
+}
+
+function isPlain(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function mapValues<A, B>(record: Readonly<Record<string, A>>, change: (value: A) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value)]));
 }
 
 /** The options of the stream room tell "not given" from "undefined". */

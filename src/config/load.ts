@@ -7,7 +7,7 @@ import { isTroupeError } from '../kernel/errors.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
 import { configError, pathText, type Problem } from './problem.js';
-import { type Config, configJsonSchema, configSchema } from './schema.js';
+import { type Config, configJsonSchema, configSchema, INFER_FUNCTIONS } from './schema.js';
 import { suggest } from './suggest.js';
 import { nodeAt, readYaml, toPlain, type TreeNode } from './yaml-tree.js';
 
@@ -115,14 +115,21 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
         const { pool } = step.infer;
         if (!Object.hasOwn(config.pools, pool)) refuse([...at, 'pool'], noSuchPool(pool, Object.keys(config.pools)));
         resolved.infer = { ...step.infer };
-        for (const key of ['input', 'output', 'failed', 'bypass'] as const) {
+        for (const key of INFER_FUNCTIONS) {
           const target = reference(step.infer[key], [...at, key]);
           if (target !== undefined) resolved.infer[key] = target;
+        }
+        const { fallback } = step.infer;
+        const fallbackAt = [...at, 'fallback'];
+        const target = reference(fallback?.function, [...fallbackAt, 'function']);
+        if (target !== undefined) resolved.infer.fallback = { function: target };
+        if (fallback?.pool !== undefined && !Object.hasOwn(config.pools, fallback.pool)) {
+          refuse([...fallbackAt, 'pool'], noSuchPool(fallback.pool, Object.keys(config.pools)));
         }
       }
       return resolved;
     });
-    const { source, sink, deadLetters } = pipeline;
+    const { source, sink, deadLetters, checkpoint } = pipeline;
     return {
       ...pipeline,
       steps,
@@ -133,6 +140,7 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
       },
       sink: { ...sink, ...(sink.file === undefined ? {} : { file: absolute(sink.file) }) },
       ...(deadLetters === undefined ? {} : { deadLetters: { file: absolute(deadLetters.file) } }),
+      ...(checkpoint === undefined ? {} : { checkpoint: { ...checkpoint, dir: absolute(checkpoint.dir) } }),
     };
   });
   return { config: { ...config, pools, pipelines }, problems };

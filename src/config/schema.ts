@@ -1,5 +1,7 @@
-import { nameSchema, poolOptionsSchema } from '../actor/pool-options.js';
+import { breakerSchema, nameSchema, poolOptionsSchema } from '../actor/pool-options.js';
+import { ERROR_CODES, type ErrorCode } from '../kernel/errors.js';
 import { z } from '../kernel/schema.js';
+import { serviceSinks, serviceSources } from './services.js';
 
 /**
  * What may stand in troupe.yaml. This one schema gives the types, the defaults, the validation, docs/config.schema.json
@@ -43,9 +45,11 @@ export const sourceSchema = z
     tailBytes: atLeast(0).optional().describe('With files: bytes read from the end of each file; 512 without it.'),
     followSymlinks: z.boolean().optional().describe('With files: enters directories behind symlinks; not without it.'),
     ignore: z.array(z.string().min(1)).optional().describe('With files: globs of paths that are left out.'),
+    stdin: fileFormat.optional().describe('Standard input, cut in this format.'),
+    ...serviceSources,
   })
   .superRefine((source, context) => {
-    exactlyOne(source, ['file', 'files'], context);
+    exactlyOne(source, ['file', 'files', 'stdin', 'http', 'sse', 'redis', 'postgres'], context);
     belongsTo('file', source, FILE_KEYS, context);
     belongsTo('files', source, FILES_KEYS, context);
   });
@@ -59,33 +63,95 @@ export const sinkSchema = z
       .optional()
       .describe('With file: adds to a file that is there; without it the file begins anew.'),
     stdout: lineFormat.optional().describe('Writes one line per result to standard output, in this format.'),
+    ...serviceSinks,
   })
   .superRefine((sink, context) => {
-    exactlyOne(sink, ['file', 'stdout'], context);
+    exactlyOne(sink, ['file', 'stdout', 'http', 'sse', 'redis', 'postgres'], context);
     belongsTo('file', sink, ['format', 'append'], context);
   });
 
-export const inferSchema = z.strictObject({
-  pool: nameSchema.describe('Name of a pool of this file.'),
-  bypass: moduleReference(
-    'Gives the outcome of a record that needs no actor, in place; undefined sends the record to the actor.',
-  ).optional(),
-  input: moduleReference('Makes the input of the model from a record; without it, the record itself.').optional(),
-  output: moduleReference('Joins (record, answer, version) to a new record; without it, the answer itself.').optional(),
-  failed: moduleReference('Turns (record, error) of a failure into a record that goes on.').optional(),
-  order: z
-    .enum(['ordered', 'unordered'])
-    .default('ordered')
-    .describe('Whether results leave in the order of their records, or as they come.'),
-  capacity: atLeast(1).default(512).describe('How many records this step may hold at once.'),
-  timeout: z
-    .strictObject({
-      ms: z.number().positive().describe('Milliseconds after which a record fails with DEADLINE_PASSED.'),
-    })
-    .optional()
-    .describe('Deadline of one record in this step, queueing included; none without it.'),
-  priority: z.number().default(0).describe('Records with a higher one go first in the pool.'),
-});
+const retryRule = {
+  attempts: atLeast(1).optional().describe('How often a record is tried in all.'),
+  backoffMs: z.number().min(0).optional().describe('Wait before the second try.'),
+  maxBackoffMs: z.number().min(0).optional().describe('Longest wait between two tries.'),
+  multiplier: z.number().min(1).optional().describe('Growth of the wait from try to try; 1 keeps it fixed.'),
+};
+
+const errorCodes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]];
+
+const retrySchema = z
+  .strictObject({
+    ...retryRule,
+    jitter: z.number().min(0).max(1).optional().describe('Share of the wait that is drawn by lot.'),
+    budget: z.number().positive().optional().describe('Tries again per first try, at most.'),
+    rules: z
+      .partialRecord(z.enum(errorCodes), z.union([z.literal('never'), z.strictObject(retryRule)]))
+      .optional()
+      .describe('Other rules for single error codes, or never.'),
+  })
+  .describe('Tries failed records again, each by itself; not without it.');
+
+export const inferSchema = z
+  .strictObject({
+    pool: nameSchema.describe('Name of a pool of this file.'),
+    bypass: moduleReference(
+      'Gives the outcome of a record that needs no actor, in place; undefined sends the record to the actor.',
+    ).optional(),
+    input: moduleReference('Makes the input of the model from a record; without it, the record itself.').optional(),
+    output: moduleReference(
+      'Joins (record, answer, version) to a new record; without it, the answer itself.',
+    ).optional(),
+    failed: moduleReference('Turns (record, error) of a failure into a record that goes on.').optional(),
+    order: z
+      .enum(['ordered', 'unordered', 'keyed'])
+      .default('ordered')
+      .describe('Whether results leave in the order of their records, as they come, or in order for each key.'),
+    key: moduleReference('With order keyed: the key of a record, a string.').optional(),
+    capacity: atLeast(1).default(512).describe('How many records this step may hold at once.'),
+    timeout: z
+      .strictObject({
+        ms: z.number().positive().describe('Milliseconds after which a record fails with DEADLINE_PASSED.'),
+        mode: z
+          .enum(['element', 'batch'])
+          .default('element')
+          .describe('element: from acceptance, over queue and all tries. batch: each call, from its send.'),
+      })
+      .optional()
+      .describe('How long a record, or a call, may take in this step; no limit without it.'),
+    retry: retrySchema.optional(),
+    breaker: breakerSchema
+      .optional()
+      .describe('Circuit breaker of this step alone: refuses records with BREAKER_OPEN while too many fail.'),
+    fallback: z
+      .strictObject({
+        value: z.unknown().optional().describe('Goes on in the place of a record that failed.'),
+        function: moduleReference('Makes what goes on from (record, error).').optional(),
+        pool: nameSchema.optional().describe('Name of another pool of this file, which is asked instead.'),
+      })
+      .superRefine((fallback, context) => exactlyOne(fallback, ['value', 'function', 'pool'], context))
+      .optional()
+      .describe('What answers for a record that failed in this step after all tries.'),
+
+    priority: z.number().default(0).describe('Records with a higher one go first in the pool.'),
+  })
+  .superRefine((infer, context) => {
+    if (infer.order === 'keyed' && infer.key === undefined)
+      context.addIssue({ code: 'custom', path: ['order'], message: 'order keyed needs a key' });
+    if (infer.order !== 'keyed' && infer.key !== undefined)
+      context.addIssue({ code: 'custom', path: ['key'], message: 'key belongs to order: keyed' });
+  });
+
+const checkpointSchema = z
+  .strictObject({
+    dir: path('Where checkpoints are kept; one directory for each pipeline.'),
+    intervalMs: z.number().positive().default(1000).describe('Time between two checkpoints.'),
+    keep: atLeast(1).default(3).describe('How many are kept.'),
+    onFailure: z
+      .enum(['stop', 'continue'])
+      .default('stop')
+      .describe('Whether a checkpoint that cannot be written ends the run.'),
+  })
+  .describe('Makes the run resumable by troupe run --resume.');
 
 const STEP_KINDS = ['map', 'filter', 'flatMap', 'mapParallel', 'infer'] as const;
 
@@ -100,13 +166,16 @@ export const stepSchema = z
   .superRefine((step, context) => exactlyOne(step, STEP_KINDS, context));
 
 export const pipelineSchema = z.strictObject({
-  source: sourceSchema.describe('Where records come from: file or files.'),
+  source: sourceSchema.describe(
+    'Where records come from; exactly one of file, files, stdin, http, sse, redis, postgres.',
+  ),
   steps: z.array(stepSchema).default([]).describe('What happens to a record, in order. Each step has exactly one key.'),
-  sink: sinkSchema.describe('Where results go: file or stdout.'),
+  sink: sinkSchema.describe('Where results go; exactly one of file, stdout, http, sse, redis, postgres.'),
   deadLetters: z
     .strictObject({ file: path('A file that gets one line per failed record, with its error.') })
     .optional()
     .describe('Where failed records go; without it they are only counted.'),
+  checkpoint: checkpointSchema.optional(),
 });
 
 export const configSchema = z.strictObject({
@@ -121,6 +190,9 @@ export type ConfigInput = z.input<typeof configSchema>;
 export type Config = z.output<typeof configSchema>;
 export type PipelineConfig = z.output<typeof pipelineSchema>;
 export type InferConfig = z.output<typeof inferSchema>;
+
+/** Keys of an infer step that name functions. */
+export const INFER_FUNCTIONS = ['bypass', 'input', 'output', 'failed', 'key'] as const;
 
 /** One step as a tagged union, for those who run it. */
 export type Step =

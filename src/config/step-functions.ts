@@ -1,6 +1,6 @@
 import type { LoadedConfig } from './load.js';
 import { configError, pathText, type Problem } from './problem.js';
-import { stepOf } from './schema.js';
+import { INFER_FUNCTIONS, stepOf } from './schema.js';
 import { nodeAt } from './yaml-tree.js';
 
 /** A function of a user's module; what it takes and gives is between the steps of the pipeline. */
@@ -42,10 +42,12 @@ function referencesOf({ config }: LoadedConfig, pipelines: readonly string[] | u
         references.push({ at, reference: step.reference });
         return;
       }
-      for (const key of ['bypass', 'input', 'output', 'failed'] as const) {
+      for (const key of INFER_FUNCTIONS) {
         const reference = step.options[key];
         if (reference !== undefined) references.push({ at: [...at, key], reference });
       }
+      const fallback = step.options.fallback?.function;
+      if (fallback !== undefined) references.push({ at: [...at, 'fallback', 'function'], reference: fallback });
     });
   }
   return references;

@@ -8,14 +8,19 @@ test('run, check and explain take a config file, ./troupe.yaml without one', (t)
     isJson: false,
     isQuiet: false,
     pipelines: [],
+    resume: false,
   });
-  t.deepEqual(parseInvocation(['run', 'a.yaml', '--json', '--pipeline', 'x', '--pipeline', 'y', '--quiet']), {
-    kind: 'run',
-    config: 'a.yaml',
-    isJson: true,
-    isQuiet: true,
-    pipelines: ['x', 'y'],
-  });
+  t.deepEqual(
+    parseInvocation(['run', 'a.yaml', '--json', '--pipeline', 'x', '--pipeline', 'y', '--quiet', '--resume']),
+    {
+      kind: 'run',
+      config: 'a.yaml',
+      isJson: true,
+      isQuiet: true,
+      pipelines: ['x', 'y'],
+      resume: true,
+    },
+  );
   t.deepEqual(parseInvocation(['check', 'b.yaml']), { kind: 'check', config: 'b.yaml' });
   t.deepEqual(parseInvocation(['explain', '--json']), { kind: 'explain', config: 'troupe.yaml', isJson: true });
 });

@@ -1,0 +1,149 @@
+import { z } from '../kernel/schema.js';
+
+/**
+ * Sources and sinks that are servers, as they stand in troupe.yaml: the options of fromHttp, toRedis and the others, as
+ * far as they can be written down. Defaults are theirs, so that they stand in one place.
+ */
+
+const atLeast = (least: number) => z.number().int().min(least);
+const text = z.string().min(1);
+
+const backoff = (what: string) =>
+  z
+    .strictObject({
+      attempts: atLeast(1).optional().describe('Tries in a row before it counts as failed.'),
+      backoffMs: z.number().min(0).optional().describe('Wait after the first failure; doubled after each.'),
+      maxBackoffMs: z.number().min(0).optional().describe('Longest wait between two tries.'),
+    })
+    .optional()
+    .describe(what);
+
+const listen = {
+  port: z.number().int().min(0).max(65_535).describe('Port to listen at; 0 takes a free one.'),
+  host: text.optional().describe('Address to listen at; 127.0.0.1 without it. Anything but loopback needs a token.'),
+  path: text.optional().describe('The one path there is; / without it.'),
+  token: z.string().min(16).optional().describe('Asked for as Authorization: Bearer TOKEN; write it as ${VARIABLE}.'),
+  hosts: z.array(text).optional().describe('Further names by which clients may address the listener.'),
+  origins: z.array(text).optional().describe('Origins of web pages that may use it; none without it.'),
+};
+
+const headers = z.record(text, z.string()).optional().describe('Sent with every request; a token goes here.');
+const reconnect = backoff('Of a connection that broke.');
+const redisUrl = text.describe('redis://[user:password@]host[:port][/db], or rediss for TLS.');
+const connection = text.describe('postgres://[user:password@]host[:port]/database.');
+const table = text.describe('table, or schema.table.');
+const createTable = z.boolean().optional().describe('Makes the table where it is missing; not without it.');
+
+export const serviceSources = {
+  http: z
+    .strictObject({
+      ...listen,
+      acknowledge: z
+        .enum(['result', 'checkpoint'])
+        .optional()
+        .describe('result (the default): answers with what became of the records. checkpoint: with their number.'),
+      maxBodyBytes: atLeast(1).optional().describe('Most bytes of a body; 8,388,608 without it.'),
+      capacity: atLeast(1).optional().describe('Most records that wait to be read; 1024 without it.'),
+      capacityBytes: atLeast(1).optional().describe('Most bytes of unanswered requests; 67,108,864 without it.'),
+      waitMs: z.number().min(0).optional().describe('How long a request waits for room before 503; 0 without it.'),
+      answerTimeoutMs: z.number().positive().optional().describe('How long a request waits for its outcome; 60,000.'),
+    })
+    .optional()
+    .describe('Records that are posted: JSON, or NDJSON. Runs until it is stopped.'),
+  sse: z
+    .strictObject({
+      url: text.describe('Address of the event stream.'),
+      headers,
+      lastEventId: text.optional().describe('Begins after this event, where the server still has it.'),
+      format: z.enum(['json', 'text']).optional().describe('What the data of an event is; json without it.'),
+      events: z.array(text).optional().describe('Only events of these types; all without it.'),
+      replayable: z.boolean().optional().describe('false where the server gives no ids.'),
+      reconnect: z.boolean().optional().describe('false: the end of a connection ends the source.'),
+      retry: backoff('Of connections that fail.'),
+      idleTimeoutMs: z.number().positive().optional().describe('A silent connection is made anew after this; 90,000.'),
+    })
+    .optional()
+    .describe('Server-Sent Events of a server.'),
+  redis: z
+    .strictObject({
+      url: redisUrl,
+      stream: text.describe('Name of the stream.'),
+      group: text.describe('Consumer group; made where it is missing.'),
+      consumer: text.describe('Names this reader within the group, the same after a restart.'),
+      format: z.enum(['json', 'fields']).optional().describe('json: one field as JSON. fields: all of them; json.'),
+      field: text.optional().describe('The field that holds the JSON; value without it.'),
+      start: z.enum(['oldest', 'newest']).optional().describe('Where a new group begins; oldest without it.'),
+      claimIdleMs: z.number().positive().optional().describe('Takes over what any consumer has held this long; never.'),
+      maxDeliveries: atLeast(1).optional().describe('An entry given more often fails; 5 without it.'),
+      endWhenEmpty: z.boolean().optional().describe('Ends when all is read, instead of waiting for more.'),
+      reconnect,
+    })
+    .optional()
+    .describe('A Redis stream, read by a consumer group. Needs the package redis.'),
+  postgres: z
+    .strictObject({
+      connection,
+      table,
+      createTable,
+      valueColumn: text.optional().describe('Column of the value; value without it.'),
+      consumer: text.optional().describe('Names this reader, the same after a restart.'),
+      leaseMs: z.number().positive().optional().describe('How long a row stays claimed by a silent reader; 60,000.'),
+      maxAttempts: atLeast(1).optional().describe('A row claimed more often fails; 5 without it.'),
+      retryDelayMs: z.number().min(0).optional().describe('Wait of a row whose record failed; 1000 without it.'),
+      pollMs: z.number().positive().optional().describe('How often an empty table is looked at; 1000 without it.'),
+      channel: text.optional().describe('Channel whose NOTIFY says that there is more.'),
+      keepDone: z.boolean().optional().describe('Rows that are done stay, with done_at, instead of being deleted.'),
+      endWhenEmpty: z.boolean().optional().describe('Ends when there is no row, instead of waiting for more.'),
+      reconnect,
+    })
+    .optional()
+    .describe('A PostgreSQL table as a queue. Needs the package pg.'),
+};
+
+export const serviceSinks = {
+  http: z
+    .strictObject({
+      url: text.describe('Where results are posted.'),
+      headers,
+      batch: atLeast(1).optional().describe('Most records of one POST; 100 without it. 1 sends the value itself.'),
+      format: z.enum(['json', 'ndjson']).optional().describe('Body of more than one record; json without it.'),
+      timeoutMs: z.number().positive().optional().describe('How long one request may take; 30,000 without it.'),
+      retry: backoff('Of requests that time out or get 408, 425, 429 or 5xx.'),
+    })
+    .optional()
+    .describe('A webhook.'),
+  sse: z
+    .strictObject({
+      ...listen,
+      event: text.optional().describe('Type of the events; none without it.'),
+      history: atLeast(1).optional().describe('Most events kept for clients that come back; 1000 without it.'),
+      maxClients: atLeast(1).optional().describe('A further client is answered 503; 100 without it.'),
+      heartbeatMs: z.number().positive().optional().describe('A comment is sent this often; 15,000 without it.'),
+    })
+    .optional()
+    .describe('Serves every result as a Server-Sent Event.'),
+  redis: z
+    .strictObject({
+      url: redisUrl,
+      stream: text.describe('Name of the stream.'),
+      field: text.optional().describe('Field that takes the value as JSON; value without it.'),
+      maxLength: atLeast(1).optional().describe('Old entries go beyond about this many; all stay without it.'),
+      remember: atLeast(1).optional().describe('How many records back a second writing is known; 100,000 without it.'),
+      reconnect,
+    })
+    .optional()
+    .describe('Adds results to a Redis stream. Needs the package redis.'),
+  postgres: z
+    .strictObject({
+      connection,
+      table,
+      createTable,
+      keyColumn: text.optional().describe('Column of the key, with a unique index; key without it.'),
+      valueColumn: text.optional().describe('Column that takes the whole value; value without it.'),
+      columns: z.array(text).min(1).optional().describe('Takes these fields of the value, each into its column.'),
+      channel: text.optional().describe('Channel that is NOTIFYed after each write.'),
+      reconnect,
+    })
+    .optional()
+    .describe('Inserts results into a PostgreSQL table. Needs the package pg.'),
+};
