@@ -304,7 +304,7 @@ class PipelineRun {
       held: () => this.#held(tracking),
       storage,
     });
-    const delivery = deliveryOf(tracking.kind, this.#sinks, storage);
+    const delivery = deliveryOf(tracking.kind, reader, this.#sinks, storage);
     if (delivery !== undefined) this.#facts = { ...this.#facts, delivery };
   }
 
@@ -395,13 +395,18 @@ class PipelineRun {
 /** Of a run that was stopped before its source was open. */
 const ENDED: Stage = { pull: async () => undefined, close: () => undefined };
 
-function deliveryOf(kind: SourceKind, sinks: readonly Sink<never>[], storage: Storage | undefined): Report['delivery'] {
+function deliveryOf(
+  kind: SourceKind,
+  reader: SourceReader<unknown>,
+  sinks: readonly Sink<never>[],
+  storage: Storage | undefined,
+): Report['delivery'] {
   if (kind === 'neither') return undefined;
   if (storage === undefined) return kind === 'acknowledging' ? 'at-least-once' : undefined;
   // What was acknowledged after the checkpoint that is left does not come again, and the sinks have gone back behind it.
   if (kind === 'acknowledging' && storage.putAside.length > 0) return undefined;
-  const isExact = sinks.every(
-    (sink) => sink.prepare !== undefined || (kind === 'replayable' && sink.isIdempotent === true),
-  );
+  // A record that a queue gives again has another number: an idempotent sink knows it only by a name of its own.
+  const isKnown = kind === 'replayable' || reader.namesRecords === true;
+  const isExact = sinks.every((sink) => (sink.isIdempotent === true ? isKnown : sink.prepare !== undefined));
   return isExact ? 'exactly-once' : 'at-least-once';
 }

@@ -39,6 +39,11 @@ export interface SourceReader<T> {
    * or part of a durable checkpoint. May be told the same again after a crash.
    */
   acknowledge?(outcomes: readonly Acknowledgement[]): void | Promise<void>;
+  /**
+   * True of an acknowledging source: every record has a name in its metadata (`{ key: string }`) that is the same when
+   * it comes again, so an idempotent sink knows it.
+   */
+  readonly namesRecords?: boolean;
   /** True: `acknowledge` wants the values that came out of a record. */
   readonly wantsValues?: boolean;
   /** Gives everything back; called once, also while a read is open. Must not wait for that read. */

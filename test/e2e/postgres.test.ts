@@ -132,7 +132,7 @@ test('fromPostgres and toPostgres conform', async (t) => {
       unreachable: () => fromPostgres({ connection: refused, table: 't', reconnect: { attempts: 1 } }),
       readAheadMax: 0,
     });
-    conforms(t, report, 10);
+    conforms(t, report, 11);
   }
   for (const columns of [undefined, ['n', 'text']]) {
     const report = await checkSink(`toPostgres, columns: ${String(columns)}`, {

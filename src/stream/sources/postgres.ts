@@ -149,6 +149,7 @@ interface Plan {
 }
 
 class PostgresReader implements SourceReader<unknown> {
+  readonly namesRecords = true;
   readonly #link: PostgresLink;
   readonly #consumer: string;
   readonly #table: string;

@@ -118,6 +118,7 @@ interface Entry {
 }
 
 class RedisReader implements SourceReader<unknown> {
+  readonly namesRecords = true;
   /** Blocks in XREADGROUP, so nothing else can use it. */
   readonly #reading: RedisLink;
   readonly #telling: RedisLink;

@@ -199,6 +199,28 @@ const CHECKS: readonly Check<SourceSubject>[] = [
     },
   ],
   [
+    "a name it gives a record is the record's alone, and the same when it comes again",
+    async (subject) => {
+      await within(subject, RECORDS, async ({ source }) => {
+        let names: unknown[] = [];
+        await reading(source, async (reader) => {
+          if (reader.namesRecords !== true) throw new NotApplicable('it does not name its records');
+          names = keysOf(await take(reader, RECORDS.length, 1000));
+          expect(
+            names.every((name) => typeof name === 'string' && name !== ''),
+            'metadata.key must be a string',
+          );
+          expectEqual(new Set(names).size, RECORDS.length, 'different names');
+        });
+        await reading(source, async (reader) => {
+          const items = await take(reader, RECORDS.length, 1000);
+          expectEqual(keysOf(items), names, 'the names at the second delivery');
+          await settle(reader, items);
+        });
+      });
+    },
+  ],
+  [
     'a record that failed comes again, or ends, as the source says, and holds up no other',
     async (subject) => {
       await within(subject, RECORDS, async (stand) => {
@@ -302,6 +324,14 @@ const CHECKS: readonly Check<SourceSubject>[] = [
     },
   ],
 ];
+
+/** By the key of its metadata, where a source says that it names its records. */
+function keysOf(items: readonly unknown[]): unknown[] {
+  return items.map((item) => {
+    const metadata = item instanceof Stamped ? item.metadata : undefined;
+    return typeof metadata === 'object' && metadata !== null && 'key' in metadata ? metadata.key : undefined;
+  });
+}
 
 async function within(
   subject: SourceSubject,

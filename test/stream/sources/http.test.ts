@@ -1,9 +1,16 @@
 import { gzipSync, deflateSync } from 'node:zlib';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import test from 'ava';
 import { TroupeError } from '../../../src/kernel/errors.js';
 import { RecordFailure } from '../../../src/stream/envelope.js';
 import type { Acknowledgement } from '../../../src/stream/source.js';
 import { fromHttp } from '../../../src/stream/sources/http.js';
+import { stream } from '../../../src/stream/pipeline.js';
+import type { Report } from '../../../src/stream/report.js';
+import { toArray } from '../../../src/stream/sinks/array.js';
+import { toFile } from '../../../src/stream/sinks/file.js';
+import { folder } from '../folder.js';
 import { ask, listen, take } from '../http-stand.js';
 
 const valuesOf = (items: readonly { readonly value: unknown }[]): unknown[] => items.map(({ value }) => value);
@@ -358,4 +365,59 @@ test('an Idempotency-Key names the records of a request', async (t) => {
   await reader.acknowledge?.(items.map(({ token }) => ({ token, values: [] })));
   await answer;
   t.is((await ask(url, { body: '1', headers: { 'idempotency-key': 'x'.repeat(201) } })).status, 400);
+});
+
+test('a pipeline answers each request with what became of its records, and stop ends it with all of them answered', async (t) => {
+  const stopping = new AbortController();
+  let url = '';
+  let running: Promise<Report> | undefined;
+  await new Promise<void>((resolve) => {
+    const source = fromHttp<number>({
+      port: 0,
+      onListening: (at) => {
+        ({ url } = at);
+        resolve();
+      },
+    });
+    running = stream(source)
+      .filter((n) => n !== 0)
+      .flatMap((n) => (n > 9 ? [n, n + 1] : [n]))
+      .map((n) => {
+        if (n < 0) throw new Error('negative');
+        return n * 2;
+      })
+      .to(toArray(), { stop: stopping.signal });
+  });
+  t.is((await ask(url, { body: '[1,10,0]' })).text, '{"results":[{"values":[2]},{"values":[20,22]},{"values":[]}]}');
+  const mixed = await ask(url, { body: '[3,-1]' });
+  t.is(mixed.status, 422);
+  t.like(JSON.parse(mixed.text), { results: [{ values: [6] }, { error: { code: 'OPERATOR_FAILED' } }] });
+  stopping.abort();
+  t.like(await running, { results: 4, failed: 1, filtered: 1, cancelled: false });
+});
+
+test('with checkpoints the answer comes after one that holds the outcome', async (t) => {
+  const path = await folder(t);
+  const stopping = new AbortController();
+  let url = '';
+  let running: Promise<Report> | undefined;
+  await new Promise<void>((resolve) => {
+    const source = fromHttp({
+      port: 0,
+      acknowledge: 'checkpoint',
+      onListening: (at) => {
+        ({ url } = at);
+        resolve();
+      },
+    });
+    running = stream(source).to(toFile(join(path, 'out.ndjson')), {
+      stop: stopping.signal,
+      checkpoint: { dir: join(path, 'checkpoints'), intervalMs: 10 },
+    });
+  });
+  t.like(await ask(url, { body: '[{"a":1},2]' }), { status: 200, text: '{"records":2}' });
+  t.is(await readFile(join(path, 'out.ndjson'), 'utf8'), '{"a":1}\n2\n');
+  stopping.abort();
+  const report = await running;
+  t.true((report?.checkpoints?.written ?? 0) >= 2);
 });
