@@ -23,7 +23,7 @@ export type SourceKind = 'replayable' | 'acknowledging' | 'neither';
 export interface SourceState {
   readonly kind: SourceKind;
   readonly progress: ProgressState;
-  /** Number of the next record that the source gives. */
+  /** Number of the first record that no run has been given. */
   readonly next: number;
   /** The source had given its end. */
   readonly hasEnded: boolean;
@@ -187,7 +187,8 @@ export class Tracking implements Tracker {
     const state: SourceState = {
       kind: this.kind,
       progress,
-      next: this.#next,
+      // A run that reads again what the one before had read already is not ahead of it yet.
+      next: Math.max(this.#next, this.#knownUpTo),
       hasEnded: this.#hasEnded,
       place: this.kind === 'replayable' ? this.#positions.at(progress.lowest) : undefined,
       outcomes: outcomes.map(({ token, error }) => ({
