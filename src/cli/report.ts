@@ -7,6 +7,10 @@ import { countText, durationText, numberText, plainText, tableText } from './tex
 export interface RunReport {
   readonly records: number;
   readonly results: number;
+  /** Of the results, those that a fallback gave. */
+  readonly fallbacks: number;
+  /** Further tries of records. */
+  readonly retries: number;
   readonly failed: number;
   readonly deadLetters: number;
   readonly filtered: number;
@@ -41,6 +45,8 @@ export function summarizeRun(reports: readonly Report[], pools: readonly PoolSta
   return {
     records,
     results: sum((report) => report.results),
+    fallbacks: sum((report) => report.fallbacks),
+    retries: sum((report) => report.retries),
     failed: sum((report) => report.failed),
     deadLetters: sum((report) => report.deadLetters),
     filtered: sum((report) => report.filtered),
@@ -63,6 +69,8 @@ export function formatReport(report: RunReport): string {
   const rows = [
     ['records', countText(report.records)],
     ['results', countText(report.results)],
+    ...(report.fallbacks > 0 ? [['of them by fallback', countText(report.fallbacks)]] : []),
+    ...(report.retries > 0 ? [['retries', countText(report.retries)]] : []),
     ['failed', countText(report.failed)],
     ['dead letters', countText(report.deadLetters)],
     ...(report.filtered > 0 ? [['filtered', countText(report.filtered)]] : []),
