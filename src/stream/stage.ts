@@ -176,6 +176,6 @@ export class SourceStage implements Stage {
 }
 
 export function sourceFailed(name: string, cause: unknown): TroupeError {
-  if (isTroupeError(cause) && cause.code === 'SOURCE_FAILED') return cause;
+  if (isTroupeError(cause) && (cause.code === 'SOURCE_FAILED' || cause.code === 'PACKAGE_NOT_INSTALLED')) return cause;
   return new TroupeError('SOURCE_FAILED', `Source ${name} failed: ${wordsOf(cause)}`, { cause });
 }

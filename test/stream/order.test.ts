@@ -60,7 +60,12 @@ test('controls keep their place, and records their timestamp, metadata and ids, 
         const options = order === 'keyed' ? { order, key, capacity } : { order, capacity };
         const out = await drain(inferStage(target, options, flat, run, 3), 3);
         seen += out.filter(isControl).length;
-        if (crossed(out).length > 0) throw new Error(`crossed: ${crossed(out).map(({ seq }) => seq).join()}`);
+        if (crossed(out).length > 0)
+          throw new Error(
+            `crossed: ${crossed(out)
+              .map(({ seq }) => seq)
+              .join()}`,
+          );
         for (const { seq, timestamp, metadata } of out) {
           if (timestamp !== 1000 + seq || (metadata as { line: number }).line !== seq) throw new Error('facts lost');
         }
