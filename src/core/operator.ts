@@ -96,9 +96,14 @@ export class OperatorCore<Slot extends OperatorSlot = OperatorSlot> {
     return this.#emission.size < this.rules.capacity;
   }
 
-  /** Something may wait to be offered; `next` and `nextSecond` know. */
+  /** Something may wait to be offered to the pool; `next` knows. */
   get hasUnsent(): boolean {
-    return this.#fresh.size > 0 || this.#again.size > 0 || this.#second.size > 0;
+    return this.#fresh.size > 0 || this.#again.size > 0;
+  }
+
+  /** Something waits to be offered to the second pool. It does not hold back what is for the first. */
+  get hasUnsentSecond(): boolean {
+    return this.#second.size > 0;
   }
 
   /** When `tick` has something to do; Infinity for never. */

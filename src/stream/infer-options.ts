@@ -7,7 +7,6 @@ import { ERROR_CODES, type ErrorCode, type TroupeError } from '../kernel/errors.
 import type { DeadLetter, RecordInfo } from './envelope.js';
 import {
   checkCount,
-  checkFunction,
   checkKeys,
   checkMs,
   checkOneOf,
@@ -31,8 +30,9 @@ export interface InferOptions<Record, In, Out, Next, Substitute> {
   bypass?: (record: Record, info: RecordInfo) => Next | undefined;
   /**
    * What answers for a record that the actor could not answer, after all tries: a function, a value, or another pool,
-   * which gets the same `input` and whose results go through the same `output` unless it has its own. Such a record
-   * counts as a result and as a fallback. It does not see failures of earlier steps and of functions of this one.
+   * which gets the same `input` and whose results go through the same `output` unless it has its own; it is asked once,
+   * with the whole `timeout` again. Such a record counts as a result and as a fallback. Failures of earlier steps and of
+   * functions of this one, and what was cancelled, do not come to it.
    */
   fallback?: Fallback<Record, In, Out, Next>;
   /**
@@ -55,7 +55,7 @@ export interface InferOptions<Record, In, Out, Next, Substitute> {
   retry?: RetryOptions;
   /** Refuses records with BREAKER_OPEN while too many fail. Default: none. */
   breaker?: Partial<BreakerLimits>;
-  /** Higher goes first in the pool. Default 0. */
+  /** Higher goes first in the pool; a whole number from -100 to 100. Default 0. */
   priority?: number | ((record: Record, info: RecordInfo) => number);
   /** Where records that fail in this step go; it takes precedence over the one of `to`. Not together with `failed`. */
   deadLetters?: Sink<DeadLetter>;
@@ -174,7 +174,9 @@ export function inferPlan(target: unknown, options: AnyOptions): InferPlan {
     );
   }
   checkCount('infer.capacity', capacity);
-  if (typeof priority !== 'number') checkFunction('infer.priority', priority);
+  if (typeof priority !== 'function' && !isPriority(priority)) {
+    refuse('infer.priority', 'a whole number from -100 to 100, or a function that gives one', priority);
+  }
   if (timeout !== undefined) {
     checkKeys('infer.timeout', timeout, ['ms', 'mode']);
     if (!(timeout.ms > 0)) refuse('infer.timeout.ms', 'a number of milliseconds above 0', timeout.ms);
@@ -278,6 +280,10 @@ function breakerLimits(options: Partial<BreakerLimits> | undefined): BreakerLimi
 /** What was given as undefined was not given. */
 function defined<T extends object>(options: T): T {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
+}
+
+export function isPriority(value: unknown): value is number {
+  return Number.isInteger(value) && Math.abs(value as number) <= 100;
 }
 
 function isPool(value: unknown): value is InferTarget<unknown, unknown> {

@@ -3,7 +3,7 @@ import { reworded } from '../core/reworded.js';
 import { invariant, type TroupeError } from '../kernel/errors.js';
 import { failureOf, operatorFailed, type Envelope, type FailurePlace } from './envelope.js';
 import { wordsOf } from './foreign.js';
-import type { InferPlan } from './infer-options.js';
+import { isPriority, type InferPlan } from './infer-options.js';
 import { isThenable } from './interrupt.js';
 
 /** What is made of a record on its way in: it goes to the actor, or holds its place without one. */
@@ -55,7 +55,7 @@ export class InferRecords {
         throw new TypeError('it returned a promise; use an async map before infer');
       }
       at = 'priority';
-      slot.priority = typeof priority === 'number' ? priority : priority(envelope.value, envelope);
+      slot.priority = typeof priority === 'number' ? priority : checkedPriority(priority(envelope.value, envelope));
       return 'ask';
     } catch (cause) {
       slot.input = undefined;
@@ -86,11 +86,12 @@ export class InferRecords {
   }
 
   #failure(slot: OperatorSlot, envelope: Envelope, error: TroupeError, now: number): void {
-    let final = error;
+    // The pool knows only the record's place in its batch.
+    let final = error.code === 'INPUT_INVALID' ? reworded(error, `Record ${envelope.id}: ${error.message}`) : error;
     try {
-      if (this.#answerHere(envelope, error)) return;
+      if (this.#answerHere(envelope, final)) return;
     } catch (cause) {
-      final = reworded(error, `${error.message}; the fallback failed too: it threw: ${wordsOf(cause)}`);
+      final = reworded(final, `${final.message}; the fallback failed too: it threw: ${wordsOf(cause)}`);
     }
     envelope.fail(final, this.#place(now, slot.attempts, error.modelVersion));
     this.#substitute(envelope, now);
@@ -158,6 +159,12 @@ export class InferRecords {
     const { target, deadLetters } = this.#plan;
     return { step: this.#step, at, actor: target.name, version, attempts, deadLetters };
   }
+}
+
+/** The pool sorts by it; what is no number would break the order of others. */
+function checkedPriority(priority: unknown): number {
+  if (isPriority(priority)) return priority;
+  throw new TypeError(`expected a whole number from -100 to 100, got ${wordsOf(priority)}`);
 }
 
 /** A record that failed before stays counted as failed. */

@@ -198,7 +198,7 @@ export class InferStage implements Stage {
     this.#core.ended(slot, outcome, isTimeless ? 0 : this.#run.clock.now());
     if (this.#isClosed) return;
     if (this.#core.hasReady()) this.#downstream.wake();
-    if (this.#core.hasUnsent) this.#soon();
+    if (this.#core.hasUnsent || this.#core.hasUnsentSecond) this.#soon();
     this.#arm();
   }
 
@@ -251,7 +251,8 @@ export class InferStage implements Stage {
     const now = this.#run.clock.now();
     let isOffered = this.#submitFirst(now);
     if (this.#second !== undefined && this.#submitSecond(this.#second, now)) isOffered = true;
-    if (isOffered && (this.#hasEnded || this.#core.hasUnsent || !this.#core.hasRoom)) this.#flush();
+    const { hasRoom, hasUnsent, hasUnsentSecond } = this.#core;
+    if (isOffered && (this.#hasEnded || hasUnsent || hasUnsentSecond || !hasRoom)) this.#flush();
     this.#arm();
     if (this.#core.hasReady()) this.#downstream.wake();
     else this.#idle.look();

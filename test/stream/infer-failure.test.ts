@@ -1,4 +1,5 @@
 import test from 'ava';
+import { createSystem, type DeadLetter, fromIterable, silentLog, stream, toArray } from 'troupe';
 import { TroupeError } from '../../src/kernel/errors.js';
 import { deadLetterOf, type Envelope } from '../../src/stream/envelope.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
@@ -131,6 +132,99 @@ test('null, 0, empty strings and false are records and results like others (D3)'
     (await out).map(kindAndValue),
     values.map((value) => ['value', value]),
   );
+});
+
+test('a retry offers the same input, made once (B3)', async (t) => {
+  const clock = new VirtualClock();
+  const target = new HandTarget<object, number>();
+  let made = 0;
+  const input = (record: object): object => ({ ...record, n: (made += 1) });
+  const retry = { attempts: 3, backoffMs: 1, jitter: 0 };
+  const source = new PushStage().push({ text: 'x' }).end();
+  const out = drain(inferStage(target, { retry, input }, source, contextOf({ clock })));
+  await target.holds(1);
+  const first = target.waiting[0]!.input;
+  target.fail(target.waiting[0]!, crashed());
+  clock.advance(1);
+  t.is(target.waiting[0]?.input, first);
+  t.deepEqual(first, { text: 'x', n: 1 });
+  target.answer(target.waiting[0]!, 1);
+  t.is((await out).length, 1);
+  t.is(made, 1);
+});
+
+test('a step opens its senders once and closes them once, also when upstream fails as a whole (B6)', async (t) => {
+  const target = new HandTarget<number, number>();
+  const second = new HandTarget<number, number>();
+  const upstream = {
+    pull: () => Promise.reject(new TroupeError('SOURCE_FAILED', 'gone')),
+    close: () => undefined,
+  };
+  const stage = inferStage(target, { fallback: second }, upstream);
+  t.deepEqual([target.openSenders, second.openSenders], [1, 1]);
+  await t.throwsAsync(stage.pull(1), { message: 'gone' });
+  stage.close();
+  t.deepEqual([target.openSenders, second.openSenders], [0, 0]);
+});
+
+test('a full second pool holds back what waits for it, and nothing else', async (t) => {
+  const target = new HandTarget<number, number>();
+  const second = new HandTarget<number, number>(1);
+  const source = new PushStage().push(0, 1, 2);
+  const stage = inferStage(target, { order: 'unordered', fallback: second }, source);
+  await target.holds(3);
+  target.fail(target.waiting[0]!, crashed());
+  target.fail(target.waiting[0]!, crashed());
+  await settleDown();
+  t.is(second.waiting.length, 1);
+  source.push(3, 4).end();
+  await target.holds(3);
+  for (const submission of [...target.waiting]) target.answer(submission, submission.input);
+  t.deepEqual(
+    (await stage.pull(9))?.map(({ seq }) => seq),
+    [2, 3, 4],
+  );
+  second.answer(second.waiting[0]!, 10);
+  await second.holds(1);
+  second.answer(second.waiting[0]!, 11);
+  t.deepEqual(
+    (await drain(stage)).map(({ value }) => value),
+    [10, 11],
+  );
+});
+
+test('a priority that is no whole number from -100 to 100 fails its record', async (t) => {
+  const target = new HandTarget<number, number>();
+  const priority = (n: number): number => [1, 0.5, Number.NaN, 'high' as never, 101][n] as number;
+  const source = new PushStage().push(0, 1, 2, 3, 4).end();
+  const out = drain(inferStage(target, { priority }, source));
+  await target.holds(1);
+  target.answer(target.waiting[0]!, 0);
+  const words = (await out).map(({ error }) => error?.message);
+  t.is(words[3], 'priority of infer("hand") for record 3 threw: expected a whole number from -100 to 100, got high');
+  t.is(words.filter((word) => word === undefined).length, 1);
+});
+
+test('a record that cannot be copied to the actor fails alone, by name (D3)', async (t) => {
+  await using system = createSystem({ log: silentLog });
+  const actor = new URL('../fixtures/actors/fragile.js', import.meta.url).href;
+  const pool = await system.spawn<unknown, unknown>('echo', { actor, isolation: 'thread' });
+  const letters: DeadLetter[] = [];
+  const records = ['a', () => 2, 'b', Symbol('x'), null];
+  const report = await stream(fromIterable(records))
+    .infer(pool)
+    .to(toArray(), {
+      deadLetters: { name: 'dead', write: (some) => void letters.push(...some), close: () => undefined },
+    });
+  t.like(report, { results: 3, deadLetters: 2, errors: { INPUT_INVALID: 2 } });
+  t.deepEqual(
+    letters.map(({ id, input, error }) => [id, input, error.code]),
+    [
+      ['1', '[function ]', 'INPUT_INVALID'],
+      ['3', '[Symbol(x)]', 'INPUT_INVALID'],
+    ],
+  );
+  t.regex(letters[1]?.error.message ?? '', /^Record 3: .* cannot be copied to the actor: Symbol\(x\)/);
 });
 
 test('a fallback answers with a value, a function or another pool, in the place of the record', async (t) => {

@@ -75,7 +75,7 @@ test('a bypass that throws fails its record alone', async (t) => {
   t.like(await running, { records: 2, results: 1, failed: 1, errors: { OPERATOR_FAILED: 1 } });
 });
 
-test('capacity bounds what a step holds: the source is read no further while nothing leaves', async (t) => {
+test('capacity, in records, bounds what a step holds: the source is read no further while nothing leaves (B2, C2)', async (t) => {
   let pulled = 0;
   function* numbers(): Generator<number> {
     while (pulled < 100) yield (pulled += 1);
