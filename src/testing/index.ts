@@ -1,3 +1,4 @@
+export { type DiskImage, MemoryDisk, diskError } from './memory-disk.js';
 export { VirtualClock } from './virtual-clock.js';
 export { Scheduler } from './scheduler.js';
 export { forkRandom } from './seeds.js';

@@ -58,9 +58,11 @@ export class DirectoryLock {
     held.add(key);
     const name = `lock.${processes.pid}`;
     const path = `${directory}/${name}`;
+    let isOurs = false;
     try {
       await removeStale(disk, directory, name, processes);
       const file = await disk.create(path);
+      isOurs = true;
       try {
         await file.write(Buffer.from(processes.startOf(processes.pid)));
       } finally {
@@ -68,10 +70,10 @@ export class DirectoryLock {
       }
       const owner = await otherOwner(disk, directory, name, processes);
       if (owner === undefined) return new DirectoryLock(disk, path, key);
-      await remove(disk, path);
       throw inUse(directory, `process ${owner}; its lock is ${directory}/lock.${owner}`);
     } catch (cause) {
       held.delete(key);
+      if (isOurs) await remove(disk, path).catch(() => undefined); // The first failure says what is wrong.
       throw cause;
     }
   }

@@ -95,14 +95,21 @@ export class CheckpointStore {
     );
   }
 
-  /** Begins anew: what is there is of no use any more. The newest goes last, so that a crash leaves a whole one. */
+  /**
+   * Begins anew: what is there is of no use any more. Every crash leaves the newest or none: one manifest goes after the
+   * other, the newest last, each durably, and the data when all manifests have gone.
+   */
   async clear(): Promise<void> {
+    const { directory, disk } = this.#options;
     try {
-      for (const number of this.#numbers) await this.#remove(number);
+      for (const number of this.#numbers) {
+        await this.#remove(number, 'manifest');
+        await disk.syncDirectory(directory);
+      }
+      for (const number of this.#numbers) await this.#remove(number, 'data');
       this.#numbers = [];
-      await this.#options.disk.syncDirectory(this.#options.directory);
     } catch (cause) {
-      throw failed(`Cannot clear the checkpoint directory ${this.#options.directory}`, cause);
+      throw failed(`Cannot clear the checkpoint directory ${directory}`, cause);
     }
   }
 
@@ -125,7 +132,9 @@ export class CheckpointStore {
     this.#numbers.push(number);
     try {
       while (this.#numbers.length > keep) {
-        await this.#remove(this.#numbers[0] as number);
+        // The manifest first: data without one is no checkpoint.
+        await this.#remove(this.#numbers[0] as number, 'manifest');
+        await this.#remove(this.#numbers[0] as number, 'data');
         this.#numbers.shift();
       }
     } catch (cause) {
@@ -229,14 +238,11 @@ export class CheckpointStore {
     }
   }
 
-  /** The manifest first: data without one is no checkpoint. */
-  async #remove(number: number): Promise<void> {
-    for (const kind of ['manifest', 'data'] as const) {
-      try {
-        await this.#options.disk.remove(this.#path(number, kind));
-      } catch (cause) {
-        if (codeOf(cause) !== 'ENOENT') throw cause;
-      }
+  async #remove(number: number, kind: 'data' | 'manifest'): Promise<void> {
+    try {
+      await this.#options.disk.remove(this.#path(number, kind));
+    } catch (cause) {
+      if (codeOf(cause) !== 'ENOENT') throw cause;
     }
   }
 
