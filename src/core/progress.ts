@@ -30,9 +30,12 @@ const NOTHING: ProgressState = { lowest: 0, settled: [], open: [] };
 
 export class Progress {
   readonly #top: Family;
+  /** Never changes: what had settled may come again long after its parent has settled as a whole. */
+  readonly #initial: Family | undefined;
 
-  constructor(state: ProgressState = NOTHING) {
-    this.#top = familyOf(state);
+  constructor(state?: ProgressState) {
+    this.#top = familyOf(state ?? NOTHING);
+    this.#initial = state === undefined ? undefined : familyOf(state);
   }
 
   /** Everything below has settled. */
@@ -42,12 +45,12 @@ export class Progress {
 
   /** Whether the record had settled in the state that this began with; nothing is known of later ones. */
   hadSettled(seq: number, path: string): boolean {
-    let family: Family | undefined = this.#top;
+    let family = this.#initial;
+    if (family === undefined) return false;
     for (const place of placesOf(seq, path)) {
+      if (place < family.settled.floor || family.settled.hadInitially(place)) return true;
+      family = family.open.get(place);
       if (family === undefined) return false;
-      if (place < family.initialFloor || family.settled.hadInitially(place)) return true;
-      // Not `open`: a parent leaves that with its last child, and children that were delivered before may still come.
-      family = family.initialOpen.get(place);
     }
     return false;
   }
@@ -56,16 +59,16 @@ export class Progress {
   settle(seq: number, path: string): boolean {
     if (path === '') {
       this.#top.settled.add(seq);
+      // It had children in the run before, and fails as a whole in this one.
       if (this.#top.open.size > 0) this.#top.open.delete(seq);
       return true;
     }
+    // A filter refuses again what it refused in the run before.
+    if (this.hadSettled(seq, path)) return false;
     const places = placesOf(seq, path);
     const families = this.#descend(places.slice(0, -1));
-    if (families === undefined) return false;
-    const last = places[places.length - 1] as number;
     const family = families[families.length - 1] as Family;
-    // A filter refuses again what it refused in the run before.
-    if (last < family.initialFloor || family.settled.hadInitially(last)) return false;
+    const last = places[places.length - 1] as number;
     family.settled.add(last);
     family.open.delete(last);
     return rollUp(families, places);
@@ -73,9 +76,9 @@ export class Progress {
 
   /** The record has become `childCount` children. True when thereby the record `seq` as a whole has settled. */
   expand(seq: number, path: string, childCount: number): boolean {
+    if (this.hadSettled(seq, path)) return false;
     const places = placesOf(seq, path);
     const families = this.#descend(places);
-    if (families === undefined) return false;
     (families[families.length - 1] as Family).childCount = childCount;
     return rollUp(families, places);
   }
@@ -84,12 +87,11 @@ export class Progress {
     return stateOf(this.#top);
   }
 
-  /** The families on the way to and below these places; undefined where a record on the way had settled before. */
-  #descend(places: readonly number[]): Family[] | undefined {
+  /** The families on the way to and below these places. */
+  #descend(places: readonly number[]): Family[] {
     let family = this.#top;
     const families = [family];
     for (const place of places) {
-      if (place < family.initialFloor || family.settled.hadInitially(place)) return undefined;
       let below = family.open.get(place);
       if (below === undefined) {
         below = familyOf(NOTHING);
@@ -105,8 +107,6 @@ export class Progress {
 /** The children of one record, or all records of the source. */
 interface Family {
   readonly settled: Intervals;
-  readonly initialFloor: number;
-  readonly initialOpen: ReadonlyMap<number, Family>;
   readonly open: Map<number, Family>;
   /** Undefined while there may be more. */
   childCount: number | undefined;
@@ -132,12 +132,9 @@ function placesOf(seq: number, path: string): number[] {
 }
 
 function familyOf(state: ProgressState): Family {
-  const open = new Map(state.open.map((parent) => [parent.place, familyOf(parent)]));
   return {
     settled: new Intervals(state.lowest, state.settled),
-    initialFloor: state.lowest,
-    initialOpen: new Map(open),
-    open,
+    open: new Map(state.open.map((parent) => [parent.place, familyOf(parent)])),
     childCount: undefined,
   };
 }

@@ -8,7 +8,7 @@ import { FlatMapStage, OperationStage, filterOperation, mapOperation } from './o
 import { checkCount, checkFunction, checkKeys, checkOptionalFunction, checkSink, refuse } from './options.js';
 import { parallelPlan, startParallel, type ParallelOptions } from './parallel.js';
 import type { Report } from './report.js';
-import { runPipeline, type StageBuilder } from './run.js';
+import { runPipeline, type RunPlan, type RunWorld, type StageBuilder } from './run.js';
 import type { Sink } from './sink.js';
 import type { Source } from './source.js';
 
@@ -59,6 +59,18 @@ interface Definition {
   readonly stepDeadLetters: readonly Sink<DeadLetter>[];
 }
 
+let planOf: <T>(pipeline: Pipeline<T>, sink: Sink<T>, options: ToOptions) => RunPlan;
+
+/** `pipeline.to(sink, options)` in another world: tests and the simulator give its clock and its disk. */
+export function runIn<T>(
+  world: Partial<RunWorld>,
+  pipeline: Pipeline<T>,
+  sink: Sink<T>,
+  options: ToOptions = {},
+): Promise<Report> {
+  return runPipeline(planOf(pipeline, sink, options), world);
+}
+
 /**
  * A pipeline as a value: every method gives a new one and leaves the old one as it is, and one definition may run many
  * times as far as its source can be read again.
@@ -69,6 +81,10 @@ interface Definition {
  */
 export class Pipeline<T> {
   readonly #definition: Definition;
+
+  static {
+    planOf = (pipeline, sink, options) => pipeline.#plan(sink, options);
+  }
 
   constructor(definition: Definition) {
     this.#definition = definition;
@@ -129,29 +145,11 @@ export class Pipeline<T> {
 
   /**
    * Runs the pipeline into a sink. Rejects with SOURCE_FAILED or SINK_FAILED (a StreamError with the `report` so far)
-   * when an end fails as a whole, with CHECKPOINT_FAILED or CHECKPOINT_INVALID when it cannot be made safe or resumed; resolves when the source has ended, or when `signal` ended the run.
+   * when an end fails as a whole, with CHECKPOINT_FAILED or CHECKPOINT_INVALID when it cannot be made safe or resumed;
+   * resolves when the source has ended, or when `signal` or `stop` ended the run.
    */
   to(sink: Sink<T>, options: ToOptions = {}): Promise<Report> {
-    checkSink('sink', sink);
-    checkKeys('to', options, ['signal', 'stop', 'checkpoint', 'deadLetters', 'onFailed', 'onProgress', 'progressMs']);
-    const { signal, stop, checkpoint, deadLetters, onFailed, onProgress, progressMs = 200 } = options;
-    if (signal !== undefined && !(signal instanceof AbortSignal)) refuse('signal', 'an AbortSignal', signal);
-    if (stop !== undefined && !(stop instanceof AbortSignal)) refuse('stop', 'an AbortSignal', stop);
-    if (deadLetters !== undefined) checkSink('deadLetters', deadLetters);
-    checkOptionalFunction('onFailed', onFailed);
-    checkOptionalFunction('onProgress', onProgress);
-    checkCount('progressMs', progressMs, 0);
-    return runPipeline({
-      ...this.#definition,
-      sink: sink as Sink,
-      deadLetters,
-      onFailed,
-      onProgress,
-      progressMs,
-      signal,
-      stop,
-      checkpoint: checkpoint === undefined ? undefined : checkpointPlan(checkpoint),
-    });
+    return runPipeline(this.#plan(sink, options));
   }
 
   /** Runs the pipeline and resolves to its values. Failed records are left out; use `to` to learn of them. */
@@ -165,6 +163,29 @@ export class Pipeline<T> {
       close: () => undefined,
     });
     return values;
+  }
+
+  #plan(sink: Sink<T>, options: ToOptions): RunPlan {
+    checkSink('sink', sink);
+    checkKeys('to', options, ['signal', 'stop', 'checkpoint', 'deadLetters', 'onFailed', 'onProgress', 'progressMs']);
+    const { signal, stop, checkpoint, deadLetters, onFailed, onProgress, progressMs = 200 } = options;
+    if (signal !== undefined && !(signal instanceof AbortSignal)) refuse('signal', 'an AbortSignal', signal);
+    if (stop !== undefined && !(stop instanceof AbortSignal)) refuse('stop', 'an AbortSignal', stop);
+    if (deadLetters !== undefined) checkSink('deadLetters', deadLetters);
+    checkOptionalFunction('onFailed', onFailed);
+    checkOptionalFunction('onProgress', onProgress);
+    checkCount('progressMs', progressMs, 0);
+    return {
+      ...this.#definition,
+      sink: sink as Sink,
+      deadLetters,
+      onFailed,
+      onProgress,
+      progressMs,
+      signal,
+      stop,
+      checkpoint: checkpoint === undefined ? undefined : checkpointPlan(checkpoint),
+    };
   }
 
   #with<Next>(step: StageBuilder, deadLetters?: Sink<DeadLetter>): Pipeline<Next> {

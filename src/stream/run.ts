@@ -313,8 +313,6 @@ class PipelineRun {
     const withOutcomes = tracking.kind === 'neither';
     const isWorthIt = ({ attempts, leftMs, outcome }: HeldState): boolean =>
       attempts > 0 || (withOutcomes && (leftMs !== undefined || outcome !== undefined));
-    // Numbers of records that an acknowledging source gives again are new ones.
-    if (tracking.kind === 'acknowledging') return [];
     return this.#stages.slice(1).map((stage) => (stage.held?.(withOutcomes) ?? []).filter(isWorthIt).map(saveHeld));
   }
 

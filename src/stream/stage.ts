@@ -152,14 +152,17 @@ export class SourceStage implements Stage {
     return chunk;
   }
 
-  #add(chunk: Chunk, seq: number, item: unknown, now: number): void {
+  #add(chunk: Chunk, place: number, item: unknown, now: number): void {
     if (typeof item !== 'object' || item === null || !isStreamElement(item)) {
       this.run.counts.entered += 1;
-      chunk.push(new Envelope(seq, item, now, undefined, undefined));
+      chunk.push(new Envelope(place, item, now, undefined, undefined));
       return;
     }
     const stamped = isA(item, Stamped<unknown>) ? item : undefined;
     const value: unknown = stamped === undefined ? item : stamped.value;
+    const { tracking } = this.options;
+    const seq = stamped === undefined || tracking === undefined ? place : tracking.opened(place, stamped.token);
+    if (seq === undefined) return;
     const envelope = new Envelope(seq, value, now, stamped?.timestamp, stamped?.metadata);
     if (isA(value, Control)) {
       envelope.kind = 'control';
@@ -170,7 +173,6 @@ export class SourceStage implements Stage {
         envelope.fail(value.error);
       }
     }
-    if (stamped !== undefined) this.options.tracking?.opened(seq, stamped.token);
     chunk.push(envelope);
   }
 }

@@ -31,6 +31,8 @@ export interface SourceState {
   readonly place: Place | undefined;
   /** Of acknowledging sources: settled, and not known to be acknowledged. */
   readonly outcomes: readonly SavedOutcome[];
+  /** Of acknowledging sources: under way. One that comes again by its token is the same record, with the same number. */
+  readonly open: readonly SavedToken[];
   /** Of the others: the records under way, each as base64 of `encodeItem`. */
   readonly items: readonly SavedItem[];
 }
@@ -38,6 +40,11 @@ export interface SourceState {
 export interface SavedOutcome {
   readonly token: unknown;
   readonly fault?: Fault;
+}
+
+export interface SavedToken {
+  readonly seq: number;
+  readonly token: unknown;
 }
 
 export interface SavedItem {
@@ -82,6 +89,8 @@ export class Tracking implements Tracker {
   readonly #open = new Map<number, OpenRecord>();
   /** By seq: the record, encoded before a step could change it; or why it cannot be. */
   readonly #items = new Map<number, Uint8Array | { readonly cause: unknown }>();
+  /** By token, as JSON: the number that the record had in the run before; undefined: that run was through with it. */
+  readonly #known = new Map<string, number | undefined>();
   #settled: Acknowledgement[] = [];
   #next: number;
   #hasEnded = false;
@@ -103,6 +112,11 @@ export class Tracking implements Tracker {
     this.#progress = new Progress(resumed?.progress);
     this.#next = resumed?.place?.seq ?? resumed?.next ?? 0;
     this.#knownUpTo = resumed?.next ?? 0;
+    // A failed one may rightly come again.
+    for (const { token, fault } of resumed?.outcomes ?? []) {
+      if (fault === undefined) this.#known.set(JSON.stringify(token), undefined);
+    }
+    for (const { seq, token } of resumed?.open ?? []) this.#known.set(JSON.stringify(token), seq);
     for (const { seq, item } of resumed?.items ?? []) this.#items.set(seq, Buffer.from(item, 'base64'));
     this.#place();
   }
@@ -132,10 +146,24 @@ export class Tracking implements Tracker {
     return first;
   }
 
-  /** The record begins its way; told for those with a token. */
-  opened(seq: number, token: unknown): void {
-    if (!this.#acknowledges || token === undefined) return;
+  /**
+   * The record begins its way; told for those with a token. Gives the number under which it does; undefined where an
+   * earlier run was through with it, and the source gives it again because it read ahead of the acknowledgement.
+   */
+  opened(given: number, token: unknown): number | undefined {
+    if (!this.#acknowledges || token === undefined) return given;
+    let seq: number | undefined = given;
+    if (this.#known.size > 0) {
+      const key = JSON.stringify(token);
+      if (this.#known.has(key)) {
+        seq = this.#known.get(key);
+        this.#known.delete(key);
+        this.#progress.settle(given, ''); // Nobody has this number.
+      }
+    }
+    if (seq === undefined) return undefined;
     this.#open.set(seq, { token, error: undefined, values: this.#reader.wantsValues === true ? [] : undefined });
+    return seq;
   }
 
   ended(): void {
@@ -195,6 +223,12 @@ export class Tracking implements Tracker {
         token,
         ...(error === undefined ? {} : { fault: toFault(error) }),
       })),
+      open: [
+        ...[...this.#known].flatMap(([token, seq]): SavedToken[] =>
+          seq === undefined ? [] : [{ seq, token: JSON.parse(token) as unknown }],
+        ),
+        ...[...this.#open].map(([seq, { token }]) => ({ seq, token })),
+      ],
       items,
     };
     return { state, outcomes };

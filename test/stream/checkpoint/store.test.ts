@@ -4,10 +4,12 @@ import {
   FORMATS,
   decodeManifest,
   encodeManifest,
+  loadHeld,
   sha256,
   type Snapshot,
 } from '../../../src/stream/checkpoint/format.js';
 import { decodeItem } from '../../../src/stream/checkpoint/items.js';
+import type { LoadedCheckpoint } from '../../../src/stream/checkpoint/store.js';
 import { MemoryDisk, diskError, type DiskImage } from '../../../src/testing/memory-disk.js';
 import { AT, alone, dataOf, openStore, recover, snapshotOf, survivor } from './stores.js';
 
@@ -250,8 +252,10 @@ test('E5: a checkpoint of format 1 as it was first written is read', async (t) =
   const disk = new MemoryDisk(new Map(names.map((name) => [`/c/${name}`, readFileSync(new URL(name, folder))])));
   const store = await openStore(disk);
   const loaded = await store.latest();
-  t.is(loaded?.number, 12);
-  const { source, held, sinks } = loaded?.snapshot as Snapshot;
+  t.truthy(loaded);
+  const { number, snapshot } = loaded as LoadedCheckpoint;
+  t.is(number, 12);
+  const { source, held, sinks } = snapshot;
   t.deepEqual(source.progress, {
     lowest: 4,
     settled: [[5, 7]],

@@ -29,6 +29,7 @@ export function snapshotOf(mark: number): Snapshot {
       hasEnded: false,
       place: { seq: mark, position: { mark } },
       outcomes: [],
+      open: [],
       items: [],
     },
     held: [],
