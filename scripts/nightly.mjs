@@ -13,6 +13,8 @@ const ROWS = {
   A5: ['e2e/rows-a', 'A5'],
   A8: ['e2e/rows-a', 'A8'],
   A9: ['e2e/row-a9', 'A9'],
+  C1: ['e2e/rows-overload', 'C1'],
+  C2: ['e2e/rows-overload', 'C2'],
   D3: ['e2e/rows-c-d', 'D3'],
   H4: ['config/corpus', ''],
   K6: ['e2e/rows-k', 'K6'],

@@ -115,9 +115,15 @@ test('a name that could reach a path is refused, whichever way it is written', (
 
 test('a source, a sink and a step name exactly one kind', (t) => {
   const message = refused(t, 'pipelines:\n  p:\n    source: { file: a, files: b }\n    steps: [{}]\n    sink: {}\n');
-  t.regex(message, /:3:13 pipelines\.p\.source: expected exactly one of file, files, stdin, http, sse, redis, postgres; found file and files/);
+  t.regex(
+    message,
+    /:3:13 pipelines\.p\.source: expected exactly one of file, files, stdin, http, sse, redis, postgres; found file and files/,
+  );
   t.regex(message, /:4:13 pipelines\.p\.steps\[0\]: expected exactly one of map, .*; found none/);
-  t.regex(message, /:5:11 pipelines\.p\.sink: expected exactly one of file, stdout, http, sse, redis, postgres; found none/);
+  t.regex(
+    message,
+    /:5:11 pipelines\.p\.sink: expected exactly one of file, stdout, http, sse, redis, postgres; found none/,
+  );
 });
 
 test('a step that names a pool which is not there is refused with the pool that was meant', (t) => {
