@@ -53,6 +53,25 @@ test('the pages and tables made from code are up to date', (t) => {
   t.is(status, 0, `${stdout}${stderr}`);
 });
 
+test('every test that the guarantees name is there, by its file and its title', (t) => {
+  const text = textOf('docs/guarantees.md');
+  const missing: string[] = [];
+  let titles = 0;
+  for (const [, file = '', quoted = ''] of text.matchAll(/`(test\/[\w/-]+\.test\.ts)`((?:,? "[^"]+")*)/g)) {
+    if (!existsSync(path.join(root, file))) {
+      missing.push(file);
+      continue;
+    }
+    const source = textOf(file);
+    for (const [, title = ''] of quoted.matchAll(/"([^"]+)"/g)) {
+      titles++;
+      if (!source.includes(title)) missing.push(`${file}: ${title}`);
+    }
+  }
+  t.deepEqual(missing, []);
+  t.true(titles > 10);
+});
+
 test('every error code is used in code, and every code that code or docs name is in the table', (t) => {
   const codes = new Set(Object.keys(ERROR_CODES));
   const sources = ['src', 'actors'].flatMap((folder) =>
