@@ -19,7 +19,8 @@ const NOBODY = 65_534;
 /** Where packages are unpacked; nothing of the system is touched. */
 export const UNPACKED = fileURLToPath(new URL('../../../node_modules/.cache/troupe-servers/', import.meta.url));
 
-export type ServerName = 'redis-server' | 'postgres';
+/** strace is no server, and comes the same way. */
+export type ServerName = 'redis-server' | 'postgres' | 'strace';
 
 /** The path of a server's binary, on the system or unpacked. */
 export function findServer(name: ServerName): string | undefined {
@@ -96,7 +97,8 @@ export async function startPostgres(t: ExecutionContext): Promise<TestServer | u
   return supervise(t, folder, `postgresql:///postgres?host=${encodeURIComponent(folder)}&user=troupe`, start);
 }
 
-function notRun(t: ExecutionContext, name: ServerName): undefined {
+/** The test that calls this and returns counts as not run. */
+export function notRun(t: ExecutionContext, name: ServerName): undefined {
   const reason = process.env[`TROUPE_NO_${name.toUpperCase().replace('-', '_')}`];
   t.log(`not run: ${reason ?? `${name} is not installed; node scripts/servers.mjs fetches it`}`);
   t.pass();
