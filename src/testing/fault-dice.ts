@@ -1,25 +1,33 @@
-import { FAULT_KINDS, type FaultRates } from './faults.js';
+import { FAULT_KINDS, type FaultKind } from './faults.js';
 import { mix } from './seeds.js';
 
 /**
  * Rolls for every kind of fault, each from a stream of its own: the generator of kernel/random.ts, its states in one
  * array because a run asks a thousand times. Serves run after run.
  */
-export class FaultDice {
+export class FaultDice<Kind extends string = FaultKind> {
+  readonly #kinds: readonly Kind[];
   /** Of 2^32. */
-  readonly #thresholds = new Float64Array(FAULT_KINDS.length);
-  readonly #states = new Int32Array(FAULT_KINDS.length);
+  readonly #thresholds: Float64Array;
+  readonly #states: Int32Array;
+
+  /** `kinds`: whose places are the numbers to roll for. Default: FAULT_KINDS. */
+  constructor(kinds: readonly Kind[] = FAULT_KINDS as readonly string[] as readonly Kind[]) {
+    this.#kinds = kinds;
+    this.#thresholds = new Float64Array(kinds.length);
+    this.#states = new Int32Array(kinds.length);
+  }
 
   /** Begins anew, as if just made. */
-  reset(seed: number, faults: Readonly<FaultRates>): void {
+  reset(seed: number, faults: Readonly<Record<Kind, number>>): void {
+    const kinds = this.#kinds;
     let kind = 0;
-    // Nearly always in the order of FAULT_KINDS, and then without a look-up by name.
+    // Nearly always in the order of the kinds, and then without a look-up by name.
     for (const name in faults) {
-      if (name !== FAULT_KINDS[kind]) break;
+      if (name !== kinds[kind]) break;
       this.#set(kind++, faults[name], seed);
     }
-    for (; kind < FAULT_KINDS.length; kind++)
-      this.#set(kind, faults[FAULT_KINDS[kind] as (typeof FAULT_KINDS)[number]], seed);
+    for (; kind < kinds.length; kind++) this.#set(kind, faults[kinds[kind] as Kind], seed);
   }
 
   #set(kind: number, rate: number, seed: number): void {

@@ -17,3 +17,13 @@ export {
 } from './conformance/report.js';
 export { type SinkStand, type SinkSubject, checkSink } from './conformance/sink.js';
 export { type SourceStand, type SourceSubject, checkSource } from './conformance/source.js';
+export {
+  noStreamFaults,
+  STREAM_FAULT_KINDS,
+  type StreamFaultKind,
+  type StreamFaultRates,
+} from './streams/faults.js';
+export { type StreamScenario, type StreamShape, streamScenario } from './streams/scenario.js';
+export { runStream, type StreamRunReport } from './streams/run.js';
+export { shrinkStream } from './streams/shrink.js';
+export type { StreamTotals } from './streams/sim-stream.js';

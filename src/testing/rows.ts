@@ -6,10 +6,12 @@
 import type { ErrorCode } from '../kernel/errors.js';
 import { askCycle } from './ask-cycle.js';
 import { FAULT, type FaultKind, noFaults } from './faults.js';
+import { fairShare, metastableOverload } from './open-loop.js';
 import { type RunReport, runScenario } from './run.js';
 import { type Scenario, swarmScenario } from './scenario.js';
 import type { SimPool } from './sim-pool.js';
 import type { SimRecord } from './sim-record.js';
+import { runStreamRows } from './streams/rows.js';
 import { supervisorMatrix } from './supervisor-matrix.js';
 
 /** What running one row of the scorecard showed. */
@@ -408,12 +410,23 @@ const OTHERS: readonly {
     title: 'every cell of restart type, ending and strategy restarts exactly whom it should, in order',
     run: supervisorMatrix,
   },
+  {
+    id: 'C2',
+    title: 'ten times the load from clients that ask three times leaves nothing behind two seconds after it ends',
+    run: metastableOverload,
+  },
+  {
+    id: 'C5',
+    title: 'beside a stream that floods the pool, light streams wait at most twice as long',
+    run: fairShare,
+  },
   { id: 'K1', title: 'an ask cycle between two actors ends by its deadline, never silently', run: askCycle },
 ];
 
 export function runRows(): RowResult[] {
   const results = ROWS.map(runRow);
   for (const { id, title, run } of OTHERS) results.push({ id, title, ...run() });
+  results.push(...runStreamRows());
   return results.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
 }
 

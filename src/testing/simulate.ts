@@ -7,13 +7,8 @@
 import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
 import { systemClock } from '../kernel/clock.js';
-import { FAULT_KINDS } from './faults.js';
-import { firedByKind, type RunReport, runScenario } from './run.js';
+import { type Family, POOLS, STREAMS } from './families.js';
 import { runRows } from './rows.js';
-import { type Scenario, swarmScenario } from './scenario.js';
-import { NAMED_SCENARIOS } from './named-scenarios.js';
-import { shrinkScenario } from './shrink.js';
-import type { Lies } from './sim-pool.js';
 
 /** Stop after so many failing seeds: the first few say what is wrong. */
 const MAX_FAILURES = 5;
@@ -37,15 +32,17 @@ interface Failure {
   readonly what: string;
   readonly atMs: number;
   readonly replay: string;
-  readonly smallest: Scenario;
+  readonly smallest: unknown;
 }
 
-const HELP = `simulate [--seeds N] [--from S] [--seed S] [--verbose] [--scenario NAME] [--rows] [--json]
+const HELP = `simulate [--streams] [--seeds N] [--from S] [--seed S] [--verbose] [--scenario NAME] [--rows] [--json]
+  --streams        streams with checkpoints and crashes in the place of pools
   --seeds N        how many seeds (1000)
   --from S         the first seed (1)
   --seed S         one seed alone
   --verbose        prints the options of a scenario and every event of it
-  --scenario NAME  ${Object.keys(NAMED_SCENARIOS).join(', ')} (swarm)
+  --scenario NAME  ${POOLS.names.join(', ')} (swarm);
+                   of streams ${STREAMS.names.join(', ')}
   --rows           one scenario per row of the reliability scorecard
   --first          ends at the first violation and does not look for a smaller scenario
   --json           one JSON object on stdout
@@ -79,6 +76,7 @@ function parse(args: readonly string[]) {
       seeds: { type: 'string', default: '1000' },
       from: { type: 'string', default: '1' },
       seed: { type: 'string' },
+      streams: { type: 'boolean', default: false },
       scenario: { type: 'string', default: 'swarm' },
       verbose: { type: 'boolean', default: false },
       rows: { type: 'boolean', default: false },
@@ -87,11 +85,9 @@ function parse(args: readonly string[]) {
       help: { type: 'boolean', default: false },
     },
   });
-  if (NAMED_SCENARIOS[values.scenario] === undefined) {
-    throw new TypeError(
-      `--scenario must be one of ${Object.keys(NAMED_SCENARIOS).join(', ')}; got "${values.scenario}"`,
-    );
-  }
+  const { names } = values.streams ? STREAMS : POOLS;
+  if (!names.includes(values.scenario))
+    throw new TypeError(`--scenario must be one of ${names.join(', ')}; got "${values.scenario}"`);
   return {
     ...values,
     seeds: values.seed === undefined ? count('seeds', values.seeds) : 1,
@@ -108,67 +104,61 @@ function count(option: string, text: string): number {
 
 function runCampaign(options: ReturnType<typeof parse>): Campaign {
   const { scenario: name, seeds, from, verbose, first } = options;
+  const family = options.streams ? STREAMS : POOLS;
   const maxFailures = first ? 1 : MAX_FAILURES;
-  const named = NAMED_SCENARIOS[name] ?? { scenario: swarmScenario, lies: {} };
   const startedAt = systemClock.now();
   const cpuBefore = process.cpuUsage();
-  const fired = new Int32Array(FAULT_KINDS.length);
+  const fired = new Float64Array(family.kinds.length);
   const violations: Failure[] = [];
   let events = 0;
   let traceHash = 0;
   let ran = 0;
   for (let seed = from; seed < from + seeds && violations.length < maxFailures; seed++) {
-    const scenario = named.scenario(seed);
-    if (verbose) process.stderr.write(`${JSON.stringify(scenario, null, 2)}\n`);
+    if (verbose) process.stderr.write(`${JSON.stringify(family.scenario(name, seed), null, 2)}\n`);
     const log = verbose ? (line: string) => void process.stderr.write(`${line}\n`) : undefined;
-    const report = runScenario(scenario, { lies: named.lies, ...(log === undefined ? {} : { log }) });
+    const { eventCount, traceHash: hash, firedCounts, violation } = family.run(name, seed, log);
     ran++;
-    events += report.eventCount;
-    traceHash = (Math.imul(traceHash, 31) + report.traceHash) >>> 0;
+    events += eventCount;
+    traceHash = (Math.imul(traceHash, 31) + hash) >>> 0;
     for (let kind = 0; kind < fired.length; kind++)
-      fired[kind] = (fired[kind] as number) + (report.firedCounts[kind] as number);
-    if (report.violation !== undefined)
-      violations.push(failure(name, scenario, report, first ? undefined : named.lies));
+      fired[kind] = (fired[kind] as number) + (firedCounts[kind] as number);
+    if (violation === undefined) continue;
+    const { checker, what, at: atMs } = violation;
+    const replay = `${command(family, name)} --seed ${seed} --verbose`;
+    const smallest = first ? family.scenario(name, seed) : family.shrink(name, seed, checker);
+    violations.push({ seed, checker, what, atMs, replay, smallest });
   }
   const cpu = process.cpuUsage(cpuBefore);
   return {
-    scenario: name,
+    scenario: options.streams ? `${name} of streams` : name,
     seeds: ran,
     from,
     events,
     seconds: (systemClock.now() - startedAt) / 1000,
     cpuSeconds: (cpu.user + cpu.system) / 1e6,
-    faults: firedByKind(fired),
+    faults: Object.fromEntries(family.kinds.map((kind, index) => [kind, fired[index] as number])),
     traceHash: traceHash.toString(16).padStart(8, '0'),
-    violations: [...violations, ...neverFired(name, ran, fired)],
+    violations: [...violations, ...neverFired(family, name, ran, fired)],
   };
 }
 
-/** `lies` undefined: without looking for a smaller scenario. */
-function failure(name: string, scenario: Scenario, report: RunReport, lies: Lies | undefined): Failure {
-  const { checker, what, at } = report.violation as NonNullable<RunReport['violation']>;
-  const which = name === 'swarm' ? '' : ` --scenario ${name}`;
-  return {
-    seed: report.seed,
-    checker,
-    what,
-    atMs: at,
-    replay: `npm run simulate --${which} --seed ${report.seed} --verbose`,
-    smallest: lies === undefined ? scenario : shrinkScenario(scenario, checker, { lies }),
-  };
+function command(family: Family, name: string): string {
+  return `npm run simulate --${family === STREAMS ? ' --streams' : ''}${name === 'swarm' ? '' : ` --scenario ${name}`}`;
 }
 
 /** A fault kind that never struck in a long run tests nothing, which is a defect of the simulator. */
-function neverFired(name: string, ran: number, fired: Int32Array): Failure[] {
+function neverFired(family: Family, name: string, ran: number, fired: Float64Array): Failure[] {
   if (name !== 'swarm' || ran < 500) return [];
-  return FAULT_KINDS.filter((_, kind) => fired[kind] === 0).map((kind) => ({
-    seed: 0,
-    checker: 'faults-fired',
-    what: `the fault "${kind}" never struck in ${ran} seeds`,
-    atMs: 0,
-    replay: `npm run simulate -- --seeds ${ran}`,
-    smallest: swarmScenario(0),
-  }));
+  return family.kinds
+    .filter((_, kind) => fired[kind] === 0)
+    .map((kind) => ({
+      seed: 0,
+      checker: 'faults-fired',
+      what: `the fault "${kind}" never struck in ${ran} seeds`,
+      atMs: 0,
+      replay: `${command(family, name)} --seeds ${ran}`,
+      smallest: family.scenario(name, 0),
+    }));
 }
 
 function describe(campaign: Campaign): string {
