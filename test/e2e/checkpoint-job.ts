@@ -26,7 +26,7 @@ const actor = defineActor({
   },
 });
 
-await using system = await createSystem();
+await using system = createSystem();
 const pool = await system.spawn('mixer', { actor, isolation: 'inline', replicas: 3, batching: { maxSize: 4 } });
 const report = await stream<{ n: number }>(fromFile(join(folder, 'in.ndjson')), { name: 'job', chunkSize: 8 })
   .flatMap(async ({ n }) => {

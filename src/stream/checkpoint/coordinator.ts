@@ -69,6 +69,7 @@ interface Round {
   readonly states: readonly unknown[];
   readonly requests: readonly CheckpointRequest[];
   readonly version: number;
+  readonly held: string;
 }
 
 type Phase =
@@ -91,8 +92,9 @@ export class Coordinator {
   #wants = false;
   #wake: (() => void) | undefined;
   #failure: Error | undefined;
-  /** What the last durable checkpoint shows. */
+  /** What the last durable checkpoint shows: of the tracking, and of the steps as JSON. */
   #savedVersion: number | undefined;
+  #savedHeld = '';
   #savedNumber = 0;
   #acknowledgeAt = 0;
   #written = 0;
@@ -236,16 +238,17 @@ export class Coordinator {
     this.#acknowledgeAt = clock.now() + ACKNOWLEDGE_EVERY_MS;
     const { version } = tracking;
     const requests = this.#requests.splice(0); // K4
-    if (storage !== undefined && version === this.#savedVersion) {
-      for (const { resolve } of requests) resolve(this.#savedNumber);
-      this.#arm();
-      return;
-    }
     let outcomes: readonly Acknowledgement[] = [];
     try {
+      const steps = storage === undefined ? [] : this.#options.held();
+      const held = JSON.stringify(steps);
+      if (storage !== undefined && version === this.#savedVersion && held === this.#savedHeld) {
+        for (const { resolve } of requests) resolve(this.#savedNumber);
+        this.#arm();
+        return;
+      }
       const cut = tracking.cut();
       outcomes = cut.outcomes;
-      const held = storage === undefined ? [] : this.#options.held();
       // Each is called in this very moment; only then it is waited for.
       const preparing = Promise.allSettled(sinks.map(async (sink) => sink.prepare?.()));
       const prepared = await interrupt.guard(preparing);
@@ -258,7 +261,7 @@ export class Coordinator {
         if (result.status === 'rejected') throw this.#partFailed('prepare', sinks[index] as Sink<never>, result.reason);
         return result.value as unknown;
       });
-      const round = { outcomes, states, requests, version };
+      const round = { outcomes, states, requests, version, held };
       if (storage === undefined) {
         this.#phase = { kind: 'saved', round, number: 0 };
         await this.#commit(round, 0);
@@ -267,7 +270,7 @@ export class Coordinator {
       const data = encodeSnapshot({
         pipeline: storage.identity,
         source: cut.state,
-        held,
+        held: steps,
         sinks: sinks.flatMap(({ name, prepare }, index): SinkState[] =>
           prepare === undefined ? [] : [{ name, state: states[index] }],
         ),
@@ -284,6 +287,7 @@ export class Coordinator {
     try {
       const number = await store.save(data, at);
       this.#savedVersion = round.version;
+      this.#savedHeld = round.held;
       this.#savedNumber = number;
       this.#phase = { kind: 'saved', round, number };
       this.#attention();
