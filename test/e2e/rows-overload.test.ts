@@ -98,7 +98,9 @@ for (const overflow of ['reject', 'wait', 'drop-oldest', 'drop-newest'] as const
       while (goodput < 0.9 && tries.length < (isFull ? 1 : 3)) {
         // What the pool does when it is busy and nothing is refused, on this machine, now.
         const alone = await openLoop(pool, { perSecond: PER_SECOND, seconds: 1, timeoutMs: 10_000 });
-        const flow = await openLoop(pool, { perSecond: 10 * PER_SECOND, seconds: SECONDS, timeoutMs: 1000 });
+        // Who waits at the door waits for as long as he may; a record that was taken in has ample time on a slow machine too.
+        const timeoutMs = overflow === 'wait' ? 1000 : 10_000;
+        const flow = await openLoop(pool, { perSecond: 10 * PER_SECOND, seconds: SECONDS, timeoutMs });
         tries.push(flow);
         goodput = Math.max(goodput, flow.ok / SECONDS / Math.min(PER_SECOND, alone.ok));
       }
