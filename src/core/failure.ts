@@ -1,24 +1,149 @@
-import type { ErrorCode, Ran, TroupeError } from '../kernel/errors.js';
+import { type ErrorCode, type Ran, TroupeError } from '../kernel/errors.js';
+import type { MailboxLimits } from './mailbox.js';
+import type { Request } from './request.js';
+import { type DeathNotice, describeDeath } from './effects.js';
 
 /**
  * Why a record got no result. The error itself is made when it is first read: an Error costs more than the rest of a
- * record's way through the pool, and of those dropped under overload most are never looked at.
+ * record's way through the pool, and of those dropped under overload most are never looked at. So it is kept as data:
+ * the code, and what one of the functions below makes the error of. None of that changes once the record has settled.
  */
-export class Failure {
+export class Failure<Detail = unknown> {
   readonly code: ErrorCode;
   readonly ran: Ran;
-  readonly #make: () => TroupeError;
+  /** The record, or the first of a batch that failed as a whole. */
+  readonly request: Request;
+  /** Name of the pool. */
+  readonly pool: string;
+  readonly detail: Detail;
+  /** Takes the very failure it stands in; who holds one need not know its detail. */
+  readonly #make: (failure: never) => TroupeError;
   #error: TroupeError | undefined;
 
-  /** `make` must not read what can change after the record has settled. */
-  constructor(code: ErrorCode, ran: Ran, make: () => TroupeError) {
+  constructor(
+    code: ErrorCode,
+    ran: Ran,
+    request: Request,
+    pool: string,
+    make: (failure: Failure<Detail>) => TroupeError,
+    detail: Detail,
+  ) {
     this.code = code;
     this.ran = ran;
+    this.request = request;
+    this.pool = pool;
+    this.detail = detail;
     this.#make = make;
     this.#error = undefined;
   }
 
   get error(): TroupeError {
-    return (this.#error ??= this.#make());
+    return (this.#error ??= this.#make(this as never));
   }
+}
+
+/** Where a batch failed, and with what. */
+export interface Located {
+  readonly error: TroupeError;
+  readonly replica: number;
+  readonly incarnation: number;
+  readonly version: string | undefined;
+  readonly requests: readonly Request[];
+}
+
+/** The end of the replica that held the record. */
+export interface Buried {
+  readonly death: DeathNotice;
+  readonly replica: number;
+  readonly incarnation: number;
+  readonly version: string | undefined;
+}
+
+/** How full the mailbox was. */
+export interface Fill {
+  readonly what: string;
+  readonly held: number;
+  readonly heldBytes: number;
+  readonly limits: MailboxLimits;
+}
+
+/** `detail` of those that have nothing else to tell is what the error is caused by. */
+export function cancelledInFlight(failure: Failure): TroupeError {
+  return failed(failure, 'The record was cancelled by its caller while a replica ran it', failure.detail);
+}
+
+export function cancelledWaiting(failure: Failure): TroupeError {
+  return failed(failure, 'The record was cancelled by its caller while it waited', failure.detail);
+}
+
+export function tryTimedOut(failure: Failure): TroupeError {
+  const { callTimeoutMs } = failure.request;
+  return failed(failure, `No answer within ${callTimeoutMs} ms of the send: the time of this call passed`, undefined);
+}
+
+export function expiredInFlight(failure: Failure): TroupeError {
+  return failed(failure, `${noResult(failure.request)} while a replica ran it`, undefined);
+}
+
+export function expiredWaiting(failure: Failure): TroupeError {
+  return failed(failure, `${noResult(failure.request)} before a replica took it`, undefined);
+}
+
+function noResult({ deadlineAt, offeredAt }: Request): string {
+  return `No result within ${Math.round(deadlineAt - offeredAt)} ms: the deadline passed`;
+}
+
+export function notReplayed(failure: Failure<number>): TroupeError {
+  const what = `its batch killed a replica of "${failure.pool}"`;
+  const why = `the quarantine budget of ${failure.detail} deaths is used up`;
+  return failed(failure, `The record was not replayed: ${what}, and ${why}`, undefined);
+}
+
+export function poolStopped(failure: Failure): TroupeError {
+  return failed(failure, `Pool "${failure.pool}" was stopped before the record was done`, failure.detail);
+}
+
+export function poolFailed(failure: Failure<TroupeError>): TroupeError {
+  const { detail: error, pool } = failure;
+  const text = error.code === 'NO_REPLICA' ? error.message : `Pool "${pool}" has failed: ${error.message}`;
+  return failed(failure, text, error);
+}
+
+export function dropped(failure: Failure<Fill>): TroupeError {
+  const { what, held, heldBytes, limits } = failure.detail;
+  const fill = `${held} of ${limits.capacity} records and ${heldBytes} of ${limits.capacityBytes} bytes held`;
+  return failed(failure, `Mailbox of "${failure.pool}" is full: ${fill}, overflow ${what}`, undefined);
+}
+
+/** The same error with where it happened and to which records. */
+export function located({ pool, request, detail }: Failure<Located>): TroupeError {
+  const { error, replica, incarnation, version, requests } = detail;
+  return new TroupeError(error.code, error.message, {
+    ran: error.ran,
+    cause: error.cause,
+    actor: pool,
+    replica,
+    incarnation,
+    attempt: request.sendCount,
+    recordIds: requests.map(({ id }) => id),
+    ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
+    ...(version === undefined ? {} : { modelVersion: version }),
+  });
+}
+
+export function buried({ code, pool, request, detail }: Failure<Buried>): TroupeError {
+  const { death, replica, incarnation, version } = detail;
+  const text = `Replica ${replica} of "${pool}" ended while it held the record: ${describeDeath(death)}`;
+  return new TroupeError(code, text, {
+    cause: death.error,
+    actor: pool,
+    replica,
+    incarnation,
+    attempt: request.sendCount,
+    ...(version === undefined ? {} : { modelVersion: version }),
+  });
+}
+
+function failed({ code, ran, request, pool }: Failure, text: string, cause: unknown): TroupeError {
+  return new TroupeError(code, text, { ran, cause, actor: pool, attempt: request.sendCount });
 }

@@ -14,8 +14,9 @@ import type { Random } from '../kernel/random.js';
 import { type DeathNotice, describeDeath, type Effect, type PoolNews } from './effects.js';
 import type { Flight, Ledger } from './ledger.js';
 import { REPLICA_LIFECYCLE, type ReplicaEvent, type ReplicaState } from './lifecycles.js';
+import { removeAt } from './remove-at.js';
 import { type DeathKind, type RestartLimits, RestartWindow } from './restart-window.js';
-import { affected, type RestartType, type Strategy } from './supervisor.js';
+import type { RestartType, Strategy } from './supervisor.js';
 
 export interface FleetLimits {
   readonly name: string;
@@ -311,10 +312,12 @@ export class Fleet {
     cell.startAt = at;
     this.#news({ name: 'restarting', replica: cell.replica, incarnation: cell.incarnation + 1, delayMs: at - now });
     if (this.#limits.strategy === 'one-for-one') return;
-    const siblings = this.list.filter((other) => other.generation === cell.generation);
-    for (const index of affected(this.#limits.strategy, siblings.indexOf(cell), siblings.length)) {
-      const sibling = siblings[index] as Cell;
-      if (sibling.state === 'ready' || sibling.state === 'starting') this.#recycle(sibling);
+    // Replicas of a generation stand in the order of their start.
+    let isAffected = this.#limits.strategy === 'one-for-all';
+    for (const sibling of this.list) {
+      if (sibling.generation !== cell.generation) continue;
+      if (sibling === cell) isAffected = true;
+      else if (isAffected && (sibling.state === 'ready' || sibling.state === 'starting')) this.#recycle(sibling);
     }
   }
 
@@ -423,7 +426,7 @@ export class Fleet {
   #drop(cell: Cell): void {
     this.hasChanged = true;
     this.cells.delete(cell.id);
-    this.list.splice(this.list.indexOf(cell), 1);
+    removeAt(this.list, this.list.indexOf(cell));
     this.#ledger.forget(cell.id);
   }
 

@@ -7,6 +7,7 @@
  */
 
 import type { Trigger } from './batcher.js';
+import { removeAt } from './remove-at.js';
 import type { Request } from './request.js';
 
 export interface Flight {
@@ -63,8 +64,7 @@ export class Ledger {
       return undefined;
     }
     this.#size--;
-    if (at === flights.length - 1) flights.pop();
-    else flights.splice(at, 1);
+    removeAt(flights, at);
     const next = flights[0];
     if (at === 0 && next !== undefined) next.startedAt = now;
     return flight;

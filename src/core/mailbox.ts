@@ -16,6 +16,7 @@
 
 import { invariant } from '../kernel/errors.js';
 import { KeyGate } from './key-gate.js';
+import { removeAt } from './remove-at.js';
 import type { Request } from './request.js';
 
 /** `try` is the rule of stream operators: refused without a trace, they come back when there is room. */
@@ -596,6 +597,6 @@ function removeFrom<T>(array: T[], item: T): number {
     return last;
   }
   const at = array.indexOf(item);
-  array.splice(at, 1);
+  removeAt(array, at);
   return at;
 }

@@ -18,15 +18,23 @@ import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
 import { Batcher, type BatchLimits, TRIGGERS, type Trigger } from './batcher.js';
 import { Deadlines } from './deadlines.js';
+import { type BatchCall, type CoreResult, type DeathNotice, type Effect, type PoolNews } from './effects.js';
 import {
-  type BatchCall,
-  type CoreResult,
-  type DeathNotice,
-  describeDeath,
-  type Effect,
-  type PoolNews,
-} from './effects.js';
-import { Failure } from './failure.js';
+  type Buried,
+  buried,
+  cancelledInFlight,
+  cancelledWaiting,
+  dropped,
+  expiredInFlight,
+  expiredWaiting,
+  Failure,
+  located,
+  type Located,
+  notReplayed,
+  poolFailed,
+  poolStopped,
+  tryTimedOut,
+} from './failure.js';
 import { type Cell, Fleet, type FleetLimits, type FleetOwner } from './fleet.js';
 import { type Flight, Ledger } from './ledger.js';
 import { POOL_LIFECYCLE, type PoolEventName, type PoolState, type ReplicaState } from './lifecycles.js';
@@ -96,17 +104,19 @@ export class PoolCore implements FleetOwner {
     return this.#effects.length === 0 && this.#settled.length === 0;
   }
 
-  /** Effects since the last call, in order. */
-  takeEffects(): Effect[] {
+  /** Effects since the last call, in order. `next`, empty, takes those to come: who looks often gives back what it has read. */
+  takeEffects(next?: Effect[]): Effect[] {
     const effects = this.#effects;
-    if (effects.length > 0) this.#effects = [];
+    if (next !== undefined) this.#effects = next;
+    else if (effects.length > 0) this.#effects = [];
     return effects;
   }
 
-  /** Requests settled since the last call, in order; user callbacks come after effects. */
-  takeSettled(): Request[] {
+  /** Requests settled since the last call, in order; user callbacks come after effects. `next` as in `takeEffects`. */
+  takeSettled(next?: Request[]): Request[] {
     const settled = this.#settled;
-    if (settled.length > 0) this.#settled = [];
+    if (next !== undefined) this.#settled = next;
+    else if (settled.length > 0) this.#settled = [];
     return settled;
   }
 
@@ -156,18 +166,18 @@ export class PoolCore implements FleetOwner {
   }
 
   #dropVictims(): void {
-    for (const victim of this.#victims) this.#drop(victim, 'drop-oldest dropped this record for a newer one');
-    this.#victims.length = 0;
+    const victims = this.#victims;
+    for (let i = 0; i < victims.length; i++)
+      this.#drop(victims[i] as Request, 'drop-oldest dropped this record for a newer one');
+    victims.length = 0;
   }
 
   /** The caller gave the request up. Queued work leaves at once; running work is told when nobody waits for it. */
   cancel(request: Request, reason: unknown): void {
     if (request.place === 'settled' || request.place === 'nowhere') return;
-    const inFlight = request.place === 'in-flight';
+    const words = request.place === 'in-flight' ? cancelledInFlight : cancelledWaiting;
     this.#leave(request);
-    const when = inFlight ? 'a replica ran it' : 'it waited';
-    const text = (): string => `The record was cancelled by its caller while ${when}`;
-    this.#fail(request, 'CANCELLED', ranOf(request), text, reason);
+    this.#fail(request, 'CANCELLED', ranOf(request), words, reason);
   }
 
   /** Sends what waits without waiting for company. */
@@ -221,9 +231,9 @@ export class PoolCore implements FleetOwner {
 
   /** One result per record of the batch, in order. Stale replies are counted and dropped (L2). */
   reply(cellId: number, incarnation: number, batchId: number, results: readonly CoreResult[], now: number): void {
-    const flight = this.#answered(cellId, incarnation, batchId, now);
-    if (flight === undefined) return;
-    const cell = this.fleet.cells.get(cellId) as Cell;
+    const cell = this.fleet.cells.get(cellId);
+    const flight = this.#answered(cell, incarnation, batchId, now);
+    if (flight === undefined || cell === undefined) return;
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
     const { version } = cell;
     const call = this.#ended(flight, true, now);
@@ -241,7 +251,7 @@ export class PoolCore implements FleetOwner {
         request.version = version;
         this.resolvedCount++;
         this.#settle(request);
-      } else this.#settleFailure(request, this.#locate(result.error, cell, [request]));
+      } else this.#settleFailure(request, this.#locate(result.error, cell, request, [request]));
     }
     this.#onCall?.(call);
     this.#free(cell);
@@ -249,9 +259,9 @@ export class PoolCore implements FleetOwner {
 
   /** The batch as a whole failed. A throw is halved until the culprit is alone (P3); a broken contract is not. */
   failed(cellId: number, incarnation: number, batchId: number, error: TroupeError, now: number): void {
-    const flight = this.#answered(cellId, incarnation, batchId, now);
-    if (flight === undefined) return;
-    const cell = this.fleet.cells.get(cellId) as Cell;
+    const cell = this.fleet.cells.get(cellId);
+    const flight = this.#answered(cell, incarnation, batchId, now);
+    if (flight === undefined || cell === undefined) return;
     const left = flight.requests.filter((request) => request.place === 'in-flight');
     const call = this.#ended(flight, false, now);
     if (error.code === 'PREDICT_FAILED' && flight.requests.length > 1 && this.#repeatable && left.length > 0) {
@@ -259,11 +269,12 @@ export class PoolCore implements FleetOwner {
       this.#unsend(left);
       this.#retries.putFirst([left.slice(0, half), left.slice(half)], 'split');
     } else {
-      const located = this.#locate(error, cell, left);
       call.settledCount = left.length;
+      const first = left[0];
+      const failure = first === undefined ? undefined : this.#locate(error, cell, first, left);
       for (const request of left) {
         request.call = call;
-        this.#settleFailure(request, located);
+        this.#settleFailure(request, failure as Failure);
       }
     }
     // One that was given up before it began was no call.
@@ -306,8 +317,7 @@ export class PoolCore implements FleetOwner {
   /** Takes no more, settles what is held with POOL_STOPPED, and stops every replica. Drain first to finish the work. */
   stop(now: boolean): void {
     this.#state('stop');
-    const text = (): string => `Pool "${this.limits.name}" was stopped before the record was done`;
-    this.#settleAll('POOL_STOPPED', text, undefined);
+    this.#settleAll('POOL_STOPPED', poolStopped, undefined);
     this.fleet.stopAll(now);
     this.#checkStopped();
   }
@@ -343,9 +353,7 @@ export class PoolCore implements FleetOwner {
     if (this.state === 'failed') return;
     this.failure = error;
     this.#state('fail');
-    const text =
-      error.code === 'NO_REPLICA' ? error.message : `Pool "${this.limits.name}" has failed: ${error.message}`;
-    this.#settleAll('NO_REPLICA', () => text, error);
+    this.#settleAll('NO_REPLICA', poolFailed, error);
     this.#news({ name: 'failed', error });
   }
 
@@ -414,7 +422,7 @@ export class PoolCore implements FleetOwner {
     cell.solo = formed.trigger === 'quarantine'; // P4
     this.batchCount++;
     this.batchedCount += requests.length;
-    this.triggerCounts[trigger]++;
+    countTrigger(this.triggerCounts, trigger);
     this.#effects.push({ kind: 'send', cell: cell.id, batchId: flight.batchId, requests, trigger });
     return true;
   }
@@ -423,10 +431,9 @@ export class PoolCore implements FleetOwner {
     for (;;) {
       const group = this.#retries.take(replicaIsIdle);
       if (group === undefined || group.trigger !== 'quarantine' || this.#quarantineHasRoom(now)) return group;
-      const { name, restart } = this.limits;
-      const text = (): string =>
-        `The record was not replayed: its batch killed a replica of "${name}", and the quarantine budget of ${restart.quarantineMax} deaths is used up`;
-      for (const suspect of group.requests) this.#fail(suspect, 'ACTOR_CRASHED', 'interrupted', text);
+      const { quarantineMax } = this.limits.restart;
+      for (const suspect of group.requests)
+        this.#fail(suspect, 'ACTOR_CRASHED', 'interrupted', notReplayed, quarantineMax);
     }
   }
 
@@ -435,11 +442,11 @@ export class PoolCore implements FleetOwner {
     return true;
   }
 
-  #answered(cellId: number, incarnation: number, batchId: number, now: number): Flight | undefined {
-    const flight = this.ledger.close(cellId, incarnation, batchId, now);
-    if (flight === undefined) return undefined;
+  /** The flight that this answers, closed; of a slot that is gone (`cell` undefined) every reply is stale. */
+  #answered(cell: Cell | undefined, incarnation: number, batchId: number, now: number): Flight | undefined {
+    const flight = this.ledger.close(cell?.id ?? GONE, incarnation, batchId, now);
+    if (flight === undefined || cell === undefined) return undefined;
     this.fleet.hasChanged = true;
-    const cell = this.fleet.cells.get(cellId) as Cell;
     cell.solo = false;
     cell.window.progressed();
     this.batcher.observe(now - flight.startedAt);
@@ -503,7 +510,8 @@ export class PoolCore implements FleetOwner {
       if (request.place === 'in-flight') this.#deadlines.move(request, request.deadlineAt);
   }
 
-  #settleAll(code: ErrorCode, text: () => string, cause: unknown): void {
+  #settleAll<Detail>(code: ErrorCode, make: (failure: Failure<Detail>) => TroupeError, detail: Detail): void {
+    if (this.heldCount === 0) return;
     const held: Request[] = [];
     for (const flight of this.ledger.flights()) {
       for (const request of flight.requests) if (request.place === 'in-flight') held.push(request);
@@ -511,7 +519,7 @@ export class PoolCore implements FleetOwner {
     held.push(...this.#retries.empty(), ...this.mailbox.empty());
     for (const request of held) {
       if (request.place === 'in-flight') this.#leave(request);
-      this.#fail(request, code, ranOf(request), text, cause);
+      this.#fail(request, code, ranOf(request), make, detail);
     }
   }
 
@@ -522,14 +530,9 @@ export class PoolCore implements FleetOwner {
       const inFlight = request.place === 'in-flight';
       if (inFlight) (request.flight as Flight).timedOut = true;
       this.#leave(request);
-      const text =
-        request.dueAt < request.deadlineAt
-          ? (): string => `No answer within ${request.callTimeoutMs} ms of the send: the time of this call passed`
-          : (): string => {
-              const where = inFlight ? 'while a replica ran it' : 'before a replica took it';
-              return `No result within ${Math.round(request.deadlineAt - request.offeredAt)} ms: the deadline passed ${where}`;
-            };
-      this.#fail(request, 'DEADLINE_PASSED', ranOf(request), text);
+      const ofTry = request.dueAt < request.deadlineAt;
+      const make = ofTry ? tryTimedOut : inFlight ? expiredInFlight : expiredWaiting;
+      this.#fail(request, 'DEADLINE_PASSED', ranOf(request), make, undefined);
     }
   }
 
@@ -553,18 +556,18 @@ export class PoolCore implements FleetOwner {
   }
 
   #drop(request: Request, what: string): void {
-    const { name, mailbox } = this.limits;
-    const { held, heldBytes } = this.mailbox;
-    this.#fail(request, 'MAILBOX_DROPPED', 'not-started', () => {
-      const fill = `${held} of ${mailbox.capacity} records and ${heldBytes} of ${mailbox.capacityBytes} bytes held`;
-      return `Mailbox of "${name}" is full: ${fill}, overflow ${what}`;
-    });
+    const { held, heldBytes, limits } = this.mailbox;
+    this.#fail(request, 'MAILBOX_DROPPED', 'not-started', dropped, { what, held, heldBytes, limits });
   }
 
-  #fail(request: Request, code: ErrorCode, ran: Ran, text: () => string, cause?: unknown): void {
-    const make = (): TroupeError =>
-      new TroupeError(code, text(), { ran, cause, actor: this.limits.name, attempt: request.sendCount });
-    this.#settleFailure(request, new Failure(code, ran, make));
+  #fail<Detail>(
+    request: Request,
+    code: ErrorCode,
+    ran: Ran,
+    make: (failure: Failure<Detail>) => TroupeError,
+    detail: Detail,
+  ): void {
+    this.#settleFailure(request, new Failure(code, ran, request, this.limits.name, make, detail));
   }
 
   #settleFailure(request: Request, failure: Failure): void {
@@ -594,39 +597,18 @@ export class PoolCore implements FleetOwner {
     this.#news({ name: 'stopped' });
   }
 
-  /** The same error with where it happened and to which records. */
-  #locate(error: TroupeError, cell: Cell, requests: readonly Request[]): Failure {
+  #locate(error: TroupeError, cell: Cell, request: Request, requests: readonly Request[]): Failure<Located> {
     const { replica, incarnation, version } = cell;
-    const make = (): TroupeError =>
-      new TroupeError(error.code, error.message, {
-        ran: error.ran,
-        cause: error.cause,
-        actor: this.limits.name,
-        replica,
-        incarnation,
-        attempt: requests[0]?.sendCount ?? 1,
-        recordIds: requests.map((request) => request.id),
-        ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
-        ...(version === undefined ? {} : { modelVersion: version }),
-      });
-    return new Failure(error.code, error.ran, make);
+    const detail = { error, replica, incarnation, version, requests };
+    return new Failure(error.code, error.ran, request, this.limits.name, located, detail);
   }
 
-  #deathFailure(cell: Cell, death: DeathNotice, request: Request): Failure {
+  #deathFailure(cell: Cell, death: DeathNotice, request: Request): Failure<Buried> {
     const code: ErrorCode =
       death.cause === 'oom' ? 'ACTOR_OOM' : death.cause === 'hung' ? 'ACTOR_HUNG' : 'ACTOR_CRASHED';
     const { replica, incarnation, version } = cell;
-    const { name } = this.limits;
-    const make = (): TroupeError =>
-      new TroupeError(code, `Replica ${replica} of "${name}" ended while it held the record: ${describeDeath(death)}`, {
-        cause: death.error,
-        actor: name,
-        replica,
-        incarnation,
-        attempt: request.sendCount,
-        ...(version === undefined ? {} : { modelVersion: version }),
-      });
-    return new Failure(code, 'interrupted', make);
+    const detail = { death, replica, incarnation, version };
+    return new Failure(code, 'interrupted', request, this.limits.name, buried, detail);
   }
 
   #news(news: PoolNews): void {
@@ -638,10 +620,49 @@ export class PoolCore implements FleetOwner {
   }
 }
 
+/** No replica slot has this id. */
+const GONE = 0;
+
 const ENDS_BY_US: ReadonlySet<ReplicaState> = new Set(['stopping', 'recycling', 'replacing'] as const);
 
 /** Ends that the record being run can have caused. A signal from outside is nobody's fault. */
 const BLAMED: ReadonlySet<DeathNotice['cause']> = new Set(['exit', 'crash', 'hung', 'oom', 'protocol'] as const);
+
+/** By name and not by key: every batch is counted, and a look-up by key of ten costs more than the rest of its books. */
+function countTrigger(counts: Record<Trigger, number>, trigger: Trigger): void {
+  switch (trigger) {
+    case 'size':
+      counts.size++;
+      break;
+    case 'bytes':
+      counts.bytes++;
+      break;
+    case 'weight':
+      counts.weight++;
+      break;
+    case 'delay':
+      counts.delay++;
+      break;
+    case 'idle':
+      counts.idle++;
+      break;
+    case 'deadline':
+      counts.deadline++;
+      break;
+    case 'flush':
+      counts.flush++;
+      break;
+    case 'split':
+      counts.split++;
+      break;
+    case 'quarantine':
+      counts.quarantine++;
+      break;
+    case 'retry':
+      counts.retry++;
+      break;
+  }
+}
 
 type EndedCall = { -readonly [K in keyof BatchCall]: BatchCall[K] };
 

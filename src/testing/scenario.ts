@@ -1,7 +1,6 @@
 import type { Overflow } from '../core/mailbox.js';
 import type { PoolLimits } from '../core/pool-core.js';
-import type { RestartType, Strategy } from '../core/supervisor.js';
-import { FAULT_KINDS, type FaultRates, noFaults, USUAL_RATES } from './faults.js';
+import { FAULT_KINDS, type FaultKind, type FaultRates, noFaults, USUAL_RATES } from './faults.js';
 import { between, Chance, pick, whole } from './seeds.js';
 
 /** Everything that decides a run, besides the code: plain data, printed in full with --verbose. */
@@ -56,80 +55,111 @@ export interface Scenario {
   readonly faults: Readonly<FaultRates>;
 }
 
-const STRATEGIES: readonly Strategy[] = ['one-for-one', 'one-for-one', 'one-for-one', 'rest-for-one', 'one-for-all'];
-const TYPES: readonly RestartType[] = ['permanent', 'permanent', 'permanent', 'transient', 'temporary'];
-const OVERFLOWS: readonly Overflow[] = ['reject', 'wait', 'drop-oldest', 'drop-newest'];
+/** What is picked from, made once: a list made anew for every draw costs more than the draw. */
+const CHOICES = {
+  replicas: [1, 1, 2, 2, 3, 4, 6, 8],
+  maxSize: [1, 1, 2, 3, 4, 7, 8, 16, 32, 64],
+  capacity: [1, 2, 3, 5, 8, 16, 32, 64],
+  gapMs: [0.5, 1, 2, 5],
+  costMs: [0.1, 1, 5, 20],
+  bytesHigh: [1, 100, 1000],
+  ageingMs: [0, 5, 50, 1000],
+  maxDelayMs: [0.5, 2, 10, 50],
+  batchTimeoutMs: [50, 200, 1000],
+  attempts: [1, 2, 3, 5, 5],
+  cancellation: ['signal', 'signal', 'replace'],
+  restarts: [0, 1, 3, 5, 20, 50],
+  withinMs: [50, 500, 60_000],
+  backoffMs: [1, 10, 100],
+  maxBackoffMs: [10, 500, 2000],
+  jitter: [0, 0.2, 1],
+  quarantineMax: [0, 1, 5, 20],
+  operatorCapacity: [1, 4, 16, 64, 256],
+  priorities: [1, 1, 2, 4],
+  buckets: [1, 1, 1, 2, 3],
+  burst: [1, 1, 4, 32],
+  timeoutMs: [5, 30, 200, 2000],
+  costPerRecordMs: [0, 0.1, 0.5],
+  loadMs: [1, 10, 50],
+  stopTimeoutMs: [20, 200],
+  exitDelayMs: [0, 1, 10],
+  quantumMs: [0, 1, 1],
+  netMs: [
+    [0, 0],
+    [0.1, 0.3],
+    [0.1, 5],
+  ],
+  strategy: ['one-for-one', 'one-for-one', 'one-for-one', 'rest-for-one', 'one-for-all'],
+  restartType: ['permanent', 'permanent', 'permanent', 'transient', 'temporary'],
+  overflow: ['reject', 'wait', 'drop-oldest', 'drop-newest'],
+} as const;
 
 /** The swarm: what a seed runs. Ranges are wide on purpose, corners more likely than the middle. */
 export function swarmScenario(seed: number): Scenario {
   const chance = new Chance(seed, 0);
-  const maxSize = pick(chance, [1, 1, 2, 3, 4, 7, 8, 16, 32, 64]);
-  const capacity = pick(chance, [1, 2, 3, 5, 8, 16, 32, 64]);
+  const maxSize = pick(chance, CHOICES.maxSize);
+  const capacity = pick(chance, CHOICES.capacity);
   const records = whole(chance, 75, 240);
-  const gapMs = pick(chance, [0.5, 1, 2, 5]);
-  const costMs = pick(chance, [0.1, 1, 5, 20]);
+  const gapMs = pick(chance, CHOICES.gapMs);
+  const costMs = pick(chance, CHOICES.costMs);
   const timed = chance.next() < 0.5;
   const safetyMs = 1 + records * gapMs * between(chance, 0.7, 1.5);
-  const bytesHigh = pick(chance, [1, 100, 1000]);
+  const bytesHigh = pick(chance, CHOICES.bytesHigh);
   return {
     seed,
-    replicas: pick(chance, [1, 1, 2, 2, 3, 4, 6, 8]),
+    replicas: pick(chance, CHOICES.replicas),
     limits: {
       name: 'sim',
       mailbox: {
         capacity,
         capacityBytes: chance.next() < 0.3 ? Math.ceil(capacity * bytesHigh * between(chance, 0.3, 0.9)) : 64_000_000,
-        ageingMs: pick(chance, [0, 5, 50, 1000]),
+        ageingMs: pick(chance, CHOICES.ageingMs),
       },
       batching: {
         maxSize,
         maxBytes: chance.next() < 0.2 ? Math.ceil(bytesHigh * between(chance, 0.5, 8)) : 16_000_000,
         maxWeight: chance.next() < 0.2 ? whole(chance, 1, 40) : Infinity,
-        maxDelayMs: chance.next() < 0.6 ? 0 : pick(chance, [0.5, 2, 10, 50]),
+        maxDelayMs: chance.next() < 0.6 ? 0 : pick(chance, CHOICES.maxDelayMs),
         targetLatencyMs: chance.next() < 0.7 ? Infinity : between(chance, 5, 100),
       },
       maxInFlight: whole(chance, 1, 2),
-      batchTimeoutMs: pick(chance, [50, 200, 1000]) + 12 * costMs,
-      attempts: pick(chance, [1, 2, 3, 5, 5]),
+      batchTimeoutMs: pick(chance, CHOICES.batchTimeoutMs) + 12 * costMs,
+      attempts: pick(chance, CHOICES.attempts),
       // A chance of its own: a seed runs what it ran before there was the choice.
-      cancellation: pick(new Chance(seed, 2), ['signal', 'signal', 'replace'] as const),
+      cancellation: pick(new Chance(seed, 2), CHOICES.cancellation),
       restart: {
-        max: pick(chance, [0, 1, 3, 5, 20, 50]),
-        withinMs: pick(chance, [50, 500, 60_000]),
-        backoffMs: pick(chance, [1, 10, 100]),
-        maxBackoffMs: pick(chance, [10, 500, 2000]),
-        jitter: pick(chance, [0, 0.2, 1]),
-        quarantineMax: pick(chance, [0, 1, 5, 20]),
+        max: pick(chance, CHOICES.restarts),
+        withinMs: pick(chance, CHOICES.withinMs),
+        backoffMs: pick(chance, CHOICES.backoffMs),
+        maxBackoffMs: pick(chance, CHOICES.maxBackoffMs),
+        jitter: pick(chance, CHOICES.jitter),
+        quarantineMax: pick(chance, CHOICES.quarantineMax),
       },
-      restartType: pick(chance, TYPES),
-      strategy: pick(chance, STRATEGIES),
+      restartType: pick(chance, CHOICES.restartType),
+      strategy: pick(chance, CHOICES.strategy),
     },
-    overflow: pick(chance, OVERFLOWS),
+    overflow: pick(chance, CHOICES.overflow),
     repeatable: chance.next() < 0.85,
     records,
     askers: whole(chance, 0, 3),
     operators: whole(chance, 1, 3),
-    operatorCapacity: pick(chance, [1, 4, 16, 64, 256]),
+    operatorCapacity: pick(chance, CHOICES.operatorCapacity),
     ordered: chance.next() < 0.6,
-    priorities: pick(chance, [1, 1, 2, 4]),
-    buckets: pick(chance, [1, 1, 1, 2, 3]),
+    priorities: pick(chance, CHOICES.priorities),
+    buckets: pick(chance, CHOICES.buckets),
     recordBytes: [1, bytesHigh],
     gapMs,
-    burst: pick(chance, [1, 1, 4, 32]),
-    timeoutMs: timed ? pick(chance, [5, 30, 200, 2000]) : 0,
+    burst: pick(chance, CHOICES.burst),
+    timeoutMs: timed ? pick(chance, CHOICES.timeoutMs) : 0,
     consumeMs: between(chance, 0.1, 3) * gapMs,
     costMs,
-    costPerRecordMs: pick(chance, [0, 0.1, 0.5]),
-    loadMs: pick(chance, [1, 10, 50]),
+    costPerRecordMs: pick(chance, CHOICES.costPerRecordMs),
+    loadMs: pick(chance, CHOICES.loadMs),
     loadTimeoutMs: 600,
-    stopTimeoutMs: pick(chance, [20, 200]),
-    exitDelayMs: pick(chance, [0, 1, 10]),
-    netMs: pick(chance, [
-      [0, 0],
-      [0.1, 0.3],
-      [0.1, 5],
-    ] as const),
-    quantumMs: pick(chance, [0, 1, 1]),
+    stopTimeoutMs: pick(chance, CHOICES.stopTimeoutMs),
+    exitDelayMs: pick(chance, CHOICES.exitDelayMs),
+    netMs: pick(chance, CHOICES.netMs),
+    quantumMs: pick(chance, CHOICES.quantumMs),
     transfer: chance.next() < 0.5,
     safetyMs,
     disturbEveryMs: safetyMs / whole(chance, 2, 12),
@@ -143,6 +173,9 @@ export function swarmScenario(seed: number): Scenario {
   };
 }
 
+const LOWEST = FAULT_KINDS.map((kind) => USUAL_RATES[kind][0]);
+const HIGHEST = FAULT_KINDS.map((kind) => USUAL_RATES[kind][1]);
+
 /** Half the seeds use every kind at its usual rate, the other half a random few at a high one. */
 function swarmFaults(seed: number): FaultRates {
   const chance = new Chance(seed, 1);
@@ -150,10 +183,11 @@ function swarmFaults(seed: number): FaultRates {
   const few = chance.next() < 0.5;
   const share = few ? between(chance, 0.05, 0.25) : 0.7;
   const times = few ? between(chance, 2, 6) : 1;
-  for (const kind of FAULT_KINDS) {
-    const range = USUAL_RATES[kind];
-    const rate = between(chance, range[0], range[1]) * times;
-    if (chance.next() < share) faults[kind] = Math.min(kind === 'slow-consumer' ? 1 : 0.8, rate);
+  for (let at = 0; at < FAULT_KINDS.length; at++) {
+    const rate = between(chance, LOWEST[at] as number, HIGHEST[at] as number) * times;
+    if (chance.next() >= share) continue;
+    const kind = FAULT_KINDS[at] as FaultKind;
+    faults[kind] = Math.min(kind === 'slow-consumer' ? 1 : 0.8, rate);
   }
   return faults;
 }

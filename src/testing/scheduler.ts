@@ -15,8 +15,8 @@ export class Scheduler {
   // The event popped last.
   kind = 0;
   a = 0;
-  ref: unknown = undefined;
   size = 0;
+  #popped = 0;
 
   #at = new Float64Array(64);
   #tie = new Uint32Array(64);
@@ -37,12 +37,19 @@ export class Scheduler {
   /** Begins anew, as if just made, in the room it has. */
   reset(seed: number): void {
     this.now = 0;
-    this.ref = undefined;
-    for (let place = 0; place < this.size; place++) this.#ref[this.#order[place] as number] = undefined;
+    this.#ref.fill(undefined);
     this.#freeCount = 0;
     this.#slots = 0;
     this.size = 0;
     this.#tieState = seed | 1;
+  }
+
+  /**
+   * Of the event popped last, to be read before the next is scheduled. It is not copied out of its slot, nor taken from
+   * there: to write a reference costs more than the rest of `pop`. What was there is forgotten when the slot is used again.
+   */
+  get ref(): unknown {
+    return this.#ref[this.#popped];
   }
 
   /** Instant of the next event, Infinity for none. */
@@ -86,8 +93,7 @@ export class Scheduler {
     this.now = this.#at[slot] as number;
     this.kind = this.#kind[slot] as number;
     this.a = this.#a[slot] as number;
-    this.ref = this.#ref[slot];
-    this.#ref[slot] = undefined;
+    this.#popped = slot;
     this.#free[this.#freeCount++] = slot;
     return true;
   }

@@ -7,6 +7,7 @@ import type { Trigger } from '../core/batcher.js';
 import type { CoreResult, Effect, PoolNews } from '../core/effects.js';
 import type { Overflow } from '../core/mailbox.js';
 import { PoolCore } from '../core/pool-core.js';
+import { removeAt } from '../core/remove-at.js';
 import { Request } from '../core/request.js';
 import { TroupeError } from '../kernel/errors.js';
 import { FAULT } from './faults.js';
@@ -54,6 +55,9 @@ export class SimPool implements Actor, ClientPool {
   readonly #transport: SimTransport;
   readonly #lies: Lies;
   #waiting: SimClient[] = [];
+  // What the core gave last and is read by now; it fills them again.
+  #spareEffects: Effect[] = [];
+  #spareSettled: Request[] = [];
   readonly #badVersions = new Set<string>();
   #lastVersion = 0;
   #wakeAt = Infinity;
@@ -168,8 +172,8 @@ export class SimPool implements Actor, ClientPool {
   #pump(): void {
     const { core } = this;
     while (!core.isQuiet) {
-      const effects = core.takeEffects();
-      const settled = core.takeSettled();
+      const effects = core.takeEffects(this.#spareEffects);
+      const settled = core.takeSettled(this.#spareSettled);
       this.unreadSettledCount = settled.length;
       for (let i = 0; i < effects.length; i++) {
         const effect = effects[i] as Effect;
@@ -200,6 +204,8 @@ export class SimPool implements Actor, ClientPool {
         this.oracle.settled(request, record);
         (this.clients[record.client] as SimClient).settled(record);
       }
+      this.#spareEffects = emptied(effects);
+      this.#spareSettled = emptied(settled);
     }
   }
 
@@ -276,8 +282,7 @@ export class SimPool implements Actor, ClientPool {
     const settledBefore = core.settledCount;
     if (!isStale) {
       message.isClosed = true;
-      if (replica.open[replica.open.length - 1] === message) replica.open.pop();
-      else replica.open.splice(replica.open.indexOf(message), 1);
+      removeAt(replica.open, replica.open.indexOf(message));
       this.oracle.answered(message);
     }
     const id = invented > 0 ? batchId + 1_000_000 + invented : batchId;
@@ -327,11 +332,13 @@ export class SimPool implements Actor, ClientPool {
     this.#pump();
     replica.isTold = true;
     const at = this.live.indexOf(replica);
-    if (at >= 0) this.live.splice(at, 1);
+    if (at >= 0) removeAt(this.live, at);
     const { death } = replica;
     this.oracle.died(replica, death);
-    for (const message of replica.open) message.isClosed = true;
-    replica.open.length = 0;
+    if (replica.open.length > 0) {
+      for (const message of replica.open) message.isClosed = true;
+      replica.open.length = 0;
+    }
     this.core.died(replica.cell, replica.incarnation, death, this.#world.now);
     this.oracle.buried(replica);
   }
@@ -483,6 +490,12 @@ export class SimPool implements Actor, ClientPool {
     this.#timerAt = wakeAt;
     this.#world.at(wakeAt, EVENT.wake, ++this.#timerNumber, undefined);
   }
+}
+
+/** One by one: to set the length to zero gives the room away, and the next turn would have to ask for it again. */
+function emptied<T>(array: T[]): T[] {
+  while (array.length > 0) array.pop();
+  return array;
 }
 
 function shortError(key: string, value: unknown): unknown {

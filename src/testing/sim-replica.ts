@@ -177,7 +177,7 @@ export class SimReplica {
     this.isAlive = false;
     this.epoch++;
     this.running = undefined;
-    this.#queue.length = 0;
+    if (this.#queue.length > 0) this.#queue.length = 0;
     if (this.isTold) return;
     const heardAt = world.now + world.scenario.exitDelayMs * world.transport.next();
     // T3: the exit is told last, after every reply that was sent before it.
@@ -225,7 +225,7 @@ export class SimReplica {
     world.after(3 * stopTimeoutMs, EVENT.lastRung, this.epoch, this);
     if (world.strikes(FAULT['stop-ignored'])) return;
     this.#stops = true;
-    this.#queue.length = 0;
+    if (this.#queue.length > 0) this.#queue.length = 0;
     if (this.running === undefined) this.#exitAfter(world.netMs(), DEATHS.stopped);
   }
 

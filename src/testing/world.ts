@@ -99,7 +99,7 @@ export class World {
   readonly firedCounts: number[];
   eventCount = 0;
   /** FNV over every event and every outcome. */
-  traceHash = 0x811c9dc5;
+  traceHash = 0x811c9dc5 | 0;
   isSafe = true;
   stalledUntil = 0;
   wallOffsetMs = 0;
