@@ -8,9 +8,9 @@ import { silentLog } from '../../src/telemetry/log.js';
 const RECORD_BYTES = 50_000;
 const CAPACITY = 512;
 const CAPACITY_BYTES = 32e6;
-const SINK_MS = 10;
+const SINK_MS = 40;
 const CHUNK = 16;
-const RECORDS = 6000;
+const RECORDS = 2000;
 
 const system = createSystem({ log: silentLog });
 const pool = await system.spawn<Uint8Array, number>('size', {
