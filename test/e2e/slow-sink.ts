@@ -36,9 +36,13 @@ const run = async (count: number) =>
       close: () => undefined,
     });
 
-const fast = performance.now();
-for (const _ of records(1000));
-const sourcePerSecond = 1_000_000 / (performance.now() - fast);
+let sourcePerSecond = 0;
+// The best of five: the rate of the source, not of the machine's other work.
+for (let n = 0; n < 5; n++) {
+  const startedAt = performance.now();
+  for (const _ of records(500));
+  sourcePerSecond = Math.max(sourcePerSecond, 500_000 / (performance.now() - startedAt));
+}
 const sinkPerSecond = (CHUNK * 1000) / SINK_MS;
 await run(256);
 globalThis.gc?.();
