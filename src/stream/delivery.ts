@@ -19,7 +19,7 @@ export interface DeliveryOptions {
   readonly pipeline: string;
   readonly sink: Sink;
   readonly deadLetters: Sink<DeadLetter> | undefined;
-  readonly onFailed: ((record: unknown, error: TroupeError) => void) | undefined;
+  readonly onFailed: ((record: unknown, error: TroupeError) => unknown) | undefined;
   readonly clock: Clock;
   readonly counts: Counts;
   readonly interrupt: Interrupt;
@@ -29,6 +29,8 @@ export interface DeliveryOptions {
 export class Delivery {
   readonly #options: DeliveryOptions;
   #writingTo: Sink<never> | undefined;
+  /** What `onFailed` promised. */
+  readonly #told: Promise<unknown>[] = [];
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
@@ -102,6 +104,10 @@ export class Delivery {
         this.#countErrors(envelopes);
       }
     }
+    if (this.#told.length > 0) {
+      const told = Promise.all(this.#told.splice(0));
+      if ((await this.#options.interrupt.guard(told)) === INTERRUPTED) return false;
+    }
     if (tracking !== undefined) {
       for (const envelope of chunk) {
         const isLost = envelope.kind === 'failed' && this.#deadLettersOf(envelope) === undefined;
@@ -163,7 +169,11 @@ export class Delivery {
     for (const envelope of envelopes) {
       const error = failureOf(envelope);
       this.#options.counts.error(error.code);
-      this.#options.onFailed?.(envelope.value, error);
+      const told: unknown = this.#options.onFailed?.(envelope.value, error);
+      if (!isThenable(told)) continue;
+      const promise = Promise.resolve(told);
+      promise.catch(() => undefined); // Nobody may come to wait for it, when a sink fails first.
+      this.#told.push(promise);
     }
   }
 }

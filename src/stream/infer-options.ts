@@ -9,10 +9,12 @@ import {
   checkCount,
   checkKeys,
   checkMs,
+  checkNumber,
   checkOneOf,
   checkOptionalFunction,
   checkShare,
   checkSink,
+  checkSpan,
   refuse,
 } from './options.js';
 import type { Sink } from './sink.js';
@@ -179,7 +181,7 @@ export function inferPlan(target: unknown, options: AnyOptions): InferPlan {
   }
   if (timeout !== undefined) {
     checkKeys('infer.timeout', timeout, ['ms', 'mode']);
-    if (!(timeout.ms > 0)) refuse('infer.timeout.ms', 'a number of milliseconds above 0', timeout.ms);
+    checkSpan('infer.timeout.ms', timeout.ms);
     if (timeout.mode !== undefined) checkOneOf('infer.timeout.mode', timeout.mode, ['element', 'batch']);
   }
   if (deadLetters !== undefined) checkSink('infer.deadLetters', deadLetters);
@@ -237,7 +239,7 @@ function retryLimits(options: RetryOptions | undefined): RetryLimits | undefined
   const { budget, rules = {}, retryIf, ...given } = options;
   const backoff = defined(given);
   checkBackoff('infer.retry', backoff);
-  if (budget !== undefined && !(budget >= 0)) refuse('infer.retry.budget', 'a number of at least 0', budget);
+  if (budget !== undefined) checkNumber('infer.retry.budget', budget, 0);
   checkOptionalFunction('infer.retry.retryIf', retryIf);
   checkKeys('infer.retry.rules', rules, Object.keys(ERROR_CODES));
   const known: Partial<Record<ErrorCode, RetryRule>> = {};
@@ -258,7 +260,7 @@ function checkBackoff(where: string, backoff: Partial<Backoff>): void {
   checkCount(`${where}.attempts`, attempts);
   checkMs(`${where}.backoffMs`, backoffMs);
   checkMs(`${where}.maxBackoffMs`, maxBackoffMs);
-  if (!(multiplier >= 1)) refuse(`${where}.multiplier`, 'a number of at least 1', multiplier);
+  checkNumber(`${where}.multiplier`, multiplier, 1);
   checkShare(`${where}.jitter`, jitter);
 }
 
@@ -268,7 +270,7 @@ function breakerLimits(options: Partial<BreakerLimits> | undefined): BreakerLimi
   if (options === undefined) return undefined;
   checkKeys('infer.breaker', options, Object.keys(BREAKER));
   const limits = { ...BREAKER, ...defined(options) };
-  if (!(limits.windowMs > 0)) refuse('infer.breaker.windowMs', 'a number of milliseconds above 0', limits.windowMs);
+  checkSpan('infer.breaker.windowMs', limits.windowMs);
   checkCount('infer.breaker.minCalls', limits.minCalls);
   checkShare('infer.breaker.failureRate', limits.failureRate);
   if (limits.failureRate === 0) refuse('infer.breaker.failureRate', 'above 0', limits.failureRate);

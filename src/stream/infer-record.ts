@@ -132,7 +132,9 @@ export class InferRecords {
     const { failed } = this.#plan;
     if (failed === undefined || envelope.kind !== 'failed') return;
     try {
-      envelope.value = failed(envelope.value, failureOf(envelope), envelope);
+      const value = failed(envelope.value, failureOf(envelope), envelope);
+      if (isThenable(value)) throw new TypeError('it returned a promise; use an async map after infer');
+      envelope.value = value;
       envelope.kind = 'substitute';
     } catch (cause) {
       this.#failFunction('failed', envelope, cause, now, envelope.failure?.attempts);

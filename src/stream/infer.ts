@@ -212,6 +212,8 @@ export class InferStage implements Stage {
         await this.#pumping.wait();
         continue;
       }
+      const turn = this.#run.turn.give();
+      if (turn !== undefined) await turn;
       this.#isPulling = true;
       this.#idle.look();
       const chunk = await this.#upstream.pull(Math.min(this.#plan.capacity - core.heldCount, chunkSize));

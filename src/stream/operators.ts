@@ -80,6 +80,8 @@ export class OperationStage implements Stage {
       }
       if (this.run.interrupt.isSet) return undefined;
       if (out.length > 0) return out;
+      const turn = this.run.turn.give();
+      if (turn !== undefined) await turn;
     }
   }
 
@@ -160,6 +162,8 @@ export class FlatMapStage implements Stage {
         else this.#parent = envelope;
       } else {
         if (out.length > 0) break;
+        const turn = this.run.turn.give();
+        if (turn !== undefined) await turn;
         const chunk = await this.upstream.pull(max);
         if (chunk === undefined) return undefined;
         this.#rest = chunk;

@@ -31,6 +31,16 @@ export function checkMs(option: string, value: unknown): void {
   if (typeof value !== 'number' || !(value >= 0)) refuse(option, 'a number of milliseconds of at least 0', value);
 }
 
+/** Infinity is one: no limit. */
+export function checkNumber(option: string, value: unknown, least: number): void {
+  if (typeof value !== 'number' || !(value >= least)) refuse(option, `a number of at least ${least}`, value);
+}
+
+/** More than nothing; Infinity for no limit. */
+export function checkSpan(option: string, value: unknown): void {
+  if (typeof value !== 'number' || !(value > 0)) refuse(option, 'a number of milliseconds above 0', value);
+}
+
 export function checkShare(option: string, value: unknown): void {
   if (typeof value !== 'number' || !(value >= 0 && value <= 1)) refuse(option, 'a number from 0 to 1', value);
 }

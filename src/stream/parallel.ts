@@ -140,6 +140,8 @@ class ParallelStage implements Stage {
         await this.#pumping.wait();
         continue;
       }
+      const turn = this.run.turn.give();
+      if (turn !== undefined) await turn;
       const chunk = await this.upstream.pull(Math.min(RECORDS_PER_TASK, this.run.chunkSize));
       if (chunk === undefined) break;
       this.#tasks.push({ chunk, done: this.#process(chunk) });

@@ -31,10 +31,10 @@ export interface ToOptions {
   checkpoint?: CheckpointOptions;
   /** Where failed records go; without it they count as failed and leave only their code in the report. */
   deadLetters?: Sink<DeadLetter>;
-  /** Sees every failed record as it leaves, dead letters included. Throwing ends the run. */
-  onFailed?: (record: unknown, error: TroupeError) => void;
-  /** Called with the report so far, after progress, at most every `progressMs`. Throwing ends the run. */
-  onProgress?: (report: Report) => void;
+  /** Sees every failed record as it leaves, dead letters included. Throwing ends the run; a promise is waited for. */
+  onFailed?: (record: unknown, error: TroupeError) => unknown;
+  /** Called with the report so far, at most every `progressMs`. Throwing ends the run; a promise is waited for. */
+  onProgress?: (report: Report) => unknown;
   /** Default 200. */
   progressMs?: number;
 }

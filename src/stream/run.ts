@@ -4,8 +4,8 @@
  * R1 sinks are opened before anything is read, and after it was decided from which checkpoint the run goes on: a sink
  *    may destroy what is there only when the run begins anew.
  * R2 whatever was opened is closed once, from the sink back to the source, also when opening fails half-way.
- * R3 the run yields to the event loop at least every YIELD_MS, so timers and signals get through a pipeline that is
- *    synchronous from end to end.
+ * R3 the run gives way to the event loop every few milliseconds, so timers and signals get through a pipeline that is
+ *    synchronous from end to end, also where nothing comes out of it.
  * R4 `stop` ends the reading and nothing else; `signal` ends every wait.
  */
 import { systemClock, type Clock } from '../kernel/clock.js';
@@ -19,6 +19,7 @@ import type { CheckpointPlan } from './checkpoint/options.js';
 import { CheckpointStore, type LoadedCheckpoint } from './checkpoint/store.js';
 import { Delivery, sinkFailed } from './delivery.js';
 import type { DeadLetter } from './envelope.js';
+import { FairTurn } from './fair-turn.js';
 import { isA } from './foreign.js';
 import { INTERRUPTED, Interrupt, isThenable } from './interrupt.js';
 import { Counts, StreamError, type Report, type RunFacts } from './report.js';
@@ -26,8 +27,6 @@ import { SinkClosed, type Sink } from './sink.js';
 import type { Source, SourceReader } from './source.js';
 import { SourceStage, sourceFailed, type HeldState, type RunContext, type Stage } from './stage.js';
 import { Tracking, kindOf, resumedState, type SourceKind, type SourceState } from './tracking.js';
-
-const YIELD_MS = 10;
 
 /** Adds one operator to the stages built so far. */
 export type StageBuilder = (upstream: Stage, run: RunContext, index: number) => Stage | Promise<Stage>;
@@ -41,8 +40,8 @@ export interface RunPlan {
   readonly deadLetters: Sink<DeadLetter> | undefined;
   /** The dead-letter sinks of single steps. */
   readonly stepDeadLetters: readonly Sink<DeadLetter>[];
-  readonly onFailed: ((record: unknown, error: TroupeError) => void) | undefined;
-  readonly onProgress: ((report: Report) => void) | undefined;
+  readonly onFailed: ((record: unknown, error: TroupeError) => unknown) | undefined;
+  readonly onProgress: ((report: Report) => unknown) | undefined;
   readonly progressMs: number;
   readonly signal: AbortSignal | undefined;
   readonly stop: AbortSignal | undefined;
@@ -77,7 +76,7 @@ class PipelineRun {
   #coordinator: Coordinator | undefined;
   #delivery: Delivery | undefined;
   #facts: RunFacts = { cancelled: false, metrics: [] };
-  #yieldedAt: number;
+  readonly #turn: FairTurn;
   #progressAt: number;
 
   constructor(plan: RunPlan, world: RunWorld) {
@@ -87,7 +86,7 @@ class PipelineRun {
     this.#sinks = [...new Set<Sink<never>>([sink, ...stepDeadLetters, ...(deadLetters ? [deadLetters] : [])])];
     const now = world.clock.now();
     this.#counts = new Counts(now);
-    this.#yieldedAt = now;
+    this.#turn = new FairTurn(world.clock);
     this.#progressAt = now;
   }
 
@@ -157,6 +156,7 @@ class PipelineRun {
       counts: this.#counts,
       interrupt: this.#interrupt,
       chunkSize,
+      turn: this.#turn,
       tracker: tracking,
       takeHeld:
         held === undefined
@@ -329,12 +329,11 @@ class PipelineRun {
       const now = this.#world.clock.now();
       if (now - this.#progressAt >= this.#plan.progressMs) {
         this.#progressAt = now;
-        this.#plan.onProgress?.(this.#report());
+        const told: unknown = this.#plan.onProgress?.(this.#report());
+        if (isThenable(told)) await this.#interrupt.guard(told);
       }
-      if (now - this.#yieldedAt >= YIELD_MS) {
-        await new Promise<void>((resolve) => setImmediate(resolve));
-        this.#yieldedAt = this.#world.clock.now();
-      }
+      const turn = this.#turn.give();
+      if (turn !== undefined) await turn;
     }
   }
 

@@ -3,6 +3,7 @@ import type { Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import { decodeItem } from './checkpoint/items.js';
 import { Control, Envelope, isStreamElement, RecordFailure, Stamped, type Chunk } from './envelope.js';
+import type { FairTurn } from './fair-turn.js';
 import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, isThenable, type Interrupt } from './interrupt.js';
 import type { Counts } from './report.js';
@@ -65,6 +66,7 @@ export interface RunContext {
   readonly interrupt: Interrupt;
   /** Most records one pull may carry. */
   readonly chunkSize: number;
+  readonly turn: FairTurn;
   /** Undefined where nobody needs to know. */
   readonly tracker: Tracker | undefined;
   /**
@@ -102,20 +104,21 @@ export class SourceStage implements Stage {
       const values = await this.#read(max);
       if (values === undefined) return undefined;
       const { tracking } = this.options;
-      let seq: number;
+      const now = this.run.clock.now();
+      const chunk: Chunk = [];
       try {
-        seq = tracking === undefined ? this.#seq : tracking.entered(values);
+        let seq = tracking === undefined ? this.#seq : tracking.entered(values);
+        this.#seq += values.length;
+        for (const value of values) {
+          if (tracking?.hadSettled(seq, '') !== true) this.#add(chunk, seq, value, now);
+          seq += 1;
+        }
       } catch (cause) {
         throw sourceFailed(this.options.name, cause);
       }
-      this.#seq += values.length;
-      const now = this.run.clock.now();
-      const chunk: Chunk = [];
-      for (const value of values) {
-        if (tracking?.hadSettled(seq, '') !== true) this.#add(chunk, seq, value, now);
-        seq += 1;
-      }
       if (chunk.length > 0 || values.length === 0) return chunk;
+      const turn = this.run.turn.give();
+      if (turn !== undefined) await turn;
     }
   }
 
@@ -132,7 +135,11 @@ export class SourceStage implements Stage {
       answer = isThenable(read) ? await reading.guard(read) : read;
       // A source of the user's own; without the check its mistake would look like a defect of ours.
       if (answer !== undefined && answer !== INTERRUPTED && !Array.isArray(answer)) {
-        throw new TypeError(`read() must give an array of records, or undefined at the end, got ${typeof answer}`);
+        const kind = answer === null ? 'null' : typeof answer;
+        throw new TypeError(`read() must give an array of records, or undefined at the end, got ${kind}`);
+      }
+      if (Array.isArray(answer) && answer.length > max) {
+        throw new TypeError(`read(${max}) must give at most ${max} records, got ${answer.length}`);
       }
     } catch (cause) {
       throw sourceFailed(name, cause);
@@ -170,11 +177,17 @@ export class SourceStage implements Stage {
       this.run.counts.entered += 1;
       if (isA(value, RecordFailure)) {
         envelope.value = value.input;
-        envelope.fail(value.error);
+        envelope.fail(unreadable(value.error));
       }
     }
     chunk.push(envelope);
   }
+}
+
+/** A source of the user's own may give any error; reports and dead letters go by its code. */
+function unreadable(error: unknown): TroupeError {
+  if (isTroupeError(error)) return error;
+  return new TroupeError('PARSE_FAILED', `The source could not read the record: ${wordsOf(error)}`, { cause: error });
 }
 
 export function sourceFailed(name: string, cause: unknown): TroupeError {

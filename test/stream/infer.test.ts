@@ -252,6 +252,19 @@ test('several steps and several pipelines share one pool', async (t) => {
   t.is(target.openSenders, 0);
 });
 
+test('failed may not be async: its record fails and says so', async (t) => {
+  const target = new HandTarget<number, number>();
+  const source = stream(fromIterable([1])).map((): number => {
+    throw new Error('no');
+  });
+  const letters: TroupeError[] = [];
+  const report = await source
+    .infer(target, { failed: async () => 0 })
+    .to(toArray(), { onFailed: (_record, error) => void letters.push(error) });
+  t.like(report, { results: 0, failed: 1 });
+  t.regex(letters[0]?.message ?? '', /failed of infer\("hand"\) for record 0 threw: it returned a promise/);
+});
+
 test('options that contradict or do not exist are refused at once', (t) => {
   const some = stream(fromIterable([1]));
   const target = new HandTarget<number, number>();
@@ -260,6 +273,16 @@ test('options that contradict or do not exist are refused at once', (t) => {
     message: /infer.order must be one of ordered, unor/,
   });
   t.throws(() => some.infer(target, { timeout: { ms: 0 } }), { message: /infer.timeout.ms must be .* above 0, got 0/ });
+  for (const wrong of ['5', true, null, 10n, Symbol('s'), Number.NaN] as never[]) {
+    const options = [
+      { timeout: { ms: wrong } },
+      { retry: { attempts: 2, budget: wrong } },
+      { retry: { attempts: 2, multiplier: wrong } },
+      { breaker: { windowMs: wrong } },
+    ];
+    for (const given of options)
+      t.throws(() => some.infer(target, given), { instanceOf: TypeError, message: /must be/ });
+  }
   t.throws(() => some.infer({} as never), { instanceOf: TypeError, message: /infer must be given a pool/ });
   t.throws(() => some.infer(target, { failed: () => 0, deadLetters: toArray() }), { message: /not both/ });
 });

@@ -5,7 +5,7 @@ import { StreamError } from '../../src/stream/report.js';
 import { toArray } from '../../src/stream/sinks/array.js';
 import { forEach } from '../../src/stream/sinks/for-each.js';
 import { fromIterable } from '../../src/stream/sources/iterable.js';
-import type { DeadLetter } from '../../src/stream/envelope.js';
+import { RecordFailure, type DeadLetter } from '../../src/stream/envelope.js';
 import { settleDown } from './hand-target.js';
 
 test('a pipeline maps, filters and writes in the order of its source', async (t) => {
@@ -281,4 +281,45 @@ test('a source that gives no array, or does not open, ends the run by name or by
   await settleDown();
   abort.abort();
   t.like(await run, { records: 0, cancelled: true });
+});
+
+test('what a source may not give ends the run with SOURCE_FAILED and says what it was', async (t) => {
+  const failing = (given: unknown) =>
+    t.throwsAsync(
+      stream({ name: 'odd', open: () => ({ read: () => given as number[], close: () => undefined }) }).to(toArray()),
+      { code: 'SOURCE_FAILED' },
+    );
+  t.regex((await failing(null)).message, /got null/);
+  t.regex((await failing({ length: 2 })).message, /got object/);
+  t.regex((await failing(Array.from({ length: 129 }))).message, /at most 128 records, got 129/);
+});
+
+test('a record that a source could not read has a code, whatever error the source gave', async (t) => {
+  const errors: unknown[] = [new RangeError('line 3'), 'line 4', undefined];
+  const source = fromIterable(errors.map((error) => new RecordFailure(error as TroupeError, 'input')));
+  const letters = toArray<DeadLetter>();
+  const report = await stream(source).to(toArray(), { deadLetters: letters });
+  t.deepEqual(report.errors, { PARSE_FAILED: 3 });
+  t.regex(letters.values[0]?.error.message ?? '', /could not read the record: line 3/);
+});
+
+test('onFailed and onProgress may be async: they are waited for, and a rejection ends the run', async (t) => {
+  const failing = stream(fromIterable([1, 2])).map((n): number => {
+    throw new Error(String(n));
+  });
+  const seen: unknown[] = [];
+  await failing.to(toArray(), {
+    onFailed: async (record) => {
+      await settleDown();
+      seen.push(record);
+    },
+  });
+  t.deepEqual(seen, [1, 2]);
+  const refuse = async (): Promise<void> => {
+    await settleDown();
+    throw new Error('no more');
+  };
+  await t.throwsAsync(failing.to(toArray(), { onFailed: refuse }), { message: 'no more' });
+  const fine = stream(fromIterable([1]));
+  await t.throwsAsync(fine.to(toArray(), { onProgress: refuse, progressMs: 0 }), { message: 'no more' });
 });

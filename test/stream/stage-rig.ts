@@ -1,6 +1,7 @@
 import type { InferTarget } from '../../src/actor/infer-target.js';
 import { systemClock } from '../../src/kernel/clock.js';
 import { Control, Envelope, type Chunk } from '../../src/stream/envelope.js';
+import { FairTurn } from '../../src/stream/fair-turn.js';
 import { inferPlan, type InferOptions } from '../../src/stream/infer-options.js';
 import { InferStage } from '../../src/stream/infer.js';
 import { Interrupt } from '../../src/stream/interrupt.js';
@@ -16,6 +17,7 @@ export function contextOf(parts: Partial<RunContext> = {}): RunContext {
     counts: new Counts(0),
     interrupt: new Interrupt(),
     chunkSize: 128,
+    turn: new FairTurn(systemClock),
     tracker: undefined,
     takeHeld: undefined,
     ...parts,
