@@ -1,14 +1,15 @@
 import { parseArgs } from 'node:util';
 import { benchAsk } from './ask.js';
+import { benchCheckpoint } from './checkpoint.js';
 import { benchMemory } from './memory.js';
 import { benchOperator } from './operator.js';
 import { reportOf, type Row, tableOf } from './report.js';
 
 /**
- * npm run bench -- [ask] [memory] [operator] [--json] [--rounds n] [--ms n] [--only piscina,comlink] [--records n]
+ * npm run bench -- [ask] [memory] [operator] [checkpoint] [--json] [--rounds n] [--ms n] [--only piscina,comlink] [--records n]
  * Progress goes to stderr, the result to stdout. Exit code 1 when a target is not met.
  */
-const PARTS = ['ask', 'memory', 'operator'] as const;
+const PARTS = ['ask', 'memory', 'operator', 'checkpoint'] as const;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -46,6 +47,9 @@ for (const part of parts) {
       break;
     case 'operator':
       rows.push(...(await benchOperator({ rounds: countOf('rounds', values.rounds), records: 20_000, progress })));
+      break;
+    case 'checkpoint':
+      rows.push(...(await benchCheckpoint({ rounds: Math.ceil(countOf('rounds', values.rounds) / 5), progress })));
       break;
   }
 }

@@ -58,7 +58,7 @@ export class Delivery {
   /** Children of a flatMap that an earlier run delivered, when it had not delivered all of them. */
   #withoutSettled(chunk: Chunk): Chunk {
     const { counts, tracking } = this.#options;
-    if (tracking === undefined) return chunk;
+    if (tracking === undefined || !tracking.isResumed) return chunk;
     const left = chunk.filter(({ seq, path }) => path === '' || !tracking.hadSettled(seq, path));
     counts.entered -= chunk.length - left.length;
     return left;

@@ -135,6 +135,11 @@ export class Tracking implements Tracker {
     return this.#next;
   }
 
+  /** There may be records that an earlier run is through with. */
+  get isResumed(): boolean {
+    return this.#knownUpTo > 0;
+  }
+
   /** The source gave these; `#next` is the number of the first. Gives the number of that first one. */
   entered(items: readonly SourceItem<unknown>[]): number {
     const first = this.#next;
