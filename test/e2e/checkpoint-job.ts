@@ -1,6 +1,7 @@
 /**
  * A job that is killed: numbers from a file -> children -> an actor that fails some -> filter -> a file, with checkpoints
- * as often as they can be made. Arguments: the folder with `in.ndjson`.
+ * as often as they can be made. Arguments: the folder with `in.ndjson`, and `other` for other settings, with which it must
+ * go on all the same.
  */
 import { join } from 'node:path';
 import { createSystem } from '../../src/config/create-system.js';
@@ -12,7 +13,11 @@ import { toFile } from '../../src/stream/sinks/file.js';
 import { fromFile } from '../../src/stream/sources/file.js';
 import { childrenOf, isKept, isPoison, type Child } from './checkpoint-job-records.js';
 
-const [folder = ''] = process.argv.slice(2);
+const [folder = '', settings] = process.argv.slice(2);
+const { replicas, maxSize, capacity, chunkSize } =
+  settings === 'other'
+    ? { replicas: 1, maxSize: 7, capacity: 5, chunkSize: 3 }
+    : { replicas: 3, maxSize: 4, capacity: 16, chunkSize: 8 };
 
 const actor = defineActor({
   async load() {
@@ -27,13 +32,13 @@ const actor = defineActor({
 });
 
 await using system = createSystem();
-const pool = await system.spawn('mixer', { actor, isolation: 'inline', replicas: 3, batching: { maxSize: 4 } });
-const report = await stream<{ n: number }>(fromFile(join(folder, 'in.ndjson')), { name: 'job', chunkSize: 8 })
+const pool = await system.spawn('mixer', { actor, isolation: 'inline', replicas, batching: { maxSize } });
+const report = await stream<{ n: number }>(fromFile(join(folder, 'in.ndjson')), { name: 'job', chunkSize })
   .flatMap(async ({ n }) => {
     await new Promise((resolve) => setImmediate(resolve));
     return childrenOf(n);
   })
-  .infer(pool, { order: 'unordered', capacity: 16 })
+  .infer(pool, { order: 'unordered', capacity })
   .filter((child) => isKept(child))
   .to(toFile(join(folder, 'out.ndjson')), {
     checkpoint: { dir: join(folder, 'checkpoints'), intervalMs: 1, keep: 1, resume: true },

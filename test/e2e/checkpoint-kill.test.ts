@@ -52,7 +52,7 @@ for (const { what, calls, least } of TARGETS) {
         }
         t.is(first.signal, 'SIGKILL');
         killed += 1;
-        const second = await run(process.execPath, [job, folder]);
+        const second = await run(process.execPath, [job, folder, 'other']);
         t.is(second.code, 0, second.errors);
         await verify(t, folder, `killed at ${what} ${when}`);
         const again = JSON.parse(second.output) as Report;
