@@ -114,7 +114,10 @@ export class FileReader implements SourceReader<unknown> {
 
   #position(): FilePosition {
     const isThrough = this.#next === this.#records.length && !this.#hasEnded;
-    return isThrough ? { ...this.#nextBase, skip: 0 } : { ...this.#base, skip: this.#given };
+    const { offset, line, columns } = isThrough ? this.#nextBase : this.#base;
+    const skip = isThrough ? 0 : this.#given;
+    // Made for every read; a spread is slower by far.
+    return columns === undefined ? { offset, line, skip } : { offset, line, skip, columns };
   }
 
   /** The begin of the record that is not whole at the end of a block. */
