@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
-import { mkdir, open, readFile, readdir, realpath, rename, unlink } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, realpath, rename, stat, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 /**
  * What a checkpoint store needs of a disk: the door of this folder to the file system, and the seam where tests put a
@@ -30,9 +31,7 @@ export interface DiskFile {
 
 export const realDisk: Disk = {
   canonical: (path) => realpath(path),
-  makeDirectory: async (path) => {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-  },
+  makeDirectory: (path) => makeDirectory(path),
   list: (path) => readdir(path),
   read: (path) => readFile(path),
   create: async (path) => {
@@ -59,4 +58,18 @@ export const realDisk: Disk = {
 /** The system's code of a failed call, such as ENOENT. */
 export function codeOf(cause: unknown): string | undefined {
   return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
+}
+
+/** mkdir with `recursive` never ends where a file system says ENOENT to every name, as /proc does. */
+async function makeDirectory(path: string, isParentThere = false): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    const parent = dirname(path);
+    if (code !== 'ENOENT' || isParentThere || parent === path) throw cause;
+    await makeDirectory(parent);
+    await makeDirectory(path, true);
+  }
 }
