@@ -2,11 +2,12 @@ import { FAULT_KINDS } from './faults.js';
 import { NAMED_SCENARIOS, type NamedScenario } from './named-scenarios.js';
 import { runScenario } from './run.js';
 import { shrinkScenario } from './shrink.js';
-import { STREAM_FAULT_KINDS } from './streams/faults.js';
+import { noStreamFaults, STREAM_FAULT_KINDS } from './streams/faults.js';
 import { STREAM_ROW_SCENARIOS } from './streams/rows.js';
 import { runStream } from './streams/run.js';
 import { streamScenario, type StreamScenario } from './streams/scenario.js';
 import { shrinkStream } from './streams/shrink.js';
+import type { StreamLies } from './streams/world.js';
 import type { Violation } from './world.js';
 
 /** What the command needs of a kind of simulation. */
@@ -45,17 +46,40 @@ export const POOLS: Family = {
   },
 };
 
-const STREAM_SCENARIOS: Readonly<Record<string, (seed: number) => StreamScenario>> = {
-  swarm: streamScenario,
-  ...STREAM_ROW_SCENARIOS,
+interface NamedStream {
+  readonly scenario: (seed: number) => StreamScenario;
+  readonly lies: StreamLies;
+}
+
+export const NAMED_STREAMS: Readonly<Record<string, NamedStream>> = {
+  swarm: { scenario: streamScenario, lies: {} },
+  ...Object.fromEntries(Object.entries(STREAM_ROW_SCENARIOS).map(([id, scenario]) => [id, { scenario, lies: {} }])),
+  // Must fail: the tester itself is tested with it.
+  canary: {
+    scenario: (seed) => ({
+      ...streamScenario(seed),
+      source: 'replayable',
+      sink: 'file',
+      hasCheckpoints: true,
+      ends: 4,
+      faults: { ...noStreamFaults(), kill: 1 },
+    }),
+    lies: { ignoresSync: true },
+  },
 };
-const stream = (name: string): ((seed: number) => StreamScenario) =>
-  STREAM_SCENARIOS[name] as (seed: number) => StreamScenario;
+
+const stream = (name: string): NamedStream => NAMED_STREAMS[name] as NamedStream;
 
 export const STREAMS: Family = {
-  names: Object.keys(STREAM_SCENARIOS),
+  names: Object.keys(NAMED_STREAMS),
   kinds: STREAM_FAULT_KINDS,
-  scenario: (name, seed) => stream(name)(seed),
-  run: (name, seed, log) => runStream(stream(name)(seed), { log }),
-  shrink: (name, seed, checker) => shrinkStream(stream(name)(seed), checker),
+  scenario: (name, seed) => stream(name).scenario(seed),
+  run(name, seed, log) {
+    const { scenario, lies } = stream(name);
+    return runStream(scenario(seed), { lies, log });
+  },
+  shrink(name, seed, checker) {
+    const { scenario, lies } = stream(name);
+    return shrinkStream(scenario(seed), checker, { lies });
+  },
 };

@@ -24,6 +24,7 @@ export {
   type StreamFaultRates,
 } from './streams/faults.js';
 export { type StreamScenario, type StreamShape, streamScenario } from './streams/scenario.js';
+export { NAMED_STREAMS } from './families.js';
 export { runStream, type StreamRunReport } from './streams/run.js';
 export { shrinkStream } from './streams/shrink.js';
 export type { StreamTotals } from './streams/sim-stream.js';

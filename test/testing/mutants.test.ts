@@ -1,25 +1,10 @@
-import { execFile } from 'node:child_process';
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
+import { type Mutant, MutantRig } from './mutant-rig.js';
 
 // The tester is tested: deliberate defects are put into a copy of the compiled cores, one at a time, and the swarm must
 // find each of them within a bounded number of seeds. The production code carries no switches for this.
 
 const SEEDS = 600;
-const COMPILED = fileURLToPath(new URL('../../src/', import.meta.url));
-const run = promisify(execFile);
-
-interface Mutant {
-  readonly name: string;
-  readonly file: string;
-  /** Stands exactly once in the compiled file. */
-  readonly from: string;
-  readonly to: string;
-}
 
 const MUTANTS: readonly Mutant[] = [
   {
@@ -132,54 +117,23 @@ const MUTANTS: readonly Mutant[] = [
   },
 ];
 
-const scratch: string[] = [];
-test.after.always(() => Promise.all(scratch.map((dir) => rm(dir, { recursive: true, force: true }))));
+const rig = new MutantRig();
+test.after.always(() => rig.dispose());
 
 for (const mutant of MUTANTS) {
-  test(`the swarm catches the mutant: ${mutant.name}`, async (t) => {
+  // One after the other: each has processes of its own.
+  test.serial(`the swarm catches the mutant: ${mutant.name}`, async (t) => {
     t.timeout(120_000);
-    const found = await simulate(t, mutant);
+    const found = await rig.simulate(t, mutant, ['--seeds', String(SEEDS)]);
     t.is(found.violations.length, 1, `${SEEDS} seeds found nothing`);
     const [violation] = found.violations;
     t.log(`caught by ${violation?.checker} at seed ${violation?.seed}: ${violation?.what}`);
   });
 }
 
-test('the same seeds find nothing in the cores as they are', async (t) => {
+test.serial('the same seeds find nothing in the cores as they are', async (t) => {
   t.timeout(120_000);
-  const found = await simulate(t, undefined);
+  const found = await rig.simulate(t, undefined, ['--seeds', String(SEEDS)]);
   t.deepEqual(found.violations, []);
   t.is(found.seeds, SEEDS);
 });
-
-async function simulate(
-  t: ExecutionContext,
-  mutant: Mutant | undefined,
-): Promise<{ seeds: number; violations: { checker: string; seed: number; what: string }[] }> {
-  const dir = await mkdtemp(join(tmpdir(), 'troupe-mutant-'));
-  scratch.push(dir);
-  await writeFile(join(dir, 'package.json'), '{"type":"module"}');
-  await mkdir(join(dir, 'src'));
-  for (const room of ['kernel', 'core', 'testing']) {
-    await cp(join(COMPILED, room), join(dir, 'src', room), {
-      recursive: true,
-      filter: (path) => !/\.(map|d\.ts)$/.test(path),
-    });
-  }
-  if (mutant !== undefined) {
-    const path = join(dir, 'src', mutant.file);
-    const text = await readFile(path, 'utf8');
-    t.is(text.split(mutant.from).length, 2, `the text to change stands exactly once in ${mutant.file}`);
-    await writeFile(
-      path,
-      text.replace(mutant.from, () => mutant.to),
-    );
-  }
-  const args = [join(dir, 'src/testing/simulate.js'), '--seeds', String(SEEDS), '--first', '--json'];
-  // Exit code 1 says that something was found.
-  const { stdout } = await run(process.execPath, args).catch((error: { code: number; stdout: string }) => {
-    if (error.code !== 1 || error.stdout === '') throw error;
-    return error;
-  });
-  return JSON.parse(stdout) as Awaited<ReturnType<typeof simulate>>;
-}

@@ -208,6 +208,13 @@ export class InferOracle {
         'one-outcome',
         `the core holds ${this.#core.heldCount} records, ${this.heldCount} went in and did not come out`,
       );
+    this.#waitsInTime();
+  }
+
+  /** What waits for room in the pool expires there; looked for only where something waits. */
+  #waitsInTime(): void {
+    if (this.#world.scenario.timeoutMs === 0 || !this.#core.hasUnsent) return;
+    for (const slot of this.#core.held()) if (slot.state === 'queued' && slot.hasStarted) this.#onTime(slot);
   }
 
   // ----------------------------------------------------------------- details

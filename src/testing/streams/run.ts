@@ -5,7 +5,7 @@ import { Violated, type Violation } from '../world.js';
 import { STREAM_FAULT_KINDS, type StreamFaultKind } from './faults.js';
 import type { StreamScenario } from './scenario.js';
 import { SimStream, type StreamTotals } from './sim-stream.js';
-import { StreamWorld } from './world.js';
+import { type StreamLies, StreamWorld } from './world.js';
 
 /** What one stream showed, over all its runs. */
 export interface StreamRunReport {
@@ -30,12 +30,13 @@ let spare: { readonly scheduler: Scheduler; readonly dice: FaultDice<StreamFault
 /** Runs one stream from its first run to the end of its source: faults first, then quiet until all has come out. */
 export function runStream(
   scenario: StreamScenario,
-  { log }: { log?: ((line: string) => void) | undefined } = {},
+  { lies = {}, log }: { lies?: StreamLies; log?: ((line: string) => void) | undefined } = {},
 ): StreamRunReport {
   const room = spare ?? { scheduler: new Scheduler(0), dice: new FaultDice<StreamFaultKind>(STREAM_FAULT_KINDS) };
   spare = undefined;
   const world = new StreamWorld(scenario, room.scheduler, room.dice);
   world.log = log;
+  world.lies = lies;
   let stream: SimStream | undefined;
   let violation: Violation | undefined;
   try {

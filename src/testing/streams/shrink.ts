@@ -1,6 +1,7 @@
 import { STREAM_FAULT_KINDS } from './faults.js';
 import { runStream } from './run.js';
 import type { StreamScenario, StreamShape } from './scenario.js';
+import type { StreamLies } from './world.js';
 
 type Simpler = (scenario: StreamScenario) => StreamScenario | undefined;
 
@@ -35,13 +36,17 @@ const SIMPLER: readonly Simpler[] = [
 ];
 
 /** A smaller scenario that breaks the same check, as `shrinkScenario` does it for pools. At most `runs` runs. */
-export function shrinkStream(scenario: StreamScenario, checker: string, { runs = 600 } = {}): StreamScenario {
+export function shrinkStream(
+  scenario: StreamScenario,
+  checker: string,
+  { lies = {}, runs = 600 }: { lies?: StreamLies; runs?: number } = {},
+): StreamScenario {
   let smallest = scenario;
   let left = runs;
   const keep = (candidate: StreamScenario | undefined): boolean => {
     if (candidate === undefined || left <= 0) return false;
     left--;
-    if (runStream(candidate).violation?.checker !== checker) return false;
+    if (runStream(candidate, { lies }).violation?.checker !== checker) return false;
     smallest = candidate;
     return true;
   };

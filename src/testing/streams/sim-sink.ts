@@ -90,8 +90,8 @@ export class SimSink {
 
   prepare(): SinkStateOfSim | undefined {
     if (this.kind === 'file') {
-      this.#syncedCount = this.entries.length;
-      return { upTo: this.#syncedCount };
+      if (this.#world.lies.ignoresSync !== true) this.#syncedCount = this.entries.length;
+      return { upTo: this.entries.length };
     }
     if (this.kind !== 'staged') return undefined;
     const number = this.#nextNumber++;

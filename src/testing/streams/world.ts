@@ -35,6 +35,12 @@ const EVENT_NAMES: readonly string[] = (() => {
   return names;
 })();
 
+/** Ways in which the outside lies, for scenarios that must fail. */
+export interface StreamLies {
+  /** Files say that they are synced, and are not. */
+  readonly ignoresSync?: boolean;
+}
+
 export interface StreamActor {
   handle(kind: number, a: number, ref: unknown): void;
 }
@@ -54,6 +60,7 @@ export class StreamWorld {
   stalledUntil = -1;
   wallOffsetMs = 0;
   log: ((line: string) => void) | undefined;
+  lies: StreamLies = {};
   readonly #dice: FaultDice<StreamFaultKind>;
   readonly #quantumMs: number;
 
