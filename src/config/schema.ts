@@ -83,7 +83,7 @@ const retrySchema = z
   .strictObject({
     ...retryRule,
     jitter: z.number().min(0).max(1).optional().describe('Share of the wait that is drawn by lot.'),
-    budget: z.number().positive().optional().describe('Tries again per first try, at most.'),
+    budget: z.number().min(0).optional().describe('Tries again per first try, at most.'),
     rules: z
       .partialRecord(z.enum(errorCodes), z.union([z.literal('never'), z.strictObject(retryRule)]))
       .optional()

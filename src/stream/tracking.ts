@@ -9,7 +9,7 @@
  */
 import { Positions, type Place } from '../core/positions.js';
 import { Progress, type ProgressState } from '../core/progress.js';
-import type { TroupeError } from '../kernel/errors.js';
+import { TroupeError } from '../kernel/errors.js';
 import { toFault, type Fault } from '../wire/fault.js';
 import { encodeItem } from './checkpoint/items.js';
 import type { Envelope } from './envelope.js';
@@ -246,7 +246,12 @@ export class Tracking implements Tracker {
 
   #place(): void {
     if (this.#reader.position === undefined) return;
-    this.#positions.add({ seq: this.#next, position: this.#reader.position() }, () => this.#progress.snapshot());
+    const position = this.#reader.position();
+    if (position === undefined) {
+      const words = 'position() must give JSON that says where the next record stands, got undefined';
+      throw new TroupeError('SOURCE_FAILED', words);
+    }
+    this.#positions.add({ seq: this.#next, position }, () => this.#progress.snapshot());
   }
 
   #keep(seq: number, item: SourceItem<unknown>): void {

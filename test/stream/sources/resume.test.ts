@@ -6,6 +6,8 @@ import { RecordFailure } from '../../../src/stream/envelope.js';
 import type { Source } from '../../../src/stream/source.js';
 import { fromFile, type FileFormat } from '../../../src/stream/sources/file.js';
 import { fromFiles, type FileRecord } from '../../../src/stream/sources/files.js';
+import { stream } from '../../../src/stream/pipeline.js';
+import { toArray } from '../../../src/stream/sinks/array.js';
 import { fromIterable } from '../../../src/stream/sources/iterable.js';
 import { folder } from '../folder.js';
 
@@ -150,4 +152,17 @@ test('an array is replayable, another iterable only where that is said', async (
     rest.map(([record]) => record),
     [4998, 4999],
   );
+});
+
+test('a source that says nothing about its position is refused, not taken for one that can be read again', async (t) => {
+  const dir = await folder(t);
+  let left = 3;
+  const source = {
+    name: 'mute',
+    open: () => ({ read: () => (left-- > 0 ? [left] : undefined), position: () => undefined, close: () => undefined }),
+  };
+  const run = stream(source).to(toArray(), { checkpoint: { dir } });
+  const error = await t.throwsAsync(run);
+  t.like(error, { code: 'SOURCE_FAILED' });
+  t.regex(error?.message ?? '', /position\(\) must give JSON/);
 });
