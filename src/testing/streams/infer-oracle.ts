@@ -6,6 +6,7 @@ import type { OperatorCore } from '../../core/operator.js';
 import type { Backoff } from '../../core/retry-policy.js';
 import type { TroupeError } from '../../kernel/errors.js';
 import type { HeldState } from '../../stream/stage.js';
+import type { StreamScenario } from './scenario.js';
 import type { SimSlot } from './sim-target.js';
 import type { StreamWorld } from './world.js';
 
@@ -27,6 +28,8 @@ export class InferOracle {
   readonly #world: StreamWorld;
   readonly #core: OperatorCore<SimSlot>;
   readonly #startedAt: number;
+  /** Of any rule. */
+  readonly #attemptsMax: number;
   #lastTaken = -1;
   readonly #lastOfKey = new Map<string, number>();
   /** What entered last before everything that has been taken as a fence. */
@@ -50,6 +53,7 @@ export class InferOracle {
     this.#world = world;
     this.#core = core;
     this.#startedAt = world.now;
+    this.#attemptsMax = attemptsMax(world.scenario);
   }
 
   // ------------------------------------------------------------------- order
@@ -108,7 +112,7 @@ export class InferOracle {
       if (counts.breakerRefusals > this.#refusalsBefore) this.#refused();
     }
     if (slot === undefined) return;
-    if (slot.hasStarted && slot.deadlineAt <= now)
+    if (slot.deadlineAt <= now)
       this.#violate('expired', `record ${slot.envelope.id} is offered ${now - slot.deadlineAt} ms after its deadline`);
     if (slot.isSettled) this.#violate('one-outcome', `record ${slot.envelope.id} is settled and offered again`);
     if (slot.place !== 'out')
@@ -124,7 +128,7 @@ export class InferOracle {
   submitted(slot: SimSlot): void {
     if (slot.attempts === 0) this.firstTryCount++;
     slot.submitCount++;
-    const attempts = this.#attemptsMax();
+    const attempts = this.#attemptsMax;
     if (slot.submitCount > 1 && slot.submitCount + slot.restoredAttempts > attempts)
       this.#violate(
         'attempts',
@@ -223,17 +227,8 @@ export class InferOracle {
     const tries = slot.attempts - slot.restoredAttempts;
     if (tries < slot.submitCount)
       this.#violate('attempts', `record ${slot.envelope.id}: ${slot.submitCount} tries, ${tries} counted`);
-    if (slot.attempts > Math.max(this.#attemptsMax(), slot.restoredAttempts + 1))
+    if (slot.attempts > Math.max(this.#attemptsMax, slot.restoredAttempts + 1))
       this.#violate('attempts', `record ${slot.envelope.id} had ${slot.attempts} tries`);
-  }
-
-  #attemptsMax(): number {
-    const { retry } = this.#world.scenario;
-    if (retry === undefined) return 1;
-    let most = retry.attempts;
-    for (const rule of Object.values(retry.rules))
-      if (rule !== 'never' && rule.attempts !== undefined) most = Math.max(most, rule.attempts);
-    return most;
   }
 
   /** Undefined: by the rules it is not tried again. */
@@ -329,4 +324,12 @@ export class InferOracle {
   #violate(checker: string, what: string): never {
     this.#world.violate(checker, what);
   }
+}
+
+function attemptsMax({ retry }: StreamScenario): number {
+  if (retry === undefined) return 1;
+  let most = retry.attempts;
+  for (const rule of Object.values(retry.rules))
+    if (rule !== 'never' && rule.attempts !== undefined) most = Math.max(most, rule.attempts);
+  return most;
 }

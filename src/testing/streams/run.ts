@@ -68,7 +68,9 @@ export function runStream(
 function quietMs(scenario: StreamScenario): number {
   const { safetyMs, records, costMs, batchTimeoutMs, retry, restartMs, writeMs, readMs, prepareMs, saveMs, commitMs } =
     scenario;
-  const tryMs = costMs * 15 + batchTimeoutMs + (retry?.maxBackoffMs ?? 0) + 20;
+  // The pool core tries a record itself, alone or in halves of its batch.
+  const inPool = scenario.pool === 'core' ? 6 : 1;
+  const tryMs = inPool * (costMs * 15 + batchTimeoutMs) + (retry?.maxBackoffMs ?? 0) + 20;
   const roundMs = prepareMs + 10 * saveMs + commitMs + scenario.acknowledgeMs + 20;
   const perRecord = 4 * ((retry?.attempts ?? 1) + 1) * tryMs + 10 * (writeMs + readMs) + roundMs;
   return safetyMs + 50 * (restartMs + 100) + 20 * records * perRecord;

@@ -57,6 +57,8 @@ export interface StreamScenario {
   readonly breaker: BreakerLimits | undefined;
   readonly fallback: 'none' | 'function' | 'pool';
 
+  /** A small model of a pool, or the real pool core. */
+  readonly pool: 'model' | 'core';
   /** How long a partial batch waits for company; Infinity: until it is flushed. */
   readonly maxDelayMs: number;
   readonly costMs: number;
@@ -146,6 +148,7 @@ export function streamScenario(seed: number): StreamScenario {
           }
         : undefined,
     fallback: pick(chance, ['none', 'none', 'function', 'pool'] as const),
+    pool: new Chance(seed, 15).next() < 0.5 ? 'core' : 'model',
     maxDelayMs: pick(chance, [0, 1, 10, Infinity]),
     costMs,
     batchTimeoutMs: costMs * pick(chance, [3, 20]),

@@ -16,6 +16,7 @@ const SIMPLER: readonly Simpler[] = [
           ? { ...s, steps: s.steps.filter((_, at) => at !== index) }
           : undefined,
   ),
+  (s) => (s.pool === 'core' ? { ...s, pool: 'model' } : undefined),
   (s) => (s.ends > 0 ? { ...s, ends: s.ends - 1 } : undefined),
   (s) => (s.disturbances > 0 ? { ...s, disturbances: 0 } : undefined),
   (s) => (s.requests > 0 ? { ...s, requests: 0 } : undefined),

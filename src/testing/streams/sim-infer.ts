@@ -11,8 +11,9 @@ import type { HeldState } from '../../stream/stage.js';
 import { BY_CODE, SIM_ERRORS } from './errors.js';
 import { InferOracle } from './infer-oracle.js';
 import type { StreamShape } from './scenario.js';
+import { SimCorePool } from './sim-core-pool.js';
 import type { SimStage, StageContext } from './sim-stages.js';
-import { SimSlot, SimTarget } from './sim-target.js';
+import { type PoolPort, SimSlot, SimTarget } from './sim-target.js';
 import { STREAM_EVENT } from './world.js';
 
 export interface SimInferOptions {
@@ -33,8 +34,8 @@ export class SimInfer implements SimStage {
   readonly #context: StageContext;
   readonly #upstream: SimStage;
   readonly #takeHeld: SimInferOptions['takeHeld'];
-  readonly #first: SimTarget;
-  readonly #second: SimTarget | undefined;
+  readonly #first: PoolPort;
+  readonly #second: PoolPort | undefined;
   #entryCount = 0;
   #timerAt = Infinity;
   #isUnflushed = false;
@@ -48,7 +49,7 @@ export class SimInfer implements SimStage {
     this.#context = context;
     this.#upstream = upstream;
     this.#takeHeld = takeHeld;
-    const { world, functions } = context;
+    const { world } = context;
     const { order, retry, retryBudget, breaker, fallback } = world.scenario;
     this.core = new OperatorCore<SimSlot>(
       {
@@ -63,22 +64,21 @@ export class SimInfer implements SimStage {
       random,
     );
     this.oracle = new InferOracle(world, this.core);
-    this.#first = new SimTarget(world, functions, shape, {
-      isSecond: false,
-      onEnded: this.#onEnded,
-      onRoom: () => {
-        this.#firstIsFull = false;
-      },
+    this.#first = this.#pool(shape, false, () => {
+      this.#firstIsFull = false;
     });
     if (fallback === 'pool') {
-      this.#second = new SimTarget(world, functions, shape, {
-        isSecond: true,
-        onEnded: this.#onEnded,
-        onRoom: () => {
-          this.#secondIsFull = false;
-        },
+      this.#second = this.#pool(shape, true, () => {
+        this.#secondIsFull = false;
       });
     }
+  }
+
+  #pool(shape: StreamShape, isSecond: boolean, onRoom: () => void): PoolPort {
+    const { world, functions } = this.#context;
+    const options = { isSecond, onEnded: this.#onEnded, onRoom };
+    if (world.scenario.pool === 'core') return new SimCorePool(world, functions, shape, options);
+    return new SimTarget(world, functions, shape, options);
   }
 
   get hasEnded(): boolean {
@@ -227,14 +227,12 @@ export class SimInfer implements SimStage {
         core.refusedSecond(slot, offered);
       }
     }
-    if (hasMoved) {
-      this.#first.dispatch();
-      this.#second?.dispatch();
-    }
+    if (this.#first.dispatch()) hasMoved = true;
+    if (this.#second?.dispatch() === true) hasMoved = true;
     return hasMoved;
   }
 
-  readonly #onEnded = (slot: SimSlot, outcome: RecordOutcome, target: SimTarget): void => {
+  readonly #onEnded = (slot: SimSlot, outcome: RecordOutcome, target: PoolPort): void => {
     if (this.isClosed) return;
     const { now } = this.#context.world;
     if (target === this.#second) {

@@ -8,6 +8,7 @@ import { Ledger, promiseOf } from './ledger.js';
 import type { StreamShape } from './scenario.js';
 import type { SimCoordinator } from './sim-coordinator.js';
 import { type Outside, SimCall, SimJob } from './sim-job.js';
+import type { CoreEvent } from './sim-core-pool.js';
 import type { SimInfer } from './sim-infer.js';
 import { SimSink } from './sim-sink.js';
 import { SimSource } from './sim-source.js';
@@ -133,6 +134,10 @@ export class SimStream implements StreamActor {
         if (!target.isClosed) target.dropped(slot, a);
         break;
       }
+      case STREAM_EVENT.pool:
+        if (!(ref as CoreEvent).pool.isClosed) (ref as CoreEvent).happen();
+        else this.#world.eventCount--;
+        break;
       case STREAM_EVENT.replica:
         if (!(ref as SimTarget).isClosed) (ref as SimTarget).replicaBack();
         break;

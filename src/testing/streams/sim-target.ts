@@ -50,17 +50,32 @@ class Batch {
   constructor(readonly target: SimTarget) {}
 }
 
-/** What a pool calls when a submission has ended. */
-export type OnEnded = (slot: SimSlot, outcome: RecordOutcome, target: SimTarget) => void;
+/** What an infer step needs of a pool. */
+export interface PoolPort {
+  isClosed: boolean;
+  readonly wantsRoom: boolean;
+  /** True: accepted. Undefined: no room; `onRoom` will be told once. */
+  offer(slot: SimSlot): true | TroupeError | undefined;
+  flush(): void;
+  /** A turn of it; true where that gave something to do. */
+  dispatch(): boolean;
+}
+
+export interface PortOptions {
+  readonly isSecond: boolean;
+  /** A submission has ended. */
+  readonly onEnded: (slot: SimSlot, outcome: RecordOutcome, port: PoolPort) => void;
+  readonly onRoom: () => void;
+}
 
 const ROW_ERROR: RecordOutcome = { ok: false, error: SIM_ERRORS.row };
 
-export class SimTarget {
+export class SimTarget implements PoolPort {
   readonly #world: StreamWorld;
   readonly #functions: UserFunctions;
   readonly #shape: StreamShape;
   readonly #isSecond: boolean;
-  readonly #onEnded: OnEnded;
+  readonly #onEnded: PortOptions['onEnded'];
   readonly #onRoom: () => void;
   #queue: SimSlot[] = [];
   /** Of `#queue`; the rest was settled meanwhile. */
@@ -77,7 +92,7 @@ export class SimTarget {
     world: StreamWorld,
     functions: UserFunctions,
     shape: StreamShape,
-    { isSecond, onEnded, onRoom }: { isSecond: boolean; onEnded: OnEnded; onRoom: () => void },
+    { isSecond, onEnded, onRoom }: PortOptions,
   ) {
     this.#world = world;
     this.#functions = functions;
@@ -92,7 +107,6 @@ export class SimTarget {
     return this.#wantsRoom;
   }
 
-  /** True: accepted. Undefined: no room; `onRoom` will be told once. */
   offer(slot: SimSlot): true | TroupeError | undefined {
     const world = this.#world;
     if (this.#queuedCount >= this.#shape.poolCapacity) {
@@ -125,8 +139,10 @@ export class SimTarget {
     this.#dispatch();
   }
 
-  dispatch(): void {
+  /** Its submissions end inside events of their own. */
+  dispatch(): boolean {
     this.#dispatch();
+    return false;
   }
 
   // ------------------------------------------------------------------ events

@@ -27,6 +27,7 @@ export const STREAM_EVENT = {
   end: 12, // a planned end of the run
   disturb: 13,
   liveness: 14,
+  pool: 15, // of a core pool: its timer, or something about a replica
 } as const;
 
 const EVENT_NAMES: readonly string[] = (() => {
