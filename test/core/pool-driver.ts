@@ -59,6 +59,8 @@ export class PoolDriver {
   readonly #make = requestMaker();
   /** Told to start in this turn: cell and incarnation. */
   readonly #loaded: [number, number][] = [];
+  /** Told to end in this turn, and obedient. */
+  readonly #ending: { cell: number; incarnation: number; death: DeathNotice }[] = [];
   /** Ids of those that had to wait at the door: others of their key may have come in first. */
   readonly #wereAtDoor = new Set<number>();
   readonly #obedient: boolean;
@@ -120,6 +122,8 @@ export class PoolDriver {
     for (let effects = this.core.takeEffects(); effects.length > 0; effects = this.core.takeEffects()) {
       for (const effect of effects) this.#carryOut(effect);
       // Never amid the effects of one turn: a link tells later, never from inside a call to it.
+      for (const { cell, incarnation, death } of this.#ending.splice(0))
+        if (this.alive.get(cell) === incarnation) this.die(cell, death);
       for (const [cell, incarnation] of this.#loaded.splice(0)) this.core.ready(cell, incarnation);
       this.core.dispatch(this.now);
     }
@@ -164,11 +168,13 @@ export class PoolDriver {
     }
     this.log.push(`${effect.kind} ${effect.cell}`);
     // A second stop finds nobody where the first was obeyed.
-    if (!this.#obedient || effect.kind === 'abandon' || !this.alive.has(effect.cell)) return;
-    if (effect.kind === 'kill') this.die(effect.cell, { cause: 'hung' });
+    const { cell } = effect;
+    const incarnation = this.alive.get(cell);
+    if (!this.#obedient || effect.kind === 'abandon' || incarnation === undefined) return;
+    if (effect.kind === 'kill') this.#ending.push({ cell, incarnation, death: { cause: 'hung' } });
     // A replica that is told to stop finishes its batches first, unless it is to stop now.
-    else if (effect.now || !this.sent.some((batch) => batch.cell === effect.cell))
-      this.die(effect.cell, { cause: 'stopped' });
+    else if (effect.now || !this.sent.some((batch) => batch.cell === cell))
+      this.#ending.push({ cell, incarnation, death: { cause: 'stopped' } });
   }
 
   /** What must hold of every batch that is sent, in every test. */
