@@ -1,3 +1,4 @@
+import { BREAKER_DEFAULTS } from '../core/breaker.js';
 import { z } from '../kernel/schema.js';
 
 /**
@@ -94,12 +95,21 @@ export const restartSchema = z
   .prefault({});
 
 export const breakerSchema = z.strictObject({
-  windowMs: durationMs.min(1).default(10_000).describe('How far back calls count.'),
-  minCalls: count.default(20).describe('Fewer calls than this in the window never open the breaker.'),
-  failureRate: z.number().positive().max(1).default(0.5).describe('Share of failed calls that opens it.'),
-  openMs: durationMs.default(5000).describe('How long it stays open before calls are let through to probe.'),
+  windowMs: durationMs.min(1).default(BREAKER_DEFAULTS.windowMs).describe('How far back calls count.'),
+  minCalls: count
+    .default(BREAKER_DEFAULTS.minCalls)
+    .describe('Fewer calls than this in the window never open the breaker.'),
+  failureRate: z
+    .number()
+    .positive()
+    .max(1)
+    .default(BREAKER_DEFAULTS.failureRate)
+    .describe('Share of failed calls that opens it.'),
+  openMs: durationMs
+    .default(BREAKER_DEFAULTS.openMs)
+    .describe('How long it stays open before calls are let through to probe.'),
   probes: count
-    .default(1)
+    .default(BREAKER_DEFAULTS.probes)
     .describe('Calls let through at once while it probes; as many successes close it, one failure opens it again.'),
 });
 

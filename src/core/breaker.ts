@@ -28,6 +28,14 @@ export interface BreakerLimits {
   readonly probes: number;
 }
 
+export const BREAKER_DEFAULTS: BreakerLimits = {
+  windowMs: 10_000,
+  minCalls: 20,
+  failureRate: 0.5,
+  openMs: 5000,
+  probes: 1,
+};
+
 export type BreakerState = 'closed' | 'open' | 'half-open';
 
 /** `none`: the call ended without saying anything about the other side, such as a shed, a cancel, an expiry in a queue. */

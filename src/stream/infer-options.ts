@@ -1,5 +1,5 @@
 import type { InferTarget } from '../actor/infer-target.js';
-import type { BreakerLimits } from '../core/breaker.js';
+import { BREAKER_DEFAULTS, type BreakerLimits } from '../core/breaker.js';
 import type { Order } from '../core/emission.js';
 import type { RetryBudgetLimits } from '../core/retry-budget.js';
 import type { Backoff, RetryLimits, RetryRule } from '../core/retry-policy.js';
@@ -264,12 +264,10 @@ function checkBackoff(where: string, backoff: Partial<Backoff>): void {
   checkShare(`${where}.jitter`, jitter);
 }
 
-const BREAKER: BreakerLimits = { windowMs: 10_000, minCalls: 20, failureRate: 0.5, openMs: 5000, probes: 1 };
-
 function breakerLimits(options: Partial<BreakerLimits> | undefined): BreakerLimits | undefined {
   if (options === undefined) return undefined;
-  checkKeys('infer.breaker', options, Object.keys(BREAKER));
-  const limits = { ...BREAKER, ...defined(options) };
+  checkKeys('infer.breaker', options, Object.keys(BREAKER_DEFAULTS));
+  const limits = { ...BREAKER_DEFAULTS, ...defined(options) };
   checkSpan('infer.breaker.windowMs', limits.windowMs);
   checkCount('infer.breaker.minCalls', limits.minCalls);
   checkShare('infer.breaker.failureRate', limits.failureRate);

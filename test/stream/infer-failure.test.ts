@@ -1,7 +1,9 @@
 import test from 'ava';
 import { createSystem, type DeadLetter, fromIterable, silentLog, stream, toArray } from 'troupe';
+import { breakerSchema } from '../../src/actor/pool-options.js';
 import { TroupeError } from '../../src/kernel/errors.js';
 import { deadLetterOf, type Envelope } from '../../src/stream/envelope.js';
+import { inferPlan } from '../../src/stream/infer-options.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
 import { HandTarget, settleDown } from './hand-target.js';
 import { contextOf, drain, inferStage, PushStage } from './stage-rig.js';
@@ -393,6 +395,10 @@ test('a dead letter says which record, where, when, how often and why, in plain 
     step: 4,
     times: { pulledAt: '2025-01-01T00:00:00.000Z', failedAt: '2025-01-01T00:00:01.500Z' },
   });
+});
+
+test('a step and a pool have the same breaker, where nothing else is said', (t) => {
+  t.deepEqual(inferPlan(new HandTarget(), { breaker: {} }).breaker, breakerSchema.parse({}));
 });
 
 test('options of retry, timeout, breaker and fallback are checked at once, and unknown keys are named (C3)', (t) => {
