@@ -1,9 +1,10 @@
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { readyMadeNames } from '../actor/ready-made.js';
 import { isTroupeError } from '../kernel/errors.js';
+import { conflictsOf } from './claims.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
 import { configError, pathText, type Problem } from './problem.js';
@@ -143,7 +144,20 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
       ...(checkpoint === undefined ? {} : { checkpoint: { ...checkpoint, dir: absolute(checkpoint.dir) } }),
     };
   });
+  for (const { at, text } of conflictsOf(pipelines, identityOf)) refuse(at, text);
   return { config: { ...config, pools, pipelines }, problems };
+}
+
+/** However the path is written. Undefined where several may write: devices such as /dev/null, and pipes. */
+function identityOf(given: string): string | undefined {
+  try {
+    const facts = statSync(given);
+    return facts.isFile() || facts.isDirectory() ? `${facts.dev}:${facts.ino}` : undefined;
+  } catch {
+    // It is made later, or the run says why it cannot be.
+    const parent = path.dirname(given);
+    return existsSync(parent) ? path.join(realpathSync(parent), path.basename(given)) : given;
+  }
 }
 
 function fileUrl(given: string, dir: string): URL | undefined {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -251,4 +251,29 @@ test('a file that is missing, a folder, too large or not UTF-8 is refused by nam
     t.true(isTroupeError(error) && error.code === 'CONFIG_INVALID');
     t.regex(error?.message ?? '', message);
   }
+});
+
+test('two pipelines that write to one file, or share a directory of checkpoints, are refused by their names', (t) => {
+  const pipelines = (first: string, second: string): string =>
+    `pipelines:\n  one: { source: { file: a }, ${first} }\n  two: { source: { file: b }, ${second} }\n`;
+  t.is(
+    refused(t, pipelines('sink: { file: out.txt }', 'sink: { file: ./x/../out.txt }')),
+    `troupe.yaml:3:45 pipelines.two.sink.file: expected a path of its own; it is already the sink file of ` +
+      'pipeline "one", and pipeline "two" cannot have it as its sink file',
+  );
+  const checkpoints = (file: string): string => `sink: { file: ${file} }, checkpoint: { dir: saved }`;
+  t.regex(
+    refused(t, pipelines(checkpoints('c.txt'), checkpoints('d.txt'))),
+    /two\.checkpoint\.dir: .*it is already the checkpoint directory of pipeline "one", and pipeline "two"/,
+  );
+  const dead = 'sink: { file: e.txt }, deadLetters: { file: f.txt }';
+  t.regex(refused(t, pipelines('sink: { file: f.txt }', dead)), /the sink file of pipeline "one", .* dead-letter file/);
+  const own = 'sink: { file: g.txt }, deadLetters: { file: g.txt }';
+  t.regex(refused(t, pipelines('sink: { file: h.txt }', own)), /already the sink file of the same pipeline/);
+  // One file by another name, there and not yet there.
+  symlinkSync(dir, path.join(dir, 'elsewhere'));
+  t.regex(refused(t, pipelines('sink: { file: i }', 'sink: { file: elsewhere/i }')), /already the sink file/);
+  t.regex(refused(t, pipelines('sink: { file: steps.js }', 'sink: { file: elsewhere/steps.js }')), /already/);
+  t.notThrows(() => parse(pipelines('sink: { file: /dev/null }', 'sink: { file: /dev/null }')));
+  t.notThrows(() => parse(pipelines('sink: { file: k }', 'sink: { file: l }')));
 });
