@@ -98,8 +98,10 @@ async function letters(invocation: LettersInvocation, around: Surroundings): Pro
       }
     }
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && typeof error.code === 'string' && 'path' in error;
-    if (!isMissing && !(error instanceof WrongReplay)) throw error;
+    if (!(error instanceof Error)) throw error;
+    const isMissing = 'code' in error && typeof error.code === 'string' && 'path' in error;
+    const isStrange = isTroupeError(error) && error.code === 'PARSE_FAILED';
+    if (!isMissing && !isStrange && !(error instanceof WrongReplay)) throw error;
     stderr.write(`troupe: ${plainText(invocation.file)}: ${plainText(error.message)}\n`);
     return 1;
   }

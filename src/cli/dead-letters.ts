@@ -6,7 +6,7 @@ import type { Sink } from '../stream/sink.js';
 import { toFile } from '../stream/sinks/file.js';
 import { fromIterable } from '../stream/sources/iterable.js';
 import type { Log } from '../telemetry/log.js';
-import { type LetterLine, readLetters } from './dead-letter-file.js';
+import { type LetterLine, readLetterFile, readLetters } from './dead-letter-file.js';
 import { type ConfigRun, runConfig } from './run-config.js';
 import { plainText, tableText } from './text.js';
 
@@ -15,13 +15,16 @@ import { plainText, tableText } from './text.js';
 /** Characters of an input or message in the list. */
 const EXCERPT = 48;
 
-/** One line per letter, newest last: number, time, pipeline and step, code, attempts, what it was. */
+/**
+ * One line per letter, newest last: number, time, pipeline and step, code, attempts, what it was. Rejects with
+ * PARSE_FAILED for a file of another kind.
+ */
 export async function listLetters(file: string): Promise<string> {
   const rows = [['line', 'failed at', 'pipeline', 'step', 'code', 'tries', 'message', 'input']];
-  for await (const { number, letter } of readLetters(file)) {
-    rows.push(
-      letter === undefined ? [String(number), '', '', '', 'not a dead letter'] : [String(number), ...cells(letter)],
-    );
+  const { lines, isCutOff } = await readLetterFile(file);
+  for (const [index, { number, letter }] of lines.entries()) {
+    const words = isCutOff && index === lines.length - 1 ? 'cut off: no whole line' : 'not a dead letter';
+    rows.push([String(number), ...(letter === undefined ? ['', '', '', words] : cells(letter))]);
   }
   return rows.length === 1 ? `${plainText(file)} holds no dead letters\n` : `${tableText(rows, 'words')}\n`;
 }
@@ -86,8 +89,7 @@ export interface Replay {
  */
 export async function replayLetters(options: ReplayOptions): Promise<Replay> {
   const { file, stop, kill, log } = options;
-  const lines: LetterLine[] = [];
-  for await (const line of readLetters(file)) lines.push(line);
+  const { lines } = await readLetterFile(file);
   const pipeline = options.pipeline ?? onlyPipeline(lines, file);
   const loaded = await loadConfig(options.config, { env: options.env });
   const definition = loaded.config.pipelines[pipeline];

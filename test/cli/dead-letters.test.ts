@@ -126,6 +126,49 @@ test.serial('letters of other pipelines and lines that are no letters stay in th
   t.deepEqual(lines('mixed.ndjson'), [strange, other]);
 });
 
+test.serial(
+  'a file of another kind is refused by list and replay, which name the line and say what to give',
+  async (t) => {
+    const files = {
+      'lines.jsonl': '{"hello":1}\n{"hello":2}\n',
+      'notes.txt': 'one\ntwo\n',
+      'word.txt': 'no line ends here',
+      'mostly.ndjson': `${JSON.stringify({ error: { code: 'PREDICT_FAILED', message: 'x' } })}\n[]\n{}\n`,
+    };
+    for (const [name, text] of Object.entries(files)) {
+      writeFileSync(at(name), text);
+      const line = name === 'mostly.ndjson' ? 2 : 1;
+      const words = new RegExp(
+        `${name}: line ${line} is no dead letter, .*; give a file that a dead-letter sink wrote`,
+      );
+      const list = await troupe('dead-letters', 'list', at(name));
+      t.deepEqual([list.code, list.out], [1, ''], name);
+      t.regex(list.err, words);
+      const replay = await troupe('dead-letters', 'replay', at(name), at('troupe.yaml'), '--pipeline', 'numbers');
+      t.is(replay.code, 1);
+      t.regex(replay.err, words);
+      t.is(readFileSync(at(name), 'utf8'), text);
+    }
+  },
+);
+
+test.serial('lines that a crash left torn are listed as such, and the letters with them', async (t) => {
+  const letter = JSON.stringify({ input: 1, error: { code: 'PREDICT_FAILED', message: 'x' } });
+  writeFileSync(at('torn.ndjson'), `${letter}\n{"inp${letter}\n${letter}\n{"input":1,"err`);
+  const { code, out } = await troupe('dead-letters', 'list', at('torn.ndjson'));
+  t.is(code, 0);
+  const rows = out.trimEnd().split('\n').slice(1);
+  t.deepEqual(
+    rows.map((row) => row.trim().split(/ {2,}/).slice(0, 2)),
+    [
+      ['1', 'PREDICT_FAILED'],
+      ['2', 'not a dead letter'],
+      ['3', 'PREDICT_FAILED'],
+      ['4', 'cut off: no whole line'],
+    ],
+  );
+});
+
 test.serial('a file that is not there, and a subcommand that is not one, are named', async (t) => {
   const missing = await troupe('dead-letters', 'list', at('nowhere.ndjson'));
   t.is(missing.code, 1);
