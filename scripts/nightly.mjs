@@ -16,6 +16,7 @@ const ROWS = {
   C1: ['e2e/rows-overload', 'C1'],
   C2: ['e2e/rows-overload', 'C2'],
   D3: ['e2e/rows-c-d', 'D3'],
+  D7: ['e2e/row-d7', 'D7'],
   H4: ['config/corpus', ''],
   K6: ['e2e/rows-k', 'K6'],
 };

@@ -1,4 +1,4 @@
-// Makes sure that the tests find redis-server, postgres and strace. What is not installed is fetched as Debian packages and
+// Makes sure that the tests find redis-server, postgres, strace and faketime. What is not installed is fetched as Debian packages and
 // unpacked below node_modules/.cache: nothing is installed, nothing runs as a daemon, and no privileges are needed.
 // Needs a build. `node scripts/servers.mjs` says what there is; the tests that need a missing one say why they do not run.
 import { spawnSync } from 'node:child_process';
@@ -7,7 +7,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { UNPACKED, findServer, serverEnvironment } from '../dist/test/e2e/servers.js';
 
-const PACKAGES = { 'redis-server': 'redis-server', postgres: 'postgresql', strace: 'strace' };
+const PACKAGES = { 'redis-server': 'redis-server', postgres: 'postgresql', strace: 'strace', faketime: 'faketime' };
 
 /** Gives the environment for the tests: for every server that cannot be had, why. */
 export function provideServers(say) {

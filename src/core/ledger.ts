@@ -19,6 +19,8 @@ export interface Flight {
   readonly sentAt: number;
   /** When the replica can have begun with it: when sent, or when the one before it was answered. */
   startedAt: number;
+  /** It was given time beyond the usual, because the host itself stood still. */
+  forgiven: boolean;
   /** Records whose caller still waits. */
   waiting: number;
   /** Time ran out for one of them while it was here. */
@@ -46,6 +48,7 @@ export class Ledger {
       trigger,
       sentAt: now,
       startedAt: now,
+      forgiven: false,
       waiting: requests.length,
       timedOut: false,
     };

@@ -53,6 +53,10 @@ export interface PoolLimits extends FleetLimits {
   readonly cancellation: 'signal' | 'replace';
 }
 
+/** A tick that comes this much too late says that the host stood still; what runs then has this much more time. */
+const STALL_MS = 250;
+const FORGIVEN_MS = 1000;
+
 const NO_TRIGGERS = Object.fromEntries(TRIGGERS.map((trigger) => [trigger, 0])) as Record<Trigger, number>;
 
 export class PoolCore implements FleetOwner {
@@ -201,6 +205,7 @@ export class PoolCore implements FleetOwner {
     if (this.fleet.hasChanged) this.#survey();
     if (this.#replicasWakeAt <= now) {
       const { list } = this.fleet;
+      if (now - this.#replicasWakeAt > STALL_MS) this.#forgive(now);
       for (let i = 0; i < list.length; i++) {
         const cell = list[i] as Cell;
         const running = cell.flights[0];
@@ -209,6 +214,22 @@ export class PoolCore implements FleetOwner {
       this.fleet.startDue(now);
     }
     this.dispatch(now);
+  }
+
+  /**
+   * The host itself stood still (a blocked loop, a stopped process): answers may wait unread, and the replicas may have
+   * stood still with it. What runs gets a moment more, once, before it counts as hung.
+   */
+  #forgive(now: number): void {
+    const { batchTimeoutMs } = this.limits;
+    const { list } = this.fleet;
+    for (let i = 0; i < list.length; i++) {
+      const running = (list[i] as Cell).flights[0];
+      if (running === undefined || running.forgiven) continue;
+      running.forgiven = true;
+      running.startedAt = Math.max(running.startedAt, now - batchTimeoutMs + Math.min(batchTimeoutMs, FORGIVEN_MS));
+      this.fleet.hasChanged = true;
+    }
   }
 
   // ----------------------------------------------------------------- replicas

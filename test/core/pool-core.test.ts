@@ -582,6 +582,28 @@ test('a batch that is not answered in time condemns its replica, and its records
   t.deepEqual([p.outcome(1), p.outcome(2)], ['y1', 'ACTOR_HUNG']);
 });
 
+test('after a stall of the host a batch has a moment more, once, before it counts as hung', (t) => {
+  const p = new PoolDriver({ batchTimeoutMs: 5000 });
+  p.offerMany(1);
+  const stalled = (until: number): void => {
+    p.now = until;
+    p.core.tick(p.now);
+    p.pump();
+  };
+  stalled(20_000);
+  t.deepEqual(p.newsOf('died'), [], 'the answer may wait unread');
+  t.is(p.core.nextWakeAt(), 21_000);
+  p.reply();
+  t.is(p.outcome(1), 'y1');
+
+  p.offerMany(1);
+  stalled(60_000);
+  t.is(p.outcome(2), undefined);
+  stalled(70_000);
+  t.is(p.newsOf('died')[0]?.death.cause, 'hung', 'never for ever');
+  p.serve(() => 'ok');
+});
+
 test('the clock of a staged batch starts when the one before it is answered', (t) => {
   const p = new PoolDriver({ maxSize: 1, maxInFlight: 2, batchTimeoutMs: 500 });
   p.offerMany(2);

@@ -19,8 +19,8 @@ const NOBODY = 65_534;
 /** Where packages are unpacked; nothing of the system is touched. */
 export const UNPACKED = fileURLToPath(new URL('../../../node_modules/.cache/troupe-servers/', import.meta.url));
 
-/** strace is no server, and comes the same way. */
-export type ServerName = 'redis-server' | 'postgres' | 'strace';
+/** strace and faketime are no servers, and come the same way. */
+export type ServerName = 'redis-server' | 'postgres' | 'strace' | 'faketime';
 
 /** The path of a server's binary, on the system or unpacked. */
 export function findServer(name: ServerName): string | undefined {
@@ -44,6 +44,17 @@ export function serverEnvironment(): NodeJS.ProcessEnv {
   if (!existsSync(library)) return { PATH: process.env['PATH'] };
   const folders = [library, ...readdirSync(library).map((name) => path.join(library, name))];
   return { PATH: process.env['PATH'], LD_LIBRARY_PATH: folders.filter((name) => /-linux-gnu/.test(name)).join(':') };
+}
+
+/** The library that gives a process a wall clock of its own when it is preloaded. */
+export function findFaketime(): string | undefined {
+  return ['/', UNPACKED]
+    .flatMap((root) => {
+      const libraries = path.join(root, 'usr/lib');
+      const folders = existsSync(libraries) ? readdirSync(libraries).filter((name) => name.endsWith('-linux-gnu')) : [];
+      return folders.map((folder) => path.join(libraries, folder, 'faketime/libfaketime.so.1'));
+    })
+    .find((file) => existsSync(file));
 }
 
 export interface TestServer {
