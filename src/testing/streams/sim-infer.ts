@@ -189,6 +189,7 @@ export class SimInfer implements SimStage {
     const { core, oracle } = this;
     const { now } = this.#context.world;
     let hasMoved = false;
+    const wasReady = core.hasReady();
     while (!this.#firstIsFull) {
       oracle.asking();
       const slot = core.next(now);
@@ -229,7 +230,8 @@ export class SimInfer implements SimStage {
     }
     if (this.#first.dispatch()) hasMoved = true;
     if (this.#second?.dispatch() === true) hasMoved = true;
-    return hasMoved;
+    // A breaker settles what it refuses while the next is looked for.
+    return hasMoved || (!wasReady && core.hasReady());
   }
 
   readonly #onEnded = (slot: SimSlot, outcome: RecordOutcome, target: PoolPort): void => {
