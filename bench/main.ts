@@ -1,16 +1,17 @@
 import { parseArgs } from 'node:util';
 import { benchAsk } from './ask.js';
 import { benchCheckpoint } from './checkpoint.js';
+import { benchGrowth } from './growth.js';
 import { benchMemory } from './memory.js';
 import { benchOperator } from './operator.js';
+import { benchOverload } from './overload.js';
 import { reportOf, type Row, tableOf } from './report.js';
+import { benchTelemetry } from './telemetry.js';
 
 /**
- * npm run bench -- [ask] [memory] [operator] [checkpoint] [--json] [--rounds n] [--ms n] [--only piscina,comlink] [--records n]
+ * npm run bench -- [PART ...] [--json] [--rounds n] [--ms n] [--only piscina,comlink] [--records n] [--seconds n]
  * Progress goes to stderr, the result to stdout. Exit code 1 when a target is not met.
  */
-const PARTS = ['ask', 'memory', 'operator', 'checkpoint'] as const;
-
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -19,40 +20,34 @@ const { values, positionals } = parseArgs({
     ms: { type: 'string', default: '150' },
     only: { type: 'string' },
     records: { type: 'string', default: '1000000' },
+    seconds: { type: 'string', default: '60' },
   },
 });
 
-for (const part of positionals) {
-  if (!(PARTS as readonly string[]).includes(part))
-    throw new TypeError(`bench: unknown part "${part}"; expected one of ${PARTS.join(', ')}`);
-}
-const parts = positionals.length === 0 ? PARTS : PARTS.filter((part) => positionals.includes(part));
+const rounds = countOf('rounds', values.rounds);
+const laneMs = countOf('ms', values.ms);
+const records = countOf('records', values.records);
+const seconds = countOf('seconds', values.seconds);
 const progress = (line: string): void => void process.stderr.write(`${line}\n`);
 
-const rows: Row[] = [];
-for (const part of parts) {
-  switch (part) {
-    case 'ask':
-      rows.push(
-        ...(await benchAsk({
-          rounds: countOf('rounds', values.rounds),
-          laneMs: countOf('ms', values.ms),
-          only: values.only?.split(','),
-          progress,
-        })),
-      );
-      break;
-    case 'memory':
-      rows.push(...(await benchMemory({ records: countOf('records', values.records), progress })));
-      break;
-    case 'operator':
-      rows.push(...(await benchOperator({ rounds: countOf('rounds', values.rounds), records: 20_000, progress })));
-      break;
-    case 'checkpoint':
-      rows.push(...(await benchCheckpoint({ rounds: Math.ceil(countOf('rounds', values.rounds) / 5), progress })));
-      break;
-  }
+const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
+  ask: () => benchAsk({ rounds, laneMs, only: values.only?.split(','), progress }),
+  memory: () => benchMemory({ records, progress }),
+  operator: () => benchOperator({ rounds, records: 20_000, progress }),
+  checkpoint: () => benchCheckpoint({ rounds: Math.ceil(rounds / 5), progress }),
+  growth: () => benchGrowth({ rounds: Math.ceil(rounds / 3), records: 64_000, progress }),
+  telemetry: () => benchTelemetry({ rounds, laneMs, progress }),
+  overload: () => benchOverload({ seconds, progress }),
+};
+
+for (const part of positionals) {
+  if (!Object.hasOwn(PARTS, part))
+    throw new TypeError(`bench: unknown part "${part}"; expected one of ${Object.keys(PARTS).join(', ')}`);
 }
+
+const rows: Row[] = [];
+for (const [part, run] of Object.entries(PARTS))
+  if (positionals.length === 0 || positionals.includes(part)) rows.push(...(await run()));
 
 const report = reportOf(rows);
 process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : `${tableOf(report)}\n`);
