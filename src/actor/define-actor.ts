@@ -6,7 +6,11 @@ interface Common<In, Out, State> extends Omit<ActorDefinition<In, Out, State>, '
 /** An actor whose batch is an array of records. */
 export interface RowsDefinition<In, Out, State> extends Common<In, Out, State> {
   readonly signature?: undefined;
-  /** Answers `batch[i]` with `outputs[i]`; an Error in an output's place fails that record alone. */
+  /**
+   * Answers `batch[i]` with `outputs[i]`; an Error in an output's place fails that record alone. Records that are typed
+   * arrays may be views over one buffer of the whole batch, so mind `byteOffset` where you use `buffer`, and `slice()`
+   * what you keep after the batch: a kept view keeps the batch.
+   */
   predict(batch: In[], context: PredictContext<State>): RowAnswers<Out> | PromiseLike<RowAnswers<Out>>;
 }
 

@@ -15,7 +15,7 @@ import {
   STATE_NATIVE,
   type ToEntry,
 } from '../wire/messages.js';
-import { packRows, type Payload, payloadCount, unpackRows } from '../wire/rows.js';
+import { packRows, type Payload, payloadCount, viewRows } from '../wire/rows.js';
 import type { Column, Columns, Signature } from '../wire/tensor.js';
 import { BatchContext } from './batch-context.js';
 import { checkSignature, loadDefinition } from './load-definition.js';
@@ -264,7 +264,8 @@ class Shell implements Runner {
     let faults: [number, Fault][] | undefined;
     for (let index = 0; index < outputs.length; index++) {
       const value = outputs[index];
-      if (typeof value !== 'object' || value === null || !isError(value)) continue;
+      // Most outputs are arrays, and asking whether one is an Error costs a call into C++.
+      if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || !isError(value)) continue;
       if (faults === undefined) {
         faults = [];
         values = outputs.slice();
@@ -389,7 +390,7 @@ function asLoadError(error: unknown, spec: EntrySpec): TroupeError {
 }
 
 function inputsOf(payload: Payload): unknown {
-  return payload.kind === 'columns' ? payload.columns : unpackRows(payload);
+  return payload.kind === 'columns' ? payload.columns : viewRows(payload);
 }
 
 function copyColumns(columns: Columns): Columns {

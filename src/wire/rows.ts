@@ -53,6 +53,27 @@ export function unpackRows(payload: Exclude<Payload, { kind: 'columns' }>): read
   return records;
 }
 
+/** V8 keeps arrays up to this size on its heap, where a copy costs no more than a view. */
+const ON_HEAP_BYTES = 64;
+
+/**
+ * Records again for the actor, packed ones as views over the buffer of their batch: no memory is taken per record. Who
+ * keeps one longer than its batch keeps the batch, so the buffer must never be written to again.
+ */
+export function viewRows(payload: Exclude<Payload, { kind: 'columns' }>): readonly unknown[] {
+  if (payload.kind === 'rows') return payload.values;
+  const { count, data, lengths } = payload;
+  if (typeof lengths === 'number' && lengths * data.BYTES_PER_ELEMENT <= ON_HEAP_BYTES) return unpackRows(payload);
+  const records: NumericArray[] = [];
+  let from = 0;
+  for (let index = 0; index < count; index++) {
+    const to = from + (typeof lengths === 'number' ? lengths : (lengths[index] as number));
+    records.push(data.subarray(from, to));
+    from = to;
+  }
+  return records;
+}
+
 /**
  * The value with every typed array that is a small view over a bigger buffer replaced by a copy of its own: structured
  * clone ships, and a kept result pins, the whole buffer. Looks into plain objects and arrays, COMPACT_DEPTH_MAX levels deep.
