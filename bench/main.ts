@@ -1,10 +1,13 @@
 import { parseArgs } from 'node:util';
 import { benchAsk } from './ask.js';
+import { benchBulk } from './bulk.js';
 import { benchCheckpoint } from './checkpoint.js';
 import { benchGrowth } from './growth.js';
 import { benchMemory } from './memory.js';
+import { benchOne } from './one.js';
 import { benchOperator } from './operator.js';
 import { benchOverload } from './overload.js';
+import { benchPipeline } from './pipeline.js';
 import { reportOf, type Row, tableOf } from './report.js';
 import { benchTelemetry } from './telemetry.js';
 
@@ -32,6 +35,9 @@ const progress = (line: string): void => void process.stderr.write(`${line}\n`);
 
 const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
   ask: () => benchAsk({ rounds, laneMs, only: values.only?.split(','), progress }),
+  one: () => benchOne({ rounds, laneMs, progress }),
+  bulk: () => benchBulk({ rounds, laneMs, progress }),
+  pipeline: () => benchPipeline({ rounds, laneMs, progress }),
   memory: () => benchMemory({ records, progress }),
   operator: () => benchOperator({ rounds, records: 20_000, progress }),
   checkpoint: () => benchCheckpoint({ rounds: Math.ceil(rounds / 5), progress }),
