@@ -187,8 +187,8 @@ export const ERROR_CODES = {
   OPERATOR_FAILED: row(
     'failed',
     false,
-    'A function given to map, filter, flatMap or mapParallel threw.',
-    'See the cause; only this record is affected.',
+    'A function given to map, filter, flatMap, mapParallel, infer, onFailed or onProgress threw.',
+    'See the cause; only this record is affected, but where onFailed or onProgress throws the run ends.',
   ),
   SINK_FAILED: row(
     'interrupted',

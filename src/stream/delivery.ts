@@ -7,19 +7,29 @@
  */
 import type { Clock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
-import { deadLetterOf, failureOf, type Chunk, type Control, type DeadLetter, type Envelope } from './envelope.js';
+import {
+  deadLetterOf,
+  failureOf,
+  operatorFailed,
+  type Chunk,
+  type Control,
+  type DeadLetter,
+  type Envelope,
+} from './envelope.js';
 import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, isThenable, type Interrupt } from './interrupt.js';
 import type { Counts } from './report.js';
 import { SinkClosed, type Sink } from './sink.js';
 import type { Tracking } from './tracking.js';
 
+type OnFailed = (record: unknown, error: TroupeError) => unknown;
+
 export interface DeliveryOptions {
   /** Its name, for dead letters. */
   readonly pipeline: string;
   readonly sink: Sink;
   readonly deadLetters: Sink<DeadLetter> | undefined;
-  readonly onFailed: ((record: unknown, error: TroupeError) => unknown) | undefined;
+  readonly onFailed: OnFailed | undefined;
   readonly clock: Clock;
   readonly counts: Counts;
   readonly interrupt: Interrupt;
@@ -29,8 +39,6 @@ export interface DeliveryOptions {
 export class Delivery {
   readonly #options: DeliveryOptions;
   #writingTo: Sink<never> | undefined;
-  /** What `onFailed` promised. */
-  readonly #told: Promise<unknown>[] = [];
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
@@ -76,7 +84,7 @@ export class Delivery {
 
   /** Writes values in runs between failures only where it must: a chunk costs one write per sink. */
   async #deliverRecords(chunk: Chunk): Promise<boolean> {
-    const { pipeline, sink, clock, counts, tracking } = this.#options;
+    const { pipeline, sink, clock, counts, tracking, onFailed } = this.#options;
     const values: unknown[] = [];
     const records: Chunk = [];
     let letters: Map<Sink<DeadLetter>, Chunk> | undefined;
@@ -101,13 +109,11 @@ export class Delivery {
         const written = envelopes.map((envelope) => deadLetterOf(envelope, pipeline, wallOffsetMs));
         if (!(await this.#hand(to, () => to.write(written, envelopes)))) return false;
         counts.deadLetters += envelopes.length;
-        this.#countErrors(envelopes);
+        for (const envelope of envelopes) counts.error(failureOf(envelope).code);
       }
     }
-    if (this.#told.length > 0) {
-      const told = Promise.all(this.#told.splice(0));
-      if ((await this.#options.interrupt.guard(told)) === INTERRUPTED) return false;
-    }
+    // Last: it may throw, and what the sinks have taken is counted all the same.
+    if (onFailed !== undefined && !(await this.#tellFailed(onFailed, chunk))) return false;
     if (tracking !== undefined) {
       for (const envelope of chunk) {
         const isLost = envelope.kind === 'failed' && this.#deadLettersOf(envelope) === undefined;
@@ -155,7 +161,7 @@ export class Delivery {
         case 'failed':
           if (this.#deadLettersOf(envelope) !== undefined) break;
           counts.failed += 1;
-          this.#countErrors([envelope]);
+          counts.error(failureOf(envelope).code);
           break;
         case 'control':
           break;
@@ -165,16 +171,23 @@ export class Delivery {
     }
   }
 
-  #countErrors(envelopes: Chunk): void {
-    for (const envelope of envelopes) {
-      const error = failureOf(envelope);
-      this.#options.counts.error(error.code);
-      const told: unknown = this.#options.onFailed?.(envelope.value, error);
-      if (!isThenable(told)) continue;
-      const promise = Promise.resolve(told);
-      promise.catch(() => undefined); // Nobody may come to wait for it, when a sink fails first.
-      this.#told.push(promise);
+  /** False when the run was interrupted before `onFailed` had done. Rejects with what it threw. */
+  async #tellFailed(onFailed: OnFailed, chunk: Chunk): Promise<boolean> {
+    let told: Promise<unknown>[] | undefined;
+    for (const envelope of chunk) {
+      if (envelope.kind !== 'failed') continue;
+      const threw = (cause: unknown): never => {
+        throw operatorFailed(`onFailed for record ${envelope.id}`, cause);
+      };
+      try {
+        const promise: unknown = onFailed(envelope.value, failureOf(envelope));
+        if (isThenable(promise)) (told ??= []).push(Promise.resolve(promise).catch(threw));
+      } catch (cause) {
+        for (const promise of told ?? []) promise.catch(() => undefined); // The first failure ends the run.
+        threw(cause);
+      }
     }
+    return told === undefined || (await this.#options.interrupt.guard(Promise.all(told))) !== INTERRUPTED;
   }
 }
 

@@ -122,7 +122,19 @@ type Children = Iterator<unknown> | AsyncIterator<unknown>;
 type Answer =
   | { readonly kind: 'children'; readonly given: unknown }
   | { readonly kind: 'step'; readonly result: IteratorResult<unknown> }
-  | { readonly kind: 'threw'; readonly cause: unknown };
+  | Threw;
+
+interface Threw {
+  readonly kind: 'threw';
+  readonly cause: unknown;
+}
+
+/** What the answer means. */
+type Seen =
+  | { readonly kind: 'children'; readonly children: Children }
+  | { readonly kind: 'child'; readonly value: unknown }
+  | { readonly kind: 'end' }
+  | Threw;
 
 /** flatMap: children stand in the place of their parent, in order, and are taken from it only as fast as there is room. */
 export class FlatMapStage implements Stage {
@@ -177,8 +189,9 @@ export class FlatMapStage implements Stage {
     const children = this.#children;
     this.#rest = [];
     this.#children = undefined;
+    if (children === undefined) return;
     // The end of an async generator that hangs inside would hang here too: it is asked for, not waited for.
-    if (children?.return !== undefined) void Promise.resolve(children.return()).catch(() => undefined);
+    void new Promise((resolve) => resolve(children.return?.())).catch(() => undefined);
   }
 
   /** One call into the user's code. */
@@ -200,27 +213,24 @@ export class FlatMapStage implements Stage {
 
   #take(out: Chunk, answer: Answer): void {
     const parent = this.#parent as Envelope;
-    switch (answer.kind) {
-      case 'children': {
+    const seen = seenIn(answer);
+    switch (seen.kind) {
+      case 'children':
         this.#childCount = 0;
-        this.#children = childrenOf(answer.given);
-        if (this.#children === undefined) this.#fail(out, parent, new TypeError(notIterable(answer.given)));
+        this.#children = seen.children;
         return;
-      }
-      case 'step':
-        // As for...of has it; without the check an iterator that gives numbers would never end.
-        if (typeof answer.result !== 'object' || answer.result === null) {
-          this.#fail(out, parent, new TypeError(`the iterator gave a ${typeof answer.result}, not { done, value }`));
-        } else if (answer.result.done === true) {
-          if (this.#childCount === 0) this.run.counts.filtered += 1;
-          this.#finish(parent);
-        } else this.#add(out, parent, answer.result.value);
+      case 'child':
+        this.#add(out, parent, seen.value);
+        return;
+      case 'end':
+        if (this.#childCount === 0) this.run.counts.filtered += 1;
+        this.#finish(parent);
         return;
       case 'threw':
-        this.#fail(out, parent, answer.cause);
+        this.#fail(out, parent, seen.cause);
         return;
       default:
-        answer satisfies never;
+        seen satisfies never;
     }
   }
 
@@ -257,14 +267,28 @@ function answerOf<T>(promise: PromiseLike<T>, toAnswer: (value: T) => Answer): P
   return Promise.resolve(promise).then(toAnswer, (cause: unknown) => ({ kind: 'threw', cause }));
 }
 
-/** Undefined where there is nothing to iterate. A string is taken for a mistake, not for its characters. */
-function childrenOf(given: unknown): Children | undefined {
-  if (typeof given !== 'object' || given === null) return undefined;
-  if (Symbol.iterator in given) return (given as Iterable<unknown>)[Symbol.iterator]();
-  if (Symbol.asyncIterator in given) return (given as AsyncIterable<unknown>)[Symbol.asyncIterator]();
-  return undefined;
+/** Looks at what foreign code gave, which may throw when it is looked at. */
+function seenIn(answer: Answer): Seen {
+  if (answer.kind === 'threw') return answer;
+  try {
+    if (answer.kind === 'children') return { kind: 'children', children: childrenOf(answer.given) };
+    const { result } = answer;
+    // As for...of has it; without the check an iterator that gives numbers would never end.
+    if (typeof result !== 'object' || result === null) {
+      throw new TypeError(`the iterator gave a ${typeof result}, not { done, value }`);
+    }
+    return result.done === true ? { kind: 'end' } : { kind: 'child', value: result.value };
+  } catch (cause) {
+    return { kind: 'threw', cause };
+  }
 }
 
-function notIterable(given: unknown): string {
-  return `flatMap expects an array, an iterable or an async iterable, got ${given === null ? 'null' : typeof given}`;
+/** A string is taken for a mistake, not for its characters. */
+function childrenOf(given: unknown): Children {
+  if (typeof given === 'object' && given !== null) {
+    if (Symbol.iterator in given) return (given as Iterable<unknown>)[Symbol.iterator]();
+    if (Symbol.asyncIterator in given) return (given as AsyncIterable<unknown>)[Symbol.asyncIterator]();
+  }
+  const kind = given === null ? 'null' : typeof given;
+  throw new TypeError(`flatMap expects an array, an iterable or an async iterable, got ${kind}`);
 }

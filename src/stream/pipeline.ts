@@ -31,9 +31,12 @@ export interface ToOptions {
   checkpoint?: CheckpointOptions;
   /** Where failed records go; without it they count as failed and leave only their code in the report. */
   deadLetters?: Sink<DeadLetter>;
-  /** Sees every failed record as it leaves, dead letters included. Throwing ends the run; a promise is waited for. */
+  /**
+   * Sees every failed record as it leaves, dead letters included. Throwing ends the run with OPERATOR_FAILED; a promise
+   * is waited for.
+   */
   onFailed?: (record: unknown, error: TroupeError) => unknown;
-  /** Called with the report so far, at most every `progressMs`. Throwing ends the run; a promise is waited for. */
+  /** Called with the report so far, at most every `progressMs`. Throwing ends the run with OPERATOR_FAILED; a promise is waited for. */
   onProgress?: (report: Report) => unknown;
   /** Default 200. */
   progressMs?: number;
@@ -145,8 +148,9 @@ export class Pipeline<T> {
 
   /**
    * Runs the pipeline into a sink. Rejects with SOURCE_FAILED or SINK_FAILED (a StreamError with the `report` so far)
-   * when an end fails as a whole, with CHECKPOINT_FAILED or CHECKPOINT_INVALID when it cannot be made safe or resumed;
-   * resolves when the source has ended, or when `signal` or `stop` ended the run.
+   * when an end fails as a whole, with CHECKPOINT_FAILED or CHECKPOINT_INVALID when it cannot be made safe or resumed,
+   * with OPERATOR_FAILED when `onFailed` or `onProgress` throws or a module of `mapParallel` cannot be used; resolves
+   * when the source has ended, or when `signal` or `stop` ended the run.
    */
   to(sink: Sink<T>, options: ToOptions = {}): Promise<Report> {
     return runPipeline(this.#plan(sink, options));

@@ -18,9 +18,9 @@ import { realProcesses, type Processes } from './checkpoint/lock.js';
 import type { CheckpointPlan } from './checkpoint/options.js';
 import { CheckpointStore, type LoadedCheckpoint } from './checkpoint/store.js';
 import { Delivery, sinkFailed } from './delivery.js';
-import type { DeadLetter } from './envelope.js';
+import { operatorFailed, type DeadLetter } from './envelope.js';
 import { FairTurn } from './fair-turn.js';
-import { isA } from './foreign.js';
+import { isA, wordsOf } from './foreign.js';
 import { INTERRUPTED, Interrupt, isThenable } from './interrupt.js';
 import { Counts, StreamError, type Report, type RunFacts } from './report.js';
 import { SinkClosed, type Sink } from './sink.js';
@@ -118,7 +118,7 @@ class PipelineRun {
     this.#counts.giveUpHeld();
     const report = this.#report();
     if (failure === undefined) return report;
-    throw isTroupeError(failure) ? new StreamError(failure, report) : failure;
+    throw new StreamError(isTroupeError(failure) ? failure : unexpected(failure), report);
   }
 
   #cancel(): void {
@@ -329,11 +329,22 @@ class PipelineRun {
       const now = this.#world.clock.now();
       if (now - this.#progressAt >= this.#plan.progressMs) {
         this.#progressAt = now;
-        const told: unknown = this.#plan.onProgress?.(this.#report());
-        if (isThenable(told)) await this.#interrupt.guard(told);
+        await this.#tellProgress();
       }
       const turn = this.#turn.give();
       if (turn !== undefined) await turn;
+    }
+  }
+
+  async #tellProgress(): Promise<void> {
+    const { onProgress } = this.#plan;
+    if (onProgress === undefined) return;
+    const report = this.#report();
+    try {
+      const told: unknown = onProgress(report);
+      if (isThenable(told)) await this.#interrupt.guard(told);
+    } catch (cause) {
+      throw operatorFailed('onProgress', cause);
     }
   }
 
@@ -387,6 +398,11 @@ class PipelineRun {
     }
     return first;
   }
+}
+
+/** Everything that may go wrong has its own error, made where it is known what went wrong. */
+function unexpected(cause: unknown): TroupeError {
+  return new TroupeError('INTERNAL', `The run broke off: ${wordsOf(cause)}`, { cause });
 }
 
 /** Of a run that was stopped before its source was open. */

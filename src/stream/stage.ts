@@ -106,9 +106,11 @@ export class SourceStage implements Stage {
       const { tracking } = this.options;
       const now = this.run.clock.now();
       const chunk: Chunk = [];
+      let count = 0;
       try {
+        count = values.length;
         let seq = tracking === undefined ? this.#seq : tracking.entered(values);
-        this.#seq += values.length;
+        this.#seq += count;
         for (const value of values) {
           if (tracking?.hadSettled(seq, '') !== true) this.#add(chunk, seq, value, now);
           seq += 1;
@@ -116,7 +118,7 @@ export class SourceStage implements Stage {
       } catch (cause) {
         throw sourceFailed(this.options.name, cause);
       }
-      if (chunk.length > 0 || values.length === 0) return chunk;
+      if (chunk.length > 0 || count === 0) return chunk;
       const turn = this.run.turn.give();
       if (turn !== undefined) await turn;
     }

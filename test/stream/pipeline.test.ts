@@ -1,12 +1,20 @@
 import test from 'ava';
 import { TroupeError } from '../../src/kernel/errors.js';
-import { stream } from '../../src/stream/pipeline.js';
+import { CheckpointTrigger } from '../../src/stream/checkpoint/options.js';
+import { runIn, stream } from '../../src/stream/pipeline.js';
 import { StreamError } from '../../src/stream/report.js';
 import { toArray } from '../../src/stream/sinks/array.js';
 import { forEach } from '../../src/stream/sinks/for-each.js';
 import { fromIterable } from '../../src/stream/sources/iterable.js';
 import { RecordFailure, type DeadLetter } from '../../src/stream/envelope.js';
+import { MemoryDisk } from '../../src/testing/memory-disk.js';
+import { VirtualClock } from '../../src/testing/virtual-clock.js';
+import { alone } from './checkpoint/stores.js';
 import { settleDown } from './hand-target.js';
+
+const throwing = (): never => {
+  throw new Error('trap');
+};
 
 test('a pipeline maps, filters and writes in the order of its source', async (t) => {
   const sink = toArray<number>();
@@ -260,6 +268,16 @@ test('records, errors and iterators that throw when they are looked at fail alon
     })
     .to(toArray());
   t.like(thrown, { records: 2, results: 1, failed: 1, errors: { OPERATOR_FAILED: 1 } });
+  const throughPromises = await stream(fromIterable([1, 2, 3]))
+    .flatMap(async (n) => (n === 1 ? (new Proxy([], { has: trap }) as number[]) : [n]))
+    .to(toArray());
+  t.like(throughPromises, { records: 3, results: 2, failed: 1, errors: { OPERATOR_FAILED: 1 } });
+  const step = new Proxy({}, { get: (_, key) => (key === 'done' ? trap() : undefined) }) as never;
+  const steps = { [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve(step) }) };
+  const throughSteps = await stream(fromIterable([1, 2]))
+    .flatMap((n) => (n === 1 ? steps : [n]))
+    .to(toArray());
+  t.like(throughSteps, { records: 2, results: 1, failed: 1, errors: { OPERATOR_FAILED: 1 } });
   const numbers = { [Symbol.iterator]: () => ({ next: () => 5 as never }) };
   const children = await stream(fromIterable([1]))
     .flatMap(() => numbers)
@@ -292,6 +310,9 @@ test('what a source may not give ends the run with SOURCE_FAILED and says what i
   t.regex((await failing(null)).message, /got null/);
   t.regex((await failing({ length: 2 })).message, /got object/);
   t.regex((await failing(Array.from({ length: 129 }))).message, /at most 128 records, got 129/);
+  let looks = 0;
+  const changing = new Proxy([], { get: (_, key) => (key === 'length' && ++looks > 1 ? throwing() : 0) });
+  t.regex((await failing(changing)).message, /Source odd failed: trap/);
 });
 
 test('a record that a source could not read has a code, whatever error the source gave', async (t) => {
@@ -319,7 +340,71 @@ test('onFailed and onProgress may be async: they are waited for, and a rejection
     await settleDown();
     throw new Error('no more');
   };
-  await t.throwsAsync(failing.to(toArray(), { onFailed: refuse }), { message: 'no more' });
+  await t.throwsAsync(failing.to(toArray(), { onFailed: refuse }), {
+    instanceOf: StreamError,
+    code: 'OPERATOR_FAILED',
+    message: 'onFailed for record 0 threw: no more',
+  });
   const fine = stream(fromIterable([1]));
-  await t.throwsAsync(fine.to(toArray(), { onProgress: refuse, progressMs: 0 }), { message: 'no more' });
+  await t.throwsAsync(fine.to(toArray(), { onProgress: refuse, progressMs: 0 }), {
+    instanceOf: StreamError,
+    code: 'OPERATOR_FAILED',
+    message: 'onProgress threw: no more',
+  });
+});
+
+test('an onFailed or onProgress that throws ends the run by name, and the report counts what the sinks took', async (t) => {
+  const numbers = stream(fromIterable([1, 2, 3])).map((n) => {
+    if (n === 1) throw new Error('one');
+    return n;
+  });
+  const hostile: object = new Proxy({}, { has: throwing, getPrototypeOf: throwing });
+  const refusing = {
+    throws: throwing,
+    'gives what throws': () => hostile,
+  };
+  for (const [title, refuse] of Object.entries(refusing)) {
+    for (const deadLetters of [undefined, toArray<DeadLetter>()]) {
+      const sink = toArray<number>();
+      const options = deadLetters === undefined ? {} : { deadLetters };
+      const error = await t.throwsAsync(numbers.to(sink, { ...options, onFailed: refuse }), {
+        instanceOf: StreamError,
+      });
+      t.like(error, { code: 'OPERATOR_FAILED', message: 'onFailed for record 0 threw: trap' }, title);
+      t.deepEqual(sink.values, [2, 3]);
+      t.like(error?.report, { results: 2, errors: { OPERATOR_FAILED: 1 } }, 'all of the chunk is counted');
+    }
+    const error = await t.throwsAsync(numbers.to(toArray(), { onProgress: refuse, progressMs: 0 }));
+    t.like(error, { code: 'OPERATOR_FAILED', message: 'onProgress threw: trap', report: { results: 2 } }, title);
+  }
+});
+
+test('a signal ends a run whose flatMap is inside an iterator that does not let itself be ended', async (t) => {
+  const stop = new AbortController();
+  const endings = {
+    get return() {
+      return throwing();
+    },
+  };
+  const children = {
+    [Symbol.iterator]: () => Object.assign(Object.create(endings) as object, { next: () => ({ value: 1 }) }),
+  };
+  const running = stream(fromIterable([1]))
+    .flatMap(() => children as Iterable<number>)
+    .to(
+      forEach(() => stop.abort()),
+      { signal: stop.signal },
+    );
+  t.like(await running, { cancelled: true });
+});
+
+test('two runs cannot share a CheckpointTrigger: the second ends by name', async (t) => {
+  const trigger = new CheckpointTrigger();
+  const requests: unknown[] = [];
+  trigger.attach((request) => requests.push(request));
+  const world = { disk: new MemoryDisk(), clock: new VirtualClock(), processes: alone };
+  const run = runIn(world, stream(fromIterable([1])), toArray(), { checkpoint: { dir: '/c', trigger } });
+  await t.throwsAsync(run, { instanceOf: StreamError, code: 'CHECKPOINT_FAILED', message: /in use by another run/ });
+  void trigger.now();
+  t.is(requests.length, 1, 'and the first goes on to have it');
 });

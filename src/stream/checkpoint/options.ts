@@ -66,9 +66,14 @@ export class CheckpointTrigger {
     });
   }
 
-  /** For the run: who takes requests now. Throws a TypeError when another run does. */
+  /** For the run: who takes requests now. Throws CHECKPOINT_FAILED while another run does. */
   attach(take: (request: CheckpointRequest) => void): void {
-    if (this.#take !== undefined) throw new TypeError('checkpoint.trigger must be used by one run at a time');
+    if (this.#take !== undefined) {
+      throw new TroupeError(
+        'CHECKPOINT_FAILED',
+        'checkpoint.trigger is in use by another run; give every run a CheckpointTrigger of its own',
+      );
+    }
     this.#take = take;
   }
 
