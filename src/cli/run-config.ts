@@ -75,7 +75,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
         }
         const definition = config.pipelines[name];
         if (definition === undefined) throw new TypeError(`pipelines: expected names of the config; got ${name}`);
-        const { pipeline, sink, deadLetters, checkpoint, count } = buildPipeline(name, definition, {
+        const { pipeline, sink, deadLetters, checkpoint, closeTimeoutMs, count } = buildPipeline(name, definition, {
           functions,
           pools,
           instead: options.instead,
@@ -86,6 +86,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
           reports[name] = await pipeline.to(sink, {
             signal: options.kill,
             stop: options.stop,
+            closeTimeoutMs,
             ...(deadLetters === undefined ? {} : { deadLetters }),
             ...(checkpoint === undefined ? {} : { checkpoint }),
             onProgress: (report) => {

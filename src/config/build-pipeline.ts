@@ -43,6 +43,7 @@ export interface BuiltPipeline {
   readonly sink: Sink;
   readonly deadLetters: Sink<DeadLetter> | undefined;
   readonly checkpoint: CheckpointOptions | undefined;
+  readonly closeTimeoutMs: number;
   /** How many records the source will give; undefined where it cannot say. */
   readonly count: () => Promise<number | undefined>;
 }
@@ -88,11 +89,12 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
       }
     }
   }
-  const { sink, deadLetters, checkpoint } = config;
+  const { sink, deadLetters, checkpoint, closeTimeoutMs } = config;
   return {
     // What cannot be counted cannot be read either, and the run says so.
     count: async () => source.count?.(),
     pipeline,
+    closeTimeoutMs,
     // What is replayed is not what the checkpoints speak of.
     checkpoint:
       instead === undefined && checkpoint !== undefined ? { ...checkpoint, resume: parts.resume === true } : undefined,

@@ -150,6 +150,11 @@ const checkpointSchema = z
       .enum(['stop', 'continue'])
       .default('stop')
       .describe('Whether a checkpoint that cannot be written ends the run.'),
+    timeoutMs: z
+      .number()
+      .positive()
+      .default(60_000)
+      .describe('Longest that one operation of the disk may take; then the checkpoint has failed.'),
   })
   .describe('Makes the run resumable by troupe run --resume.');
 
@@ -176,6 +181,11 @@ export const pipelineSchema = z.strictObject({
     .optional()
     .describe('Where failed records go; without it they are only counted.'),
   checkpoint: checkpointSchema.optional(),
+  closeTimeoutMs: z
+    .number()
+    .positive()
+    .default(60_000)
+    .describe('Longest that the source, a step or the sink may take to close at the end of the run.'),
 });
 
 export const configSchema = z.strictObject({

@@ -5,10 +5,19 @@ import type { DeadLetter, RecordInfo } from './envelope.js';
 import { inferPlan, type InferOptions } from './infer-options.js';
 import { InferStage } from './infer.js';
 import { FlatMapStage, OperationStage, filterOperation, mapOperation } from './operators.js';
-import { checkCount, checkFunction, checkKeys, checkOptionalFunction, checkSink, refuse } from './options.js';
+import {
+  checkCount,
+  checkFunction,
+  checkKeys,
+  checkOptionalFunction,
+  checkSink,
+  checkSpan,
+  refuse,
+} from './options.js';
 import { parallelPlan, startParallel, type ParallelOptions } from './parallel.js';
 import type { Report } from './report.js';
-import { runPipeline, type RunPlan, type RunWorld, type StageBuilder } from './run.js';
+import { runPipeline, type RunPlan, type StageBuilder } from './run.js';
+import type { RunWorld } from './run-ends.js';
 import type { Sink } from './sink.js';
 import type { Source } from './source.js';
 
@@ -40,6 +49,12 @@ export interface ToOptions {
   onProgress?: (report: Report) => unknown;
   /** Default 200. */
   progressMs?: number;
+  /**
+   * How long the run waits, at its end, for each of its parts: `close` or `abort` of a sink, `close` of the source and
+   * of a step, an acknowledgement that is under way. One that takes longer is left to itself, and the run ends with
+   * SINK_FAILED or SOURCE_FAILED, which names it. Infinity for no limit. Default 60,000.
+   */
+  closeTimeoutMs?: number;
 }
 
 /** Begins a pipeline. Nothing is opened or read before `to`. */
@@ -171,14 +186,25 @@ export class Pipeline<T> {
 
   #plan(sink: Sink<T>, options: ToOptions): RunPlan {
     checkSink('sink', sink);
-    checkKeys('to', options, ['signal', 'stop', 'checkpoint', 'deadLetters', 'onFailed', 'onProgress', 'progressMs']);
-    const { signal, stop, checkpoint, deadLetters, onFailed, onProgress, progressMs = 200 } = options;
+    checkKeys('to', options, [
+      'signal',
+      'stop',
+      'checkpoint',
+      'deadLetters',
+      'onFailed',
+      'onProgress',
+      'progressMs',
+      'closeTimeoutMs',
+    ]);
+    const { signal, stop, checkpoint, deadLetters, onFailed, onProgress } = options;
+    const { progressMs = 200, closeTimeoutMs = 60_000 } = options;
     if (signal !== undefined && !(signal instanceof AbortSignal)) refuse('signal', 'an AbortSignal', signal);
     if (stop !== undefined && !(stop instanceof AbortSignal)) refuse('stop', 'an AbortSignal', stop);
     if (deadLetters !== undefined) checkSink('deadLetters', deadLetters);
     checkOptionalFunction('onFailed', onFailed);
     checkOptionalFunction('onProgress', onProgress);
     checkCount('progressMs', progressMs, 0);
+    checkSpan('closeTimeoutMs', closeTimeoutMs);
     return {
       ...this.#definition,
       sink: sink as Sink,
@@ -186,6 +212,7 @@ export class Pipeline<T> {
       onFailed,
       onProgress,
       progressMs,
+      closeTimeoutMs,
       signal,
       stop,
       checkpoint: checkpoint === undefined ? undefined : checkpointPlan(checkpoint),

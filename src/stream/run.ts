@@ -1,58 +1,45 @@
 /**
- * One run of a pipeline: opens the ends, drives the last stage, and lets go of everything, however it ends.
+ * One run of a pipeline: drives the last stage from beginning to end, and gives the report. Opening and letting go of
+ * the ends: run-ends.ts.
  *
- * R1 sinks are opened before anything is read, and after it was decided from which checkpoint the run goes on: a sink
- *    may destroy what is there only when the run begins anew.
- * R2 whatever was opened is closed once, from the sink back to the source, also when opening fails half-way.
  * R3 the run gives way to the event loop every few milliseconds, so timers and signals get through a pipeline that is
  *    synchronous from end to end, also where nothing comes out of it.
  * R4 `stop` ends the reading and nothing else; `signal` ends every wait.
  */
-import { systemClock, type Clock } from '../kernel/clock.js';
+import { systemClock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import { Coordinator, type Storage } from './checkpoint/coordinator.js';
-import { realDisk, type Disk } from './checkpoint/disk.js';
-import { checkIdentity, loadHeld, saveHeld, type PipelineIdentity, type Snapshot } from './checkpoint/format.js';
+import { realDisk } from './checkpoint/disk.js';
+import { loadHeld, saveHeld, type PipelineIdentity, type Snapshot } from './checkpoint/format.js';
 import { errorOf } from './checkpoint/items.js';
-import { realProcesses, type Processes } from './checkpoint/lock.js';
-import type { CheckpointPlan } from './checkpoint/options.js';
-import { CheckpointStore, type LoadedCheckpoint } from './checkpoint/store.js';
-import { Delivery, sinkFailed } from './delivery.js';
-import { operatorFailed, type DeadLetter } from './envelope.js';
+import { realProcesses } from './checkpoint/lock.js';
+import type { LoadedCheckpoint } from './checkpoint/store.js';
+import { Delivery } from './delivery.js';
+import { operatorFailed } from './envelope.js';
 import { FairTurn } from './fair-turn.js';
 import { isA, wordsOf } from './foreign.js';
-import { INTERRUPTED, Interrupt, isThenable } from './interrupt.js';
+import { deliveryOf } from './guarantee.js';
+import { Interrupt, isThenable } from './interrupt.js';
 import { Counts, StreamError, type Report, type RunFacts } from './report.js';
-import { SinkClosed, type Sink } from './sink.js';
-import type { Source, SourceReader } from './source.js';
+import { RunEnds, type EndsPlan, type RunWorld } from './run-ends.js';
+import { SinkClosed } from './sink.js';
+import type { SourceReader } from './source.js';
 import { SourceStage, sourceFailed, type HeldState, type RunContext, type Stage } from './stage.js';
-import { Tracking, kindOf, resumedState, type SourceKind, type SourceState } from './tracking.js';
+import { Tracking, resumedState, type SourceState } from './tracking.js';
+import { endWithin } from './within.js';
 
 /** Adds one operator to the stages built so far. */
 export type StageBuilder = (upstream: Stage, run: RunContext, index: number) => Stage | Promise<Stage>;
 
-export interface RunPlan {
+export interface RunPlan extends EndsPlan {
   readonly name: string;
   readonly chunkSize: number;
-  readonly source: Source<unknown>;
   readonly steps: readonly StageBuilder[];
-  readonly sink: Sink;
-  readonly deadLetters: Sink<DeadLetter> | undefined;
-  /** The dead-letter sinks of single steps. */
-  readonly stepDeadLetters: readonly Sink<DeadLetter>[];
   readonly onFailed: ((record: unknown, error: TroupeError) => unknown) | undefined;
   readonly onProgress: ((report: Report) => unknown) | undefined;
   readonly progressMs: number;
   readonly signal: AbortSignal | undefined;
   readonly stop: AbortSignal | undefined;
-  readonly checkpoint: CheckpointPlan | undefined;
-}
-
-/** The world of a run; tests give others. */
-export interface RunWorld {
-  readonly clock: Clock;
-  readonly disk: Disk;
-  readonly processes: Processes;
 }
 
 const REAL_WORLD: RunWorld = { clock: systemClock, disk: realDisk, processes: realProcesses };
@@ -70,9 +57,7 @@ class PipelineRun {
   /** Ends the reading. */
   readonly #reading = new Interrupt();
   readonly #stages: Stage[] = [];
-  readonly #sinks: readonly Sink<never>[];
-  readonly #openSinks: Sink<never>[] = [];
-  #store: CheckpointStore | undefined;
+  readonly #ends: RunEnds;
   #coordinator: Coordinator | undefined;
   #delivery: Delivery | undefined;
   #facts: RunFacts = { cancelled: false, metrics: [] };
@@ -82,8 +67,7 @@ class PipelineRun {
   constructor(plan: RunPlan, world: RunWorld) {
     this.#plan = plan;
     this.#world = world;
-    const { sink, stepDeadLetters, deadLetters } = plan;
-    this.#sinks = [...new Set<Sink<never>>([sink, ...stepDeadLetters, ...(deadLetters ? [deadLetters] : [])])];
+    this.#ends = new RunEnds(plan, world);
     const now = world.clock.now();
     this.#counts = new Counts(now);
     this.#turn = new FairTurn(world.clock);
@@ -106,7 +90,7 @@ class PipelineRun {
         await this.#drive(last);
         if (!this.#interrupt.isSet) await this.#coordinator?.finish();
       }
-      if (this.#delivery?.writingTo === undefined) await this.#closeSinks();
+      if (this.#delivery?.writingTo === undefined) await this.#ends.closeSinks();
     } catch (reason) {
       if (isA(reason, SinkClosed)) this.#facts = { ...this.#facts, cancelled: true };
       else failure = reason;
@@ -140,13 +124,12 @@ class PipelineRun {
     if (metrics.length > 0) this.#facts = { ...this.#facts, metrics };
   }
 
-  /** R1. */
   async #open(): Promise<Stage> {
     const { name, source, steps, chunkSize } = this.#plan;
-    const loaded = await this.#openStore();
-    await this.#openSinksAt(loaded);
+    const loaded = await this.#ends.openStore(this.#identity);
+    if (!(await this.#ends.openSinks(loaded, this.#interrupt))) return ENDED;
     const resumed = loaded === undefined ? undefined : resumedState(loaded.snapshot.source);
-    const reader = await this.#openSource(resumed);
+    const reader = await this.#ends.openSource(resumed, this.#reading);
     if (reader === undefined) return ENDED;
     const held = loaded?.snapshot.held.map((step) => new Map(step.map((saved) => [saved.id, loadHeld(saved)])));
     const tracking = this.#track(reader, resumed);
@@ -190,90 +173,12 @@ class PipelineRun {
     return { name, source: source.name, stepCount: steps.length };
   }
 
-  /** The checkpoint to go on from, if there is one. */
-  async #openStore(): Promise<LoadedCheckpoint | undefined> {
-    const { checkpoint } = this.#plan;
-    if (checkpoint === undefined) return undefined;
-    const { disk, processes } = this.#world;
-    const { dir: directory, keep, resume } = checkpoint;
-    this.#store = await CheckpointStore.open({ directory, keep, disk, processes });
-    if (!resume) {
-      await this.#store.clear();
-      return undefined;
-    }
-    const loaded = await this.#store.latest();
-    if (loaded !== undefined) {
-      checkIdentity(`Checkpoint ${loaded.number} in ${directory}`, loaded.snapshot.pipeline, this.#identity);
-    }
-    return loaded;
-  }
-
-  async #openSinksAt(loaded: LoadedCheckpoint | undefined): Promise<void> {
-    const states = [...(loaded?.snapshot.sinks ?? [])];
-    const resumes = this.#sinks.map((sink) => {
-      const index = states.findIndex(({ name }) => name === sink.name);
-      return index < 0 ? undefined : states.splice(index, 1)[0];
-    });
-    const [missing] = states;
-    if (missing !== undefined) {
-      throw new TroupeError(
-        'CHECKPOINT_INVALID',
-        `Checkpoint ${loaded?.number} in ${this.#plan.checkpoint?.dir} has the state of a sink ${missing.name}, which ` +
-          'this pipeline has not. Give the pipeline that sink again, or begin anew without resume',
-      );
-    }
-    for (const [index, sink] of this.#sinks.entries()) {
-      const resume = resumes[index];
-      try {
-        await (resume === undefined ? sink.open?.() : sink.open?.({ state: resume.state }));
-      } catch (cause) {
-        throw sinkFailed(sink.name, cause);
-      }
-      this.#openSinks.push(sink);
-    }
-  }
-
-  /** Undefined where there is nothing to read, or the run was interrupted meanwhile. */
-  async #openSource(resumed: SourceState | undefined): Promise<SourceReader<unknown> | undefined> {
-    const { source } = this.#plan;
-    if (resumed !== undefined && resumed.kind === 'neither' && resumed.hasEnded) {
-      // It would begin anew. What was under way when it ended is in the checkpoint.
-      return { read: () => undefined, close: () => undefined };
-    }
-    try {
-      const opened = resumed?.place === undefined ? source.open() : source.open({ position: resumed.place.position });
-      // A FIFO opens when somebody writes to it, which may be never.
-      const reader = isThenable(opened) ? await this.#reading.guard(opened) : opened;
-      if (reader === INTERRUPTED) {
-        void Promise.resolve(opened).then(
-          (late) => late.close(),
-          () => undefined,
-        );
-        return undefined;
-      }
-      if (typeof reader?.read !== 'function' || typeof reader.close !== 'function') {
-        throw new TypeError('open() must give a reader with read and close');
-      }
-      if (resumed !== undefined && resumed.kind !== kindOf(reader)) {
-        await reader.close();
-        throw new TroupeError(
-          'CHECKPOINT_INVALID',
-          `Source ${source.name} is ${kindOf(reader)} now and was ${resumed.kind} when the checkpoint in ` +
-            `${this.#plan.checkpoint?.dir} was made. Begin anew without resume`,
-        );
-      }
-      return reader;
-    } catch (cause) {
-      if (isTroupeError(cause) && cause.code === 'CHECKPOINT_INVALID') throw cause;
-      throw sourceFailed(source.name, cause);
-    }
-  }
-
   /** Undefined where nobody needs to know what became of a record. */
   #track(reader: SourceReader<unknown>, resumed: SourceState | undefined): Tracking | undefined {
-    if (this.#store === undefined && reader.acknowledge === undefined) return undefined;
+    const hasStore = this.#ends.store !== undefined;
+    if (!hasStore && reader.acknowledge === undefined) return undefined;
     try {
-      return new Tracking(reader, this.#store !== undefined, resumed);
+      return new Tracking(reader, hasStore, resumed);
     } catch (cause) {
       throw sourceFailed(this.#plan.source.name, cause);
     }
@@ -281,11 +186,12 @@ class PipelineRun {
 
   #coordinate(tracking: Tracking, reader: SourceReader<unknown>, loaded: LoadedCheckpoint | undefined): void {
     const { checkpoint, source } = this.#plan;
+    const { store, sinks } = this.#ends;
     const storage: Storage | undefined =
-      this.#store === undefined || checkpoint === undefined
+      store === undefined || checkpoint === undefined
         ? undefined
         : {
-            store: this.#store,
+            store,
             identity: this.#identity,
             intervalMs: checkpoint.intervalMs,
             onFailure: checkpoint.onFailure,
@@ -300,11 +206,11 @@ class PipelineRun {
       tracking,
       sourceName: source.name,
       reader,
-      sinks: this.#sinks,
+      sinks,
       held: () => this.#held(tracking),
       storage,
     });
-    const delivery = deliveryOf(tracking.kind, reader, this.#sinks, storage);
+    const delivery = deliveryOf({ kind: tracking.kind, reader, sinks, putAside: storage?.putAside });
     if (delivery !== undefined) this.#facts = { ...this.#facts, delivery };
   }
 
@@ -353,49 +259,38 @@ class PipelineRun {
       const told = outcomes.map(({ token, fault }) =>
         fault === undefined ? { token } : { token, error: errorOf(fault) },
       );
-      await reader.acknowledge?.(told);
+      await this.#interrupt.guard(Promise.resolve(reader.acknowledge?.(told)));
     } catch (cause) {
       throw sourceFailed(this.#plan.source.name, cause);
-    }
-  }
-
-  async #closeSinks(): Promise<void> {
-    for (let sink = this.#openSinks.pop(); sink !== undefined; sink = this.#openSinks.pop()) {
-      try {
-        await sink.close();
-      } catch (cause) {
-        throw sinkFailed(sink.name, cause);
-      }
     }
   }
 
   /** R2. Gives the first failure: a second one while letting go says less than the one that caused it. */
   async #release(failure: unknown): Promise<unknown> {
     let first = failure;
+    const attempt = async (end: () => unknown, asFailure: (cause: unknown) => unknown): Promise<void> => {
+      try {
+        await end();
+      } catch (cause) {
+        first ??= asFailure(cause);
+      }
+    };
+    const { closeTimeoutMs } = this.#plan;
+    const { clock } = this.#world;
+    const asIs = (cause: unknown): unknown => cause;
     this.#reading.set();
     this.#interrupt.set();
     this.#noteFacts();
-    await this.#coordinator?.close();
-    const writingTo = this.#delivery?.writingTo;
-    for (const sink of this.#openSinks.splice(0).reverse()) {
-      try {
-        await (sink === writingTo && sink.abort !== undefined ? sink.abort() : sink.close());
-      } catch (cause) {
-        first ??= sinkFailed(sink.name, cause);
-      }
+    await attempt(() => this.#coordinator?.close(closeTimeoutMs), asIs);
+    await attempt(() => this.#ends.releaseSinks(this.#delivery?.writingTo), asIs);
+    for (const [index, stage] of [...this.#stages.splice(0).entries()].reverse()) {
+      await attempt(
+        () => endWithin(clock, closeTimeoutMs, 'close()', () => stage.close()),
+        (cause) => operatorFailed(`step ${index - 1}`, cause),
+      );
     }
-    for (const stage of this.#stages.splice(0).reverse()) {
-      try {
-        await stage.close();
-      } catch (cause) {
-        first ??= sourceFailed(this.#plan.source.name, cause);
-      }
-    }
-    try {
-      await this.#store?.close();
-    } catch (cause) {
-      first ??= cause;
-    }
+    await attempt(() => this.#ends.releaseSource(), asIs);
+    await attempt(() => this.#ends.store?.close(), asIs);
     return first;
   }
 }
@@ -407,19 +302,3 @@ function unexpected(cause: unknown): TroupeError {
 
 /** Of a run that was stopped before its source was open. */
 const ENDED: Stage = { pull: async () => undefined, close: () => undefined };
-
-function deliveryOf(
-  kind: SourceKind,
-  reader: SourceReader<unknown>,
-  sinks: readonly Sink<never>[],
-  storage: Storage | undefined,
-): Report['delivery'] {
-  if (kind === 'neither') return undefined;
-  if (storage === undefined) return kind === 'acknowledging' ? 'at-least-once' : undefined;
-  // What was acknowledged after the checkpoint that is left does not come again, and the sinks have gone back behind it.
-  if (kind === 'acknowledging' && storage.putAside.length > 0) return undefined;
-  // A record that a queue gives again has another number: an idempotent sink knows it only by a name of its own.
-  const isKnown = kind === 'replayable' || reader.namesRecords === true;
-  const isExact = sinks.every((sink) => (sink.isIdempotent === true ? isKnown : sink.prepare !== undefined));
-  return isExact ? 'exactly-once' : 'at-least-once';
-}

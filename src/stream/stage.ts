@@ -124,8 +124,9 @@ export class SourceStage implements Stage {
     }
   }
 
-  close(): void | Promise<void> {
-    return this.options.reader.close();
+  /** The reader belongs to the run. */
+  close(): void {
+    this.#restored = [];
   }
 
   async #read(max: number): Promise<readonly unknown[] | undefined> {

@@ -48,6 +48,7 @@ test('a valid config comes back with defaults filled in and every path absolute'
   t.is(walk?.source.files, path.join(dir, 'tree'));
   t.is(walk?.steps[0]?.map, `file://${dir}/steps.js#parse`);
   t.is(walk?.steps[1]?.infer?.capacity, 512);
+  t.is(walk?.closeTimeoutMs, 60_000);
   t.is(walk?.sink.file, path.join(dir, 'out.ndjson'));
 });
 

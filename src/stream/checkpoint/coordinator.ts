@@ -17,6 +17,8 @@ import { TroupeError, isTroupeError } from '../../kernel/errors.js';
 import { isA, wordsOf } from '../foreign.js';
 import { INTERRUPTED, type Interrupt } from '../interrupt.js';
 import { SinkClosed, type Sink } from '../sink.js';
+import { sourceFailed } from '../stage.js';
+import { endWithin } from '../within.js';
 import type { Acknowledgement, SourceReader } from '../source.js';
 import type { Tracking } from '../tracking.js';
 import { encodeSnapshot, type PipelineIdentity, type SavedHeld, type SinkState } from './format.js';
@@ -74,7 +76,7 @@ interface Round {
 
 type Phase =
   | { readonly kind: 'idle' }
-  | { readonly kind: 'working' }
+  | { readonly kind: 'saving' | 'acknowledging' }
   | { readonly kind: 'saved'; readonly round: Round; readonly number: number };
 
 const IDLE: Phase = { kind: 'idle' };
@@ -176,11 +178,25 @@ export class Coordinator {
     this.#throwFailure();
   }
 
-  /** However the run ended. What is being written is waited for. */
-  async close(): Promise<void> {
+  /**
+   * However the run ended. What is being written is waited for, as long as the disk may take; an acknowledgement for
+   * `timeoutMs`: rejects when it takes longer.
+   */
+  async close(timeoutMs: number): Promise<void> {
+    const { clock, storage, sourceName } = this.#options;
     this.#timer?.cancel();
-    this.#options.storage?.trigger?.detach();
-    await this.#work;
+    storage?.trigger?.detach();
+    try {
+      if (this.#phase.kind !== 'acknowledging') await this.#work;
+      else await endWithin(clock, timeoutMs, 'acknowledge()', () => this.#work);
+    } catch (cause) {
+      throw sourceFailed(sourceName, cause);
+    } finally {
+      this.#rejectRequests();
+    }
+  }
+
+  #rejectRequests(): void {
     const error = new TroupeError('CHECKPOINT_FAILED', 'The run ended before the checkpoint was made');
     for (const request of this.#requests.splice(0)) request.reject(error);
     if (this.#phase.kind === 'saved') for (const { reject } of this.#phase.round.requests) reject(error);
@@ -194,8 +210,9 @@ export class Coordinator {
   }
 
   async #quiet(): Promise<void> {
-    while (this.#phase.kind !== 'idle' && !this.#options.interrupt.isSet) {
-      await this.#work;
+    const { interrupt } = this.#options;
+    while (this.#phase.kind !== 'idle' && !interrupt.isSet) {
+      await interrupt.guard(this.#work);
       if (this.#phase.kind === 'saved') await this.step();
     }
     this.#throwFailure();
@@ -276,7 +293,7 @@ export class Coordinator {
         ),
       });
       const at = new Date(clock.wallNow()).toISOString();
-      this.#phase = { kind: 'working' };
+      this.#phase = { kind: 'saving' };
       this.#work = this.#save(storage.store, data, at, round);
     } catch (cause) {
       this.#failed({ outcomes, requests }, cause);
@@ -308,7 +325,7 @@ export class Coordinator {
         return;
       }
     }
-    this.#phase = { kind: 'working' };
+    this.#phase = { kind: 'acknowledging' };
     this.#work = this.#acknowledge(round, number);
   }
 

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { TroupeError } from '../../kernel/errors.js';
+import type { BoundedDisk } from './bounded-disk.js';
 import { codeOf, type Disk } from './disk.js';
 
 const LOCK = /^lock\.(\d+)$/;
@@ -45,15 +46,15 @@ export class DirectoryLock {
   #isHeld = true;
 
   private constructor(
-    private readonly disk: Disk,
+    private readonly disk: BoundedDisk,
     private readonly path: string,
     private readonly key: string,
   ) {}
 
   /** Rejects with CHECKPOINT_FAILED while another run uses the directory. */
-  static async take(disk: Disk, directory: string, processes: Processes): Promise<DirectoryLock> {
+  static async take(disk: BoundedDisk, directory: string, processes: Processes): Promise<DirectoryLock> {
     const key = await disk.canonical(directory);
-    const held = heldBy(disk);
+    const held = heldBy(disk.disk);
     if (held.has(key)) throw inUse(directory, 'another run of this process');
     held.add(key);
     const name = `lock.${processes.pid}`;
@@ -72,18 +73,31 @@ export class DirectoryLock {
       if (owner === undefined) return new DirectoryLock(disk, path, key);
       throw inUse(directory, `process ${owner}; its lock is ${directory}/lock.${owner}`);
     } catch (cause) {
-      held.delete(key);
-      if (isOurs) await remove(disk, path).catch(() => undefined); // The first failure says what is wrong.
+      // One whose making hangs may be there in the end.
+      const isThere = isOurs || disk.answered !== undefined;
+      await letGo(disk, isThere ? path : undefined, key).catch(() => undefined); // The first failure says what is wrong.
       throw cause;
     }
   }
 
+  /** Rejects while an operation on the disk hangs; the directory is let go when it has ended. */
   async release(): Promise<void> {
     if (!this.#isHeld) return;
     this.#isHeld = false;
-    heldBy(this.disk).delete(this.key);
-    await remove(this.disk, this.path);
+    await letGo(this.disk, this.path, this.key);
   }
+}
+
+/** An operation that hangs may end on the files of whoever comes next, so that nobody comes before it has ended. */
+async function letGo(disk: BoundedDisk, path: string | undefined, key: string): Promise<void> {
+  const go = async (): Promise<void> => {
+    heldBy(disk.disk).delete(key);
+    if (path !== undefined) await remove(disk, path);
+  };
+  const { answered } = disk;
+  if (answered === undefined) return go();
+  void answered.then(go).catch(() => undefined); // A lock that is left is that of a dead process one day.
+  throw new Error('the disk has not answered yet; the lock goes when it has');
 }
 
 function heldBy(disk: Disk): Set<string> {

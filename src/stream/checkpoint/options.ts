@@ -1,5 +1,5 @@
 import { TroupeError } from '../../kernel/errors.js';
-import { checkCount, checkKeys, checkOneOf, refuse } from '../options.js';
+import { checkCount, checkKeys, checkOneOf, checkSpan, refuse } from '../options.js';
 
 export interface CheckpointOptions {
   /** Directory of this pipeline's checkpoints, made if need be; no two pipelines share one. */
@@ -18,6 +18,11 @@ export interface CheckpointOptions {
    * good one the next time. Default stop. A directory that cannot be used at all always ends the run at once.
    */
   onFailure?: 'stop' | 'continue';
+  /**
+   * Longest that one operation of the disk may take; after that the checkpoint has failed, as `onFailure` says, and no
+   * other is begun until the disk has answered. Infinity for no limit. Default 60,000.
+   */
+  timeoutMs?: number;
   /** Makes checkpoints on demand besides. */
   trigger?: CheckpointTrigger;
 }
@@ -28,21 +33,23 @@ export interface CheckpointPlan {
   readonly resume: boolean;
   readonly keep: number;
   readonly onFailure: 'stop' | 'continue';
+  readonly timeoutMs: number;
   readonly trigger: CheckpointTrigger | undefined;
 }
 
 export function checkpointPlan(options: CheckpointOptions): CheckpointPlan {
-  checkKeys('checkpoint', options, ['dir', 'intervalMs', 'resume', 'keep', 'onFailure', 'trigger']);
-  const { dir, intervalMs = 1000, resume = false, keep = 3, onFailure = 'stop', trigger } = options;
+  checkKeys('checkpoint', options, ['dir', 'intervalMs', 'resume', 'keep', 'onFailure', 'timeoutMs', 'trigger']);
+  const { dir, intervalMs = 1000, resume = false, keep = 3, onFailure = 'stop', timeoutMs = 60_000, trigger } = options;
   if (typeof dir !== 'string' || dir === '') refuse('checkpoint.dir', 'a path', dir);
   checkCount('checkpoint.intervalMs', intervalMs);
   if (typeof resume !== 'boolean') refuse('checkpoint.resume', 'true or false', resume);
   checkCount('checkpoint.keep', keep);
   checkOneOf('checkpoint.onFailure', onFailure, ['stop', 'continue']);
+  checkSpan('checkpoint.timeoutMs', timeoutMs);
   if (trigger !== undefined && !(trigger instanceof CheckpointTrigger)) {
     refuse('checkpoint.trigger', 'a CheckpointTrigger', trigger);
   }
-  return { dir, intervalMs, resume, keep, onFailure, trigger };
+  return { dir, intervalMs, resume, keep, onFailure, timeoutMs, trigger };
 }
 
 /** One wish for a checkpoint. */

@@ -7,8 +7,12 @@
  *    new files under a new number, so a failed fsync is never taken for a later success.
  * S3 what is damaged is put aside as `.corrupt`, never overwritten and never taken for "nothing there".
  * S4 of good checkpoints the last `keep` stay; the one that was read last stays until a newer one is safe.
+ * S5 while an operation hangs nothing else is asked of the disk, and the directory stays locked: what ends late meets
+ *    no file of a later save, of this run or of the next.
  */
+import type { Clock } from '../../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../../kernel/errors.js';
+import { BoundedDisk } from './bounded-disk.js';
 import { codeOf, type Disk } from './disk.js';
 import { FORMATS, decodeManifest, encodeManifest, sha256, type FormatTable, type Snapshot } from './format.js';
 import { DirectoryLock, type Processes } from './lock.js';
@@ -22,6 +26,9 @@ export interface StoreOptions {
   /** Good checkpoints that stay. */
   readonly keep: number;
   readonly disk: Disk;
+  /** Longest that one operation of the disk may take. */
+  readonly timeoutMs: number;
+  readonly clock: Clock;
   readonly processes: Processes;
   /** Default FORMATS; tests give others. */
   readonly formats?: FormatTable;
@@ -35,7 +42,7 @@ export interface LoadedCheckpoint {
 }
 
 export class CheckpointStore {
-  readonly #options: StoreOptions;
+  readonly #options: Omit<StoreOptions, 'disk'> & { readonly disk: BoundedDisk };
   readonly #formats: FormatTable;
   readonly #lock: DirectoryLock;
   /** Of manifests that are there, ascending. */
@@ -43,18 +50,20 @@ export class CheckpointStore {
   #next = 1;
   #hasCorrupt = false;
 
-  private constructor(options: StoreOptions, lock: DirectoryLock) {
-    this.#options = options;
+  private constructor(options: StoreOptions, disk: BoundedDisk, lock: DirectoryLock) {
+    this.#options = { ...options, disk };
     this.#formats = options.formats ?? FORMATS;
     this.#lock = lock;
   }
 
   /** Rejects with CHECKPOINT_FAILED when the directory cannot be made, read, or is in use. */
   static async open(options: StoreOptions): Promise<CheckpointStore> {
-    const { directory, disk, processes } = options;
+    const { directory, processes, clock, timeoutMs } = options;
+    const disk = new BoundedDisk(options.disk, clock, timeoutMs);
     try {
       await disk.makeDirectory(directory);
-      const store = new CheckpointStore(options, await DirectoryLock.take(disk, directory, processes));
+      const lock = await DirectoryLock.take(disk, directory, processes);
+      const store = new CheckpointStore(options, disk, lock);
       try {
         await store.#look();
         return store;

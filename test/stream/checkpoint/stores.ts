@@ -1,7 +1,8 @@
-import { encodeSnapshot, type FormatTable, type Snapshot } from '../../../src/stream/checkpoint/format.js';
+import { encodeSnapshot, type Snapshot } from '../../../src/stream/checkpoint/format.js';
 import type { Processes } from '../../../src/stream/checkpoint/lock.js';
-import { CheckpointStore } from '../../../src/stream/checkpoint/store.js';
+import { CheckpointStore, type StoreOptions } from '../../../src/stream/checkpoint/store.js';
 import type { Disk } from '../../../src/stream/checkpoint/disk.js';
+import { VirtualClock } from '../../../src/testing/virtual-clock.js';
 
 export const AT = '2026-01-01T00:00:00.000Z';
 
@@ -11,12 +12,9 @@ export const alone: Processes = { pid: 7, startOf: () => 'start', isAlive: () =>
 /** Of a crashed process; the next one has another id. */
 export const survivor: Processes = { ...alone, pid: 8 };
 
-export function openStore(
-  disk: Disk,
-  options: { keep?: number; processes?: Processes; formats?: FormatTable; directory?: string } = {},
-): Promise<CheckpointStore> {
-  const { keep = 3, processes = alone, directory = '/c', ...rest } = options;
-  return CheckpointStore.open({ directory, keep, disk, processes, ...rest });
+export function openStore(disk: Disk, options: Partial<Omit<StoreOptions, 'disk'>> = {}): Promise<CheckpointStore> {
+  const defaults = { directory: '/c', keep: 3, processes: alone, clock: new VirtualClock(), timeoutMs: 1000 };
+  return CheckpointStore.open({ ...defaults, disk, ...options });
 }
 
 export function snapshotOf(mark: number): Snapshot {
