@@ -12,6 +12,7 @@ import { median, rounded, spread } from './statistics.js';
 const VALUES = 64;
 const CHUNK = 128;
 const COST_MAX = 1.15;
+const UNDER_WAY = 1024;
 
 type EchoPool = Pool<Float32Array, Float32Array>;
 
@@ -48,11 +49,18 @@ export async function benchGrowth({ rounds, records, progress }: GrowthOptions):
     const counts = [1, 2, 4, 8];
     const replicated = await Promise.all(counts.map((replicas) => spawn(`replicas-${replicas}`, { replicas })));
     const lanes: Lane[] = [
+      // Once with as many records under way in all, and once with the default of each, which is more work for the caches.
       ...[1, 8, 64].map((count) => ({
-        what: 'pipelines on one pool',
+        what: `pipelines on one pool, ${UNDER_WAY} records under way in all`,
         count,
         smallest: 1,
-        run: () => pipelines(shared, inputs, count),
+        run: () => pipelines(shared, inputs, count, UNDER_WAY / count),
+      })),
+      ...[1, 8, 64].map((count) => ({
+        what: 'pipelines on one pool, 512 records under way in each',
+        count,
+        smallest: 1,
+        run: () => pipelines(shared, inputs, count, 512),
       })),
       ...[1, 4, 16].map((count) => ({
         what: 'pools',
@@ -117,7 +125,7 @@ function rowOf({ what, count, smallest }: Lane, ours: readonly number[], theirs:
   const target = rounded(1 / COST_MAX, 2);
   return {
     part: 'growth',
-    id: `growth/${what.replaceAll(' ', '-')}/${count}`,
+    id: `growth/${what.replaceAll(/\W+/g, '-')}/${count}`,
     what: `CPU us per record, ${count.toLocaleString('en-US')} ${what}`,
     against: smallest.toLocaleString('en-US'),
     ours: rounded(median(ours), 2),
@@ -129,13 +137,18 @@ function rowOf({ what, count, smallest }: Lane, ours: readonly number[], theirs:
   };
 }
 
-async function pipelines(pool: EchoPool, inputs: readonly Float32Array[], count: number): Promise<void> {
+async function pipelines(
+  pool: EchoPool,
+  inputs: readonly Float32Array[],
+  count: number,
+  capacity: number,
+): Promise<void> {
   let sum = 0;
   const share = inputs.length / count;
   const reports = await Promise.all(
     Array.from({ length: count }, (_, n) =>
       stream(fromIterable(inputs.slice(n * share, (n + 1) * share)), { chunkSize: CHUNK })
-        .infer(pool, { order: 'unordered' })
+        .infer(pool, { order: 'unordered', capacity })
         .to(forEach((output) => void (sum += output[0] as number))),
     ),
   );
