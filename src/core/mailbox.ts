@@ -6,7 +6,10 @@
  *
  * M1 held <= capacity and heldBytes <= capacityBytes, always. M2 the same holds for the door.
  * M3 every request that came in leaves exactly once: by take, remove, or as the victim of drop-oldest.
- * M4 inside one sender, bucket and priority, order of arrival. M5 inside one priority, senders take turns.
+ * M4 inside one sender, bucket and priority, order of arrival. M5 inside one priority senders take turns of an eighth of
+ * a batch, one record at least, so that what goes back to a sender goes back in runs; a sender that
+ * had nothing waiting comes next while it has not had its whole turn of this round, so that the light ones do not wait
+ * for the turns of the heavy ones. (Deficit round robin with sparse flows first, as in RFC 8290, FQ-CoDel.)
  * M6 a record gains one level of priority per `ageingMs` waited, so nothing starves.
  * M7 while another sender waits for room, no sender is let in beyond its share of the capacity; under drop-oldest it
  * pays with its own records. M8 at the door nobody overtakes, but for those whose sender must wait because of M7.
@@ -31,10 +34,18 @@ export interface MailboxLimits {
 /** How an offer ended. `door`: it waits outside until there is room. `dropped`: the newcomer itself is the victim. */
 export type Offer = 'accepted' | 'door' | 'full' | 'dropped' | 'too-large';
 
+/** A turn is this share of a batch, and no longer than this; a record counts for each TURN_BYTES begun, so that large ones alternate. */
+const TURNS_PER_BATCH = 8;
+const TURN_MAX = 16;
+const TURN_BYTES = 4096;
+
 /** The records of one sender, of one priority, in one bucket. */
 export class SenderQueue {
   head: Request | undefined = undefined;
   tail: Request | undefined = undefined;
+  /** How much of its turn it has had, in the round it was served last. */
+  used = 0;
+  round = 0;
   constructor(
     public sender: number,
     public level: Level,
@@ -45,7 +56,12 @@ export class SenderQueue {
 /** One priority of one bucket: its senders take turns. */
 class Level {
   readonly senders: SenderQueue[] = [];
+  /** Whose turn it is; those before have had theirs in this round. */
   turn = 0;
+  /** Those before it that have not had their turn had nothing waiting when they came; among them, first come first served. */
+  newEnd = 0;
+  /** Of no other level, now or before. */
+  round = 0;
   constructor(
     public priority: number,
     public bucket: Bucket,
@@ -122,6 +138,9 @@ interface Share {
   wants: number;
   /** By `wantRoom`. */
   comesAgain: boolean;
+  /** The round in which it last ran dry, and how much of its turn it had had. */
+  round: number;
+  used: number;
 }
 
 /** Bounds what is remembered of senders that have nothing here; a handful of operators and askers is usual. */
@@ -138,6 +157,9 @@ export class Mailbox {
   /** Idle ones stay for a while: most senders come again at once. */
   readonly #shares = new Map<number, Share>();
   #activeShares = 0;
+  #rounds = 0;
+  /** Records, as of the last batch. */
+  #turnLength = 1;
   #wanting = 0;
   /** First come, first served; a Set because a caller may leave from the middle. */
   readonly #door = new Set<Request>();
@@ -325,6 +347,7 @@ export class Mailbox {
     const taken: Request[] = [];
     let bytes = 0;
     let weight = 0;
+    this.#turnLength = Math.min(TURN_MAX, Math.max(1, Math.floor(maxSize / TURNS_PER_BATCH)));
     while (taken.length < maxSize) {
       const request = this.#next(bucket, now);
       if (request === undefined) break;
@@ -378,15 +401,26 @@ export class Mailbox {
       return oldest;
     }
     const level = best as Level;
-    if (level.turn >= senders.length) level.turn = 0;
+    if (level.turn >= senders.length) {
+      level.turn = 0;
+      level.newEnd = 0;
+      level.round = ++this.#rounds;
+    }
     return (senders[level.turn] as SenderQueue).head;
   }
 
-  /** M5: the turn moves on with a record that really goes, else one too large for the rest of a batch would lose it. */
+  /** M5: a turn is used up by records that really go, else one too large for the rest of a batch would lose it. */
   #passTurn(request: Request): void {
     const queue = request.queue as SenderQueue;
+    const { level } = queue;
+    if (level.senders[level.turn] !== queue) return;
+    if (queue.round !== level.round) {
+      queue.round = level.round;
+      queue.used = 0;
+    }
+    queue.used += Math.ceil((request.bytes + 1) / TURN_BYTES);
     // A queue that is about to vanish makes the next one slide into its place.
-    if (queue.level.senders[queue.level.turn] === queue && queue.head !== queue.tail) queue.level.turn++;
+    if (queue.used >= this.#turnLength && queue.head !== queue.tail) level.turn++;
   }
 
   #effective(level: Level, now: number): number {
@@ -482,15 +516,30 @@ export class Mailbox {
     for (let s = 0; s < senders.length; s++)
       if ((senders[s] as SenderQueue).sender === request.sender) return senders[s] as SenderQueue;
     const queue = this.#newQueue(request.sender, level);
-    senders.push(queue);
+    const { share } = queue;
+    queue.round = level.round;
+    queue.used = share.round === level.round ? share.used : 0;
+    const turn = Math.min(level.turn, senders.length);
+    if (queue.used < this.#turnLength) {
+      const at = Math.max(turn, level.newEnd);
+      senders.splice(at, 0, queue);
+      level.newEnd = at + 1;
+    } else {
+      senders.splice(turn, 0, queue);
+      level.turn = turn + 1;
+      if (level.newEnd > turn) level.newEnd++;
+    }
     return queue;
   }
 
   #dropQueue(queue: SenderQueue): void {
-    const level = queue.level;
+    const { level, share } = queue;
+    share.round = queue.round;
+    share.used = queue.used;
     const at = removeFrom(level.senders, queue);
     this.#spareQueue = queue;
     if (at < level.turn) level.turn--;
+    if (at < level.newEnd) level.newEnd--;
     if (level.senders.length > 0) return;
     const bucket = level.bucket;
     removeFrom(bucket.levels, level);
@@ -512,10 +561,11 @@ export class Mailbox {
   }
 
   #newLevel(priority: number, bucket: Bucket): Level {
-    const level = this.#spareLevel;
-    if (level === undefined) return new Level(priority, bucket);
+    const level = this.#spareLevel ?? new Level(priority, bucket);
     this.#spareLevel = undefined;
     level.turn = 0;
+    level.newEnd = 0;
+    level.round = ++this.#rounds;
     level.priority = priority;
     level.bucket = bucket;
     return level;
@@ -573,7 +623,7 @@ export class Mailbox {
   #share(sender: number): Share {
     let share = this.#shares.get(sender);
     if (share === undefined) {
-      share = { held: 0, wants: 0, comesAgain: false };
+      share = { held: 0, wants: 0, comesAgain: false, round: -1, used: 0 };
       this.#shares.set(sender, share);
     }
     return share;

@@ -214,7 +214,52 @@ test('with ageingMs 0 priorities are strict', (t) => {
 test('senders take turns, whatever the lengths of their queues', (t) => {
   const { offer, take } = open({ capacity: 10 });
   for (const sender of [1, 1, 1, 1, 2, 3, 3]) offer('reject', { sender });
-  t.deepEqual(take(), [1, 5, 6, 2, 7, 3, 4]);
+  t.deepEqual(take(8), [1, 5, 6, 2, 7, 3, 4]);
+});
+
+test('a turn is an eighth of a batch, so that what goes back to a sender goes back in runs', (t) => {
+  const { offer, take } = open({ capacity: 100 });
+  for (let n = 0; n < 6; n += 1) offer('reject', { sender: 1 });
+  for (let n = 0; n < 6; n += 1) offer('reject', { sender: 2 });
+  t.deepEqual(take(32), [1, 2, 3, 4, 7, 8, 9, 10, 5, 6, 11, 12]);
+});
+
+test('a turn that a batch cuts short goes on in the next', (t) => {
+  const { offer, take } = open({ capacity: 100, capacityBytes: 10_000 });
+  for (let n = 0; n < 6; n += 1) offer('reject', { sender: 1 });
+  for (let n = 0; n < 6; n += 1) offer('reject', { sender: 2, bytes: 500 });
+  t.deepEqual(take(32, { maxBytes: 700 }), [1, 2, 3, 4, 7]);
+  t.deepEqual(take(32, { maxBytes: 1000 }), [8, 9]);
+  t.deepEqual(take(32), [10, 5, 6, 11, 12]);
+});
+
+test('a sender that had nothing waiting comes next, until it has had its whole turn of the round', (t) => {
+  const { offer, take } = open({ capacity: 100 });
+  for (const sender of [1, 2, 3]) for (let n = 0; n < 20; n += 1) offer('reject', { sender });
+  t.deepEqual(take(16), [1, 2, 21, 22, 41, 42, 3, 4, 23, 24, 43, 44, 5, 6, 25, 26]);
+  const served: number[] = [];
+  for (let n = 0; n < 3; n += 1) {
+    offer('reject', { sender: 4 });
+    served.push(...take(1), ...take(16).slice(0, 1));
+  }
+  t.is(served[0], 61, 'first at once');
+});
+
+test('however often a light sender comes again, the heavy ones have their turns', (t) => {
+  const { offer, take } = open({ capacity: 1000 });
+  for (let n = 0; n < 100; n += 1) offer('reject', { sender: 1 });
+  const served: number[] = [];
+  for (let n = 0; n < 40; n += 1) {
+    offer('reject', { sender: 2 });
+    served.push(...take(1));
+  }
+  t.true(served.filter((id) => id <= 100).length >= 19, served.join(' '));
+});
+
+test('large records of two senders alternate, whatever the size of a batch', (t) => {
+  const { offer, take } = open({ capacity: 100, capacityBytes: 1e9 });
+  for (const sender of [1, 1, 1, 2, 2, 2]) offer('reject', { sender, bytes: 100_000 });
+  t.deepEqual(take(64, { maxBytes: 1e9 }), [1, 4, 2, 5, 3, 6]);
 });
 
 test('a sender of large records keeps its turn when a batch has no bytes left for it', (t) => {
@@ -286,7 +331,7 @@ test('under drop-oldest a sender beyond its share pays with its own records', (t
   const { how, victims } = offer('drop-oldest', { sender: 1, offeredAt: 5 });
   t.is(how, 'accepted');
   t.deepEqual(victims, [3], 'not with those of the sender that waits');
-  t.deepEqual(take(), [1, 4, 2, 5, 6]);
+  t.deepEqual(take(8), [1, 4, 2, 5, 6]);
 });
 
 test('a sender at the door beyond its share is passed over, and keeps its order when it gets in', (t) => {
@@ -514,35 +559,41 @@ test('no order of offers, takes and removals reorders one sender inside a bucket
   t.pass();
 });
 
-test('no sequence of batches serves one sender twice while another of its priority waits for its first turn', (t) => {
+test('no sequence of batches passes a sender over for longer than the others have turns', (t) => {
   const work = fc.array(fc.record({ sender: fc.integer({ min: 1, max: 4 }), bytes: fc.integer({ min: 1, max: 10 }) }), {
     minLength: 1,
     maxLength: 30,
     size: 'max',
   });
   fc.assert(
-    fc.property(work, fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 6 }), (work, maxBytes, maxSize) => {
-      const { mailbox, offer } = open({ capacity: 100 });
-      const waiting = new Map<number, number>();
-      for (const rules of work) {
-        offer('reject', rules);
-        waiting.set(rules.sender, (waiting.get(rules.sender) ?? 0) + 1);
-      }
-      // Rounds passed over since a sender was last served; fair means never more than the number of senders.
-      const passedOver = new Map<number, number>();
-      for (let bucket = mailbox.bucket(''); bucket !== undefined; bucket = mailbox.bucket('')) {
-        for (const request of mailbox.take(bucket, maxSize, maxBytes, Infinity, 0)) {
-          waiting.set(request.sender, (waiting.get(request.sender) ?? 0) - 1);
-          passedOver.set(request.sender, 0);
-          for (const [other, count] of waiting) {
-            if (other === request.sender || count === 0) continue;
-            const passed = (passedOver.get(other) ?? 0) + 1;
-            if (passed > 4) throw new Error(`sender ${other} was passed over ${passed} times`);
-            passedOver.set(other, passed);
+    fc.property(
+      work,
+      fc.integer({ min: 1, max: 12 }),
+      fc.constantFrom(1, 4, 6, 16, 32, 64),
+      (work, maxBytes, maxSize) => {
+        const { mailbox, offer } = open({ capacity: 100 });
+        const turn = Math.max(1, maxSize / 8);
+        const waiting = new Map<number, number>();
+        for (const rules of work) {
+          offer('reject', rules);
+          waiting.set(rules.sender, (waiting.get(rules.sender) ?? 0) + 1);
+        }
+        // Records passed over since a sender was last served; fair means never more than a turn of each sender.
+        const passedOver = new Map<number, number>();
+        for (let bucket = mailbox.bucket(''); bucket !== undefined; bucket = mailbox.bucket('')) {
+          for (const request of mailbox.take(bucket, maxSize, maxBytes, Infinity, 0)) {
+            waiting.set(request.sender, (waiting.get(request.sender) ?? 0) - 1);
+            passedOver.set(request.sender, 0);
+            for (const [other, count] of waiting) {
+              if (other === request.sender || count === 0) continue;
+              const passed = (passedOver.get(other) ?? 0) + 1;
+              if (passed > 4 * turn) throw new Error(`sender ${other} was passed over ${passed} times`);
+              passedOver.set(other, passed);
+            }
           }
         }
-      }
-    }),
+      },
+    ),
     { numRuns: 500 },
   );
   t.pass();
