@@ -50,6 +50,7 @@ export class AskMany<In, Out> {
 
   readonly #feed = (): void => {
     const records = this.#records;
+    let now = this.#clock.now();
     while (this.#next < records.length) {
       const index = this.#next;
       const record = records[index] as In;
@@ -62,6 +63,7 @@ export class AskMany<In, Out> {
           continue;
         }
         key = given;
+        now = this.#clock.now(); // The function may have taken its time.
       }
       const submission = new ManySubmission<In, Out>(
         this,
@@ -69,7 +71,7 @@ export class AskMany<In, Out> {
         record,
         this.#sender,
         this.#rules.priority,
-        this.#clock.now() + this.#rules.timeoutMs,
+        now + this.#rules.timeoutMs,
         key,
       );
       const ticket = this.#pool.offer(submission);

@@ -22,8 +22,13 @@ export interface AskManyOptions<In> extends Omit<AskOptions, 'key'> {
   readonly key?: string | ((record: In, index: number) => string | undefined);
 }
 
-/** Every default filled in. */
+/** Sender 0 is everybody who asks from application code. */
+export const APPLICATION = 0;
+
+/** Every default filled in; what a pool must know of a record, in the words of a submission. */
 export interface AskRules {
+  readonly sender: typeof APPLICATION;
+  readonly callTimeoutMs: undefined;
   readonly timeoutMs: number;
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
@@ -51,7 +56,22 @@ export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRu
   if (key !== undefined && typeof key !== 'string') {
     throw new TypeError(`ask: key must be a string, got ${typeof key}`);
   }
-  return { timeoutMs, priority, signal, key };
+  return askRules(timeoutMs, priority, signal, key);
+}
+
+/** Of an ask without options. */
+export function plainRules(timeoutMs: number): AskRules {
+  return askRules(timeoutMs, 0, undefined, undefined);
+}
+
+/** In one place, so that all of them have one shape. */
+function askRules(
+  timeoutMs: number,
+  priority: number,
+  signal: AbortSignal | undefined,
+  key: string | undefined,
+): AskRules {
+  return { sender: APPLICATION, callTimeoutMs: undefined, timeoutMs, priority, signal, key };
 }
 
 /** Refuses what is no object of options; the keys are each caller's own to check. */
@@ -90,9 +110,18 @@ export class AskOwner<Out> implements Owner {
     signal.addEventListener('abort', cancel, { once: true });
   }
 
-  settled(outcome: Outcome<Out>): void {
+  /** As `settled` with a value, without an outcome made for it. */
+  resolved(value: Out): void {
     if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
-    if (outcome.ok) this.#resolve(outcome.value);
-    else this.#reject(outcome.error);
+    this.#resolve(value);
+  }
+
+  settled(outcome: Outcome<Out>): void {
+    if (outcome.ok) {
+      this.resolved(outcome.value);
+      return;
+    }
+    if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#reject(outcome.error);
   }
 }

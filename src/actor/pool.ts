@@ -26,12 +26,14 @@ import { toFault } from '../wire/fault.js';
 import { recordBytes } from '../wire/record-bytes.js';
 import type { Signature } from '../wire/tensor.js';
 import {
+  APPLICATION,
   type AskManyOptions,
   AskOwner,
   type AskOptions,
   type AskRules,
   checkOptions,
   type Owner,
+  plainRules,
   resolveAsk,
 } from './ask.js';
 import { AskMany } from './ask-many.js';
@@ -88,7 +90,7 @@ export function stopTimeoutOf(options: StopOptions): number {
 }
 
 /** What a pool must know of a record beside its input. */
-type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'deadlineAt' | 'callTimeoutMs' | 'key'>;
+type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'callTimeoutMs' | 'key'>;
 
 /** A sender that was refused and wants to be called. */
 interface RoomWaiter {
@@ -97,12 +99,10 @@ interface RoomWaiter {
   readonly leftCount: number;
 }
 
-/** Sender 0 is everybody who asks from application code. */
-const APPLICATION = 0;
-
 export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, AsyncDisposable {
   readonly name: string;
   readonly #spec: PoolSpec<In>;
+  readonly #plainRules: AskRules;
   readonly #core: PoolCore;
   readonly #clock: Clock;
   readonly #voice: PoolVoice;
@@ -127,6 +127,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   constructor(spec: PoolSpec<In>, parts: PoolParts) {
     this.name = spec.name;
     this.#spec = spec;
+    this.#plainRules = plainRules(spec.options.timeoutMs);
     this.#clock = parts.clock ?? systemClock;
     this.#voice = new PoolVoice(spec.name, parts.log);
     this.#links = new ReplicaLinks({ ...spec, pool: spec.name }, parts.startLink, {
@@ -203,13 +204,13 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    * Sends one record and resolves to its result. Rejects with a TroupeError: MAILBOX_FULL, DEADLINE_PASSED, CANCELLED,
    * PREDICT_FAILED, ACTOR_CRASHED, NO_REPLICA, POOL_STOPPED ...
    */
-  ask(input: In, options: AskOptions = {}): Promise<Out> {
-    const rules = resolveAsk(options, this.#spec.options.timeoutMs);
+  ask(input: In, options?: AskOptions): Promise<Out> {
+    const rules = options === undefined ? this.#plainRules : resolveAsk(options, this.#spec.options.timeoutMs);
     return new Promise<Out>((resolve, reject) => {
       const owner = new AskOwner<Out>(resolve, reject, rules.signal);
-      const refused = this.#offer(input, owner, this.#terms(rules), this.#spec.options.mailbox.overflow);
-      if (refused instanceof Request) owner.watch(() => this.#cancel(refused, rules.signal?.reason));
-      else reject(refused);
+      const refused = this.#offerAsk(input, owner, rules);
+      if (!(refused instanceof Request)) reject(refused);
+      else if (rules.signal !== undefined) this.#watch(refused, owner, rules.signal);
     });
   }
 
@@ -236,7 +237,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   /** Sends one record without wanting its result. Never throws for the pool's sake: what fails becomes a `dead-letter` event. */
   tell(input: In, options: Omit<AskOptions, 'signal'> = {}): void {
     const rules = resolveAsk(options, this.#spec.options.timeoutMs);
-    const refused = this.#offer(input, NOBODY, this.#terms(rules), this.#spec.options.mailbox.overflow);
+    const refused = this.#offerAsk(input, NOBODY, rules);
     if (refused instanceof TroupeError) this.#voice.emit('dead-letter', { input, error: refused });
   }
 
@@ -369,7 +370,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   offer(submission: Submission<In, Out>): Ticket | undefined {
-    const refused = this.#offer(submission.input, submission, submission, 'try');
+    const now = this.#clock.now();
+    const refused = this.#offer(submission.input, submission, submission, submission.deadlineAt, 'try', now);
     if (refused instanceof Request) return new RequestTicket(this, refused);
     if (refused === undefined) return undefined;
     // Refused for good: it counts as accepted and settled at once, so that the caller has one way to hear of it.
@@ -416,13 +418,24 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   // ------------------------------------------------------------------- private
 
-  /** What an ask says of its record, in the words of a submission. */
-  #terms({ priority, timeoutMs, key }: AskRules): Terms {
-    return { sender: APPLICATION, priority, deadlineAt: this.#clock.now() + timeoutMs, key };
+  #offerAsk(input: In, owner: Owner, rules: AskRules): Request | TroupeError | undefined {
+    const now = this.#clock.now();
+    return this.#offer(input, owner, rules, now + rules.timeoutMs, this.#spec.options.mailbox.overflow, now);
   }
 
-  #offer(input: In, owner: Owner, terms: Terms, overflow: Overflow): Request | TroupeError | undefined {
-    const now = this.#clock.now();
+  /** Apart from `ask`, so that one without a signal makes no closure. */
+  #watch(request: Request, owner: AskOwner<Out>, signal: AbortSignal): void {
+    owner.watch(() => this.#cancel(request, signal.reason));
+  }
+
+  #offer(
+    input: In,
+    owner: Owner,
+    terms: Terms,
+    deadlineAt: number,
+    overflow: Overflow,
+    now: number,
+  ): Request | TroupeError | undefined {
     const { signature } = this;
     const weight = this.#weight(input);
     if (typeof weight !== 'number') return weight;
@@ -438,7 +451,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       bytes: recordBytes(input),
       weight,
       offeredAt: now,
-      deadlineAt: terms.deadlineAt,
+      deadlineAt,
       callTimeoutMs: terms.callTimeoutMs,
       key: terms.key,
     });
@@ -537,10 +550,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       const effects = this.#core.takeEffects();
       const settled = this.#core.takeSettled();
       if (effects.length === 0 && settled.length === 0) break;
-      for (const effect of effects) this.#carryOut(effect);
+      for (let i = 0; i < effects.length; i++) this.#carryOut(effects[i] as Effect);
       if (settled.length > 0) {
         const now = this.#clock.now();
-        for (const request of settled) this.#tellOwner(request, now);
+        for (let i = 0; i < settled.length; i++) this.#tellOwner(settled[i] as Request, now);
         if (this.#roomWaiters.size > 0) this.#turn.schedule();
       }
     }
@@ -554,7 +567,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     if (request.error === undefined) {
       this.#latency.record(now - request.offeredAt);
       this.#queueWait.record(request.sentAt - request.offeredAt);
-      owner.settled({ ok: true, value: request.value, version: request.version, call });
+      if (owner instanceof AskOwner) owner.resolved(request.value as Out);
+      else owner.settled({ ok: true, value: request.value, version: request.version, call });
       return;
     }
     if (request.error.ran === 'failed') this.#voice.recordFailed(request.error, now);

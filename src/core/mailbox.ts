@@ -344,6 +344,9 @@ export class Mailbox {
 
   /** Takes up to the limits from one bucket: by effective priority, then turn of sender, then arrival (M4-M6). */
   take(bucket: Bucket, maxSize: number, maxBytes: number, maxWeight: number, now: number): Request[] {
+    const level = bucket.levels[0];
+    if (bucket.levels.length === 1 && level?.senders.length === 1)
+      return this.#takeRun(level.senders[0] as SenderQueue, maxSize, maxBytes, maxWeight);
     const taken: Request[] = [];
     let bytes = 0;
     let weight = 0;
@@ -358,6 +361,42 @@ export class Mailbox {
       this.remove(request);
       taken.push(request);
     }
+    return taken;
+  }
+
+  /** As `take`, where only one sender has something: the front of its queue is cut off as a whole. */
+  #takeRun(queue: SenderQueue, maxSize: number, maxBytes: number, maxWeight: number): Request[] {
+    const { level, share } = queue;
+    const { bucket } = level;
+    const taken: Request[] = [];
+    let bytes = 0;
+    let weight = 0;
+    // M5: whoever comes next has the next turn, as after a take among many.
+    if (queue.head !== queue.tail && maxSize > 0 && level.turn === 0) level.turn = 1;
+    let request = queue.head;
+    while (request !== undefined && taken.length < maxSize) {
+      if (taken.length > 0 && (bytes + request.bytes > maxBytes || weight + request.weight > maxWeight)) break;
+      const { next } = request;
+      bytes += request.bytes;
+      weight += request.weight;
+      request.place = 'nowhere';
+      request.queue = undefined;
+      request.prev = undefined;
+      request.next = undefined;
+      bucket.uncounted(request);
+      taken.push(request);
+      request = next;
+    }
+    queue.head = request;
+    if (request === undefined) queue.tail = undefined;
+    else request.prev = undefined;
+    const count = taken.length;
+    this.held -= count;
+    this.leftCount += count;
+    this.heldBytes -= bytes;
+    share.held -= count;
+    if (request === undefined) this.#dropQueue(queue);
+    if (share.held === 0 && share.wants === 0) this.#idle();
     return taken;
   }
 

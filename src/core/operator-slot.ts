@@ -1,6 +1,7 @@
 import type { TroupeError } from '../kernel/errors.js';
 import type { Lease } from './breaker.js';
 import type { BatchCall } from './effects.js';
+import type { Due } from './deadlines.js';
 import { EmissionSlot } from './emission.js';
 
 /** How one try of one record ended. */
@@ -47,7 +48,9 @@ export class OperatorSlot extends EmissionSlot {
   /** The right to the try that waits or runs, where there is a breaker. */
   lease: Lease | undefined = undefined;
 
-  // for the heap of deadlines; a number with a fraction, or Infinity, would cost an object of its own for each record
+  // for the deadlines; a number with a fraction, or Infinity, would cost an object of its own for each record
   dueAt = 0;
   heapIndex = -1;
+  dueBefore: Due | undefined = undefined;
+  dueAfter: Due | undefined = undefined;
 }

@@ -1,5 +1,6 @@
 import type { TroupeError } from '../kernel/errors.js';
 import type { Lease } from './breaker.js';
+import type { Due } from './deadlines.js';
 import type { BatchCall } from './effects.js';
 import type { Failure } from './failure.js';
 import type { KeyPlace } from './key-gate.js';
@@ -10,7 +11,7 @@ import type { SenderQueue } from './mailbox.js';
  * One accepted record on its way through a pool. Plain mutable fields and a stable shape: this is the object the hot
  * path touches most, and it is made once per record.
  *
- * Who writes what: the mailbox the links, the deadline heap `heapIndex` and `dueAt`, the pool core everything below "fate".
+ * Who writes what: the mailbox the links, the deadlines what begins with `due` and `heapIndex`, the pool core everything below "fate".
  * `owner` belongs to the edge and is never looked into.
  */
 export class Request {
@@ -34,6 +35,8 @@ export class Request {
   queue: SenderQueue | undefined = undefined;
   keyPlace: KeyPlace | undefined = undefined;
   heapIndex = -1;
+  dueBefore: Due | undefined = undefined;
+  dueAfter: Due | undefined = undefined;
   /** The earlier of its deadline and, while in flight, the end of this try. */
   dueAt: number;
 

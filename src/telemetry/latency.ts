@@ -14,15 +14,27 @@ export class LatencyWindow {
   readonly #counts = new Uint32Array(BUCKET_COUNT);
   #total = 0;
   #maxMs = 0;
+  /** The bucket of the latest duration and what it holds: above #fromMs, up to #toMs. Those of a batch mostly share one. */
+  #bucket = 0;
+  #fromMs = 0;
+  #toMs = 0;
 
   record(durationMs: number): void {
+    if (!(durationMs > this.#fromMs && durationMs <= this.#toMs)) this.#find(durationMs);
+    const bucket = this.#bucket;
+    this.#counts[bucket] = (this.#counts[bucket] as number) + 1;
+    this.#total++;
+    if (durationMs > this.#maxMs) this.#maxMs = durationMs;
+  }
+
+  #find(durationMs: number): void {
     const bucket =
       durationMs <= SMALLEST_MS
         ? 0
         : Math.min(BUCKET_COUNT - 1, Math.ceil(Math.log2(durationMs / SMALLEST_MS) * STEPS));
-    this.#counts[bucket] = (this.#counts[bucket] as number) + 1;
-    this.#total++;
-    if (durationMs > this.#maxMs) this.#maxMs = durationMs;
+    this.#bucket = bucket;
+    this.#fromMs = bucket === 0 ? -Infinity : SMALLEST_MS * 2 ** ((bucket - 1) / STEPS);
+    this.#toMs = bucket === BUCKET_COUNT - 1 ? Infinity : SMALLEST_MS * 2 ** (bucket / STEPS);
   }
 
   summary(): LatencySummary {

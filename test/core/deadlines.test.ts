@@ -83,3 +83,16 @@ test('no order of additions, removals and expiries loses a deadline or takes the
   );
   t.pass();
 });
+
+test('records due in the order they came leave from the front, the middle and the end', (t) => {
+  const deadlines = new Deadlines();
+  const make = requestMaker();
+  const requests = [1, 2, 2, 3, 4].map((deadlineAt) => make({ deadlineAt }));
+  for (const request of requests) deadlines.add(request);
+  const early = make({ deadlineAt: 2.5 });
+  deadlines.add(early);
+  for (const index of [0, 2, 4]) deadlines.remove(requests[index] as Request);
+  t.is(deadlines.count, 3);
+  t.deepEqual([deadlines.takeDue(9), deadlines.takeDue(9), deadlines.takeDue(9)], [requests[1], early, requests[3]]);
+  t.is(deadlines.nextAt, Infinity);
+});
