@@ -2,7 +2,7 @@ import { type MessagePort, workerData } from 'node:worker_threads';
 import { serveControl } from '../wire/control-lane.js';
 import { toFault } from '../wire/fault.js';
 import type { ThreadData, ToEntry } from '../wire/messages.js';
-import { postToHost } from '../wire/port-lane.js';
+import { fromPort, postToHost } from '../wire/port-lane.js';
 import { createShell } from './shell.js';
 
 /** First file of a worker thread: two ports in, one shell. The host listens on both before this file runs. */
@@ -29,7 +29,7 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
-data.on('message', (message: ToEntry) => shell.receive(message));
+data.on('message', (message: unknown) => shell.receive(fromPort(message) as ToEntry));
 serveControl(
   {
     start: (spec) => shell.start(spec),

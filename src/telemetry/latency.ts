@@ -8,6 +8,10 @@ export interface LatencySummary {
 const STEPS = 8;
 const SMALLEST_MS = 0.001;
 const BUCKET_COUNT = 8 * 40;
+/** Upper end of each bucket; the last has none. */
+const ENDS_MS = Float64Array.from({ length: BUCKET_COUNT }, (_, bucket) =>
+  bucket === BUCKET_COUNT - 1 ? Infinity : SMALLEST_MS * 2 ** (bucket / STEPS),
+);
 
 /** Durations in a fixed number of logarithmic buckets: constant memory, a few nanoseconds per record. */
 export class LatencyWindow {
@@ -33,8 +37,8 @@ export class LatencyWindow {
         ? 0
         : Math.min(BUCKET_COUNT - 1, Math.ceil(Math.log2(durationMs / SMALLEST_MS) * STEPS));
     this.#bucket = bucket;
-    this.#fromMs = bucket === 0 ? -Infinity : SMALLEST_MS * 2 ** ((bucket - 1) / STEPS);
-    this.#toMs = bucket === BUCKET_COUNT - 1 ? Infinity : SMALLEST_MS * 2 ** (bucket / STEPS);
+    this.#fromMs = bucket === 0 ? -Infinity : (ENDS_MS[bucket - 1] as number);
+    this.#toMs = ENDS_MS[bucket] as number;
   }
 
   summary(): LatencySummary {

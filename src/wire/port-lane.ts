@@ -1,6 +1,6 @@
 import type { MessagePort, Transferable } from 'node:worker_threads';
 import type { ToEntry, ToHost } from './messages.js';
-import type { Column } from './tensor.js';
+import type { Column, NumericArray } from './tensor.js';
 
 /**
  * The data lane of a thread. Packed rows and columns are fresh buffers by then (never the caller's: transferring an array
@@ -20,8 +20,43 @@ export function postToHost(port: MessagePort, message: ToHost): void {
 
 function post(port: MessagePort, message: ToEntry | ToHost): void {
   const transfers = 'payload' in message ? transfersOf(message) : undefined;
-  if (transfers === undefined) port.postMessage(message);
-  else port.postMessage(message, transfers);
+  const sent = shortOf(message);
+  if (transfers === undefined) port.postMessage(sent);
+  else port.postMessage(sent, transfers);
+}
+
+/**
+ * The usual message, a packed batch or its reply without faults, as it crosses: a name costs more to clone than what it
+ * names. All others cross as they are.
+ */
+type Short = readonly [
+  code: typeof BATCH | typeof REPLY,
+  incarnation: number,
+  id: number,
+  count: number,
+  className: string,
+  lengths: number | Uint32Array,
+  data: NumericArray,
+];
+const BATCH = 0;
+const REPLY = 1;
+
+function shortOf(message: ToEntry | ToHost): Short | ToEntry | ToHost {
+  const isReply = message.kind === 'reply';
+  if ((!isReply && message.kind !== 'batch') || message.payload.kind !== 'packed') return message;
+  if (isReply && message.faults !== undefined) return message;
+  const { count, className, lengths, data } = message.payload;
+  return [isReply ? REPLY : BATCH, message.incarnation, message.id, count, className, lengths, data];
+}
+
+/** What came over the port, as it was posted. */
+export function fromPort(came: unknown): ToEntry | ToHost {
+  if (!Array.isArray(came)) return came as ToEntry | ToHost;
+  const [code, incarnation, id, count, className, lengths, data] = came as unknown as Short;
+  const payload = { kind: 'packed', count, className, lengths, data } as const;
+  return code === BATCH
+    ? { kind: 'batch', incarnation, id, payload }
+    : { kind: 'reply', incarnation, id, payload, faults: undefined };
 }
 
 function transfersOf(message: Extract<ToEntry | ToHost, { payload: unknown }>): Transferable[] | undefined {
