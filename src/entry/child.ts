@@ -1,10 +1,9 @@
-import { Socket } from 'node:net';
 import { systemClock } from '../kernel/clock.js';
 import { serveControl } from '../wire/control-lane.js';
 import { toFault } from '../wire/fault.js';
 import { DATA_FD, STATE_WORD_COUNT, type ToEntry } from '../wire/messages.js';
 import { copyThroughProcess } from '../wire/process-codec.js';
-import { readMessages, writeMessage } from '../wire/socket-lane.js';
+import { openSocketLane } from '../wire/socket-lane.js';
 import { createShell } from './shell.js';
 import { settings, watched } from './watched.js';
 
@@ -13,18 +12,17 @@ import { settings, watched } from './watched.js';
  * the manners of a child: it outlives Ctrl-C (the host decides), obeys SIGTERM, and never outlives its host.
  */
 
-const data = new Socket({ fd: DATA_FD, readable: true, writable: true });
-const shell = createShell(
-  { post: (message) => writeMessage(data, message), copy: copyThroughProcess },
-  new Int32Array(STATE_WORD_COUNT),
-  { copiesOutputs: false }, // writeMessage copies, or has the shell wait.
-);
-readMessages(
-  data,
-  (message) => shell.receive(message as ToEntry),
-  (error) => {
+const lane = openSocketLane(DATA_FD, {
+  heard: (message) => shell.receive(message as ToEntry),
+  broken: (error) => {
     throw error;
   },
+});
+const data = lane.socket;
+const shell = createShell(
+  { post: (message) => lane.write(message), copy: copyThroughProcess },
+  new Int32Array(STATE_WORD_COUNT),
+  { copiesOutputs: false }, // The lane copies, or has the shell wait.
 );
 data.on('error', leaveOrphaned);
 data.on('end', leaveOrphaned);
@@ -65,7 +63,7 @@ process.on('uncaughtException', (error: unknown) => {
   // As a fault: what was thrown may itself throw when it is looked at.
   const fault = toFault(error);
   process.stderr.write(`${fault.stack ?? fault.message}\n`);
-  const flushed = writeMessage(data, { kind: 'crash', incarnation: settings.incarnation, fault });
+  const flushed = lane.write({ kind: 'crash', incarnation: settings.incarnation, fault });
   const leave = (): never => process.exit(1);
   systemClock.at(systemClock.now() + LAST_WORDS_MS, leave);
   if (flushed !== undefined) void flushed.then(leave);

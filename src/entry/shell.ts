@@ -15,6 +15,7 @@ import {
   STATE_NATIVE,
   type ToEntry,
 } from '../wire/messages.js';
+import { Recycler } from '../wire/recycler.js';
 import { packRows, type Payload, payloadCount, viewRows } from '../wire/rows.js';
 import type { Column, Columns, Signature } from '../wire/tensor.js';
 import { BatchContext } from './batch-context.js';
@@ -51,6 +52,7 @@ class Shell implements Runner {
   private readonly lane: HostLane;
   private readonly words: Int32Array;
   private readonly copiesOutputs: boolean;
+  private readonly recycler = new Recycler();
   private readonly queue: BatchMessage[] = [];
   private readonly abandoned = new Set<number>();
   private readonly loadAbort = new AbortController();
@@ -275,11 +277,18 @@ class Shell implements Runner {
     }
     let payload: Payload;
     try {
-      payload = packRows(values);
+      payload = packRows(values, this.recycler.take, !this.copiesOutputs);
     } catch {
       return this.replyOneByOne(id, values, faults ?? []); // Some typed array has lost its memory.
     }
-    return this.reply(id, payload, faults);
+    const flushed = this.reply(id, payload, faults);
+    // Not where the host gets the message itself; and a lone record may be the actor's own array.
+    if (!this.copiesOutputs && payload.kind === 'packed' && payload.data !== values[0]) {
+      const { data } = payload;
+      if (flushed === undefined) this.recycler.giveWhole(data);
+      else void flushed.then(() => this.recycler.giveWhole(data));
+    }
+    return flushed;
   }
 
   private reply(id: number, payload: Payload, faults: [number, Fault][] | undefined): Promise<void> | undefined {

@@ -5,8 +5,11 @@ export interface Carrier {
   readonly control: ControlApi;
   /** Rows cross by reference: nothing is copied and nothing is packed. */
   readonly isLocal: boolean;
-  /** Sends on the data lane. Throws when a value cannot be copied; nothing was sent then. */
-  post(message: ToEntry): void;
+  /**
+   * Sends on the data lane. Throws when a value cannot be copied; nothing was sent then. Undefined: what the message held
+   * was copied or has gone (a transferred buffer is empty). Otherwise it is still read until the promise resolves.
+   */
+  post(message: ToEntry): Promise<void> | undefined;
   /** What would arrive of one value. Throws when it cannot cross. */
   copy(value: unknown): unknown;
   /** The polite end: SIGTERM. Nothing where there is no such thing. */

@@ -3,6 +3,7 @@ import { unpackColumns } from '../wire/columns.js';
 import { fromFault } from '../wire/fault.js';
 import type { ReplyMessage } from '../wire/messages.js';
 import { payloadCount, unpackRows } from '../wire/rows.js';
+import type { NumericArray } from '../wire/tensor.js';
 import type { RecordResult } from './link.js';
 
 /** Records refused before they were sent: position in the batch and why, in order. */
@@ -15,15 +16,22 @@ export interface InFlightBatch {
   readonly refusals: Refusals;
 }
 
-/** One result per record the caller gave. Throws PROTOCOL_VIOLATION when the reply does not hold as many as were sent. */
-export function resultsOf(batch: InFlightBatch, reply: ReplyMessage): RecordResult[] {
+/**
+ * One result per record the caller gave; `copied` is told of the data of the reply that no result shows. Throws
+ * PROTOCOL_VIOLATION when the reply does not hold as many as were sent.
+ */
+export function resultsOf(
+  batch: InFlightBatch,
+  reply: ReplyMessage,
+  copied?: (data: NumericArray) => void,
+): RecordResult[] {
   const { count, refusals } = batch;
   const { payload } = reply;
   if (payloadCount(payload) !== count - refusals.length) {
     const message = `A batch of ${count - refusals.length} records was answered with ${payloadCount(payload)} results`;
     throw new TroupeError('PROTOCOL_VIOLATION', message);
   }
-  const values = payload.kind === 'columns' ? unpackColumns(payload.columns) : unpackRows(payload);
+  const values = payload.kind === 'columns' ? unpackColumns(payload.columns, copied) : unpackRows(payload, copied);
   const { faults } = reply;
   const results: RecordResult[] = [];
   let nextRefusal = 0;

@@ -51,7 +51,10 @@ export const startInline: StartLink = (spec, events): Link => {
       },
     },
     // setImmediate and not a microtask: a busy pool would otherwise never let timers and sockets have their turn.
-    post: (message) => void setImmediate(() => ready?.receive(message)),
+    post: (message) => {
+      setImmediate(() => ready?.receive(message));
+      return undefined;
+    },
     copy: (value) => value,
     terminate: () => undefined,
     kill: () => {

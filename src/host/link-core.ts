@@ -5,7 +5,9 @@ import { type LifecycleTable, transition } from '../kernel/lifecycle.js';
 import { packColumns } from '../wire/columns.js';
 import { fromFault } from '../wire/fault.js';
 import type { Answer, BatchMessage, EntryDescription, EntrySpec, ToHost } from '../wire/messages.js';
+import { Recycler } from '../wire/recycler.js';
 import { packRows, type Payload, payloadCount } from '../wire/rows.js';
+import type { Column } from '../wire/tensor.js';
 import type { Carrier, CarrierEvents, RawEnd } from './carrier.js';
 import { deathError, judgeDeath, type Verdict } from './death.js';
 import { asTroupeError, type InFlightBatch, refusedResults, resultsOf } from './in-flight-batch.js';
@@ -36,6 +38,8 @@ export const LINK_LIFECYCLE: LifecycleTable<Phase, PhaseEvent> = {
 export class LinkCore implements Link, CarrierEvents, LiveReplica {
   readonly spec: ReplicaSpec;
   readonly closed: Promise<void>;
+  /** Memory of batches on the way out, and of replies whose results were copied from them. */
+  readonly recycler = new Recycler();
   private readonly events: LinkEvents;
   private readonly inFlight = new Map<number, InFlightBatch>();
   private readonly calls = new Set<(error: TroupeError) => void>();
@@ -107,7 +111,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
 
   abandon(batchId: number): void {
     if (this.phase === 'ended' || !this.inFlight.has(batchId)) return;
-    this.carrier?.post({ kind: 'abandon', incarnation: this.spec.incarnation, id: batchId });
+    void this.carrier?.post({ kind: 'abandon', incarnation: this.spec.incarnation, id: batchId });
   }
 
   call(method: string, args: readonly unknown[]): Promise<unknown> {
@@ -179,7 +183,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     }
     let results: RecordResult[];
     try {
-      results = resultsOf(batch, message);
+      results = resultsOf(batch, message, (data) => this.recycler.giveWhole(data));
     } catch (error) {
       this.events.failed(message.id, isTroupeError(error) ? error : this.violation(error));
       return;
@@ -288,7 +292,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   ): void {
     const count = inputs.length;
     if (signature !== undefined) {
-      const { columns, faults } = packColumns(inputs, signature.inputs);
+      const { columns, faults } = packColumns(inputs, signature.inputs, this.recycler.take);
       this.post(batchId, { count, refusals: faults }, { kind: 'columns', columns }, carrier);
     } else if (carrier.isLocal) {
       this.post(batchId, { count, refusals: NO_REFUSALS }, { kind: 'rows', values: inputs.slice() }, carrier);
@@ -299,7 +303,12 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
 
   private postRows(batchId: number, inputs: readonly unknown[], carrier: Carrier): void {
     try {
-      this.post(batchId, { count: inputs.length, refusals: NO_REFUSALS }, packRows(inputs), carrier);
+      this.post(
+        batchId,
+        { count: inputs.length, refusals: NO_REFUSALS },
+        packRows(inputs, this.recycler.take),
+        carrier,
+      );
     } catch {
       // Some record cannot be copied: find which, so that only it fails.
       const refusals: [number, TroupeError][] = [];
@@ -324,9 +333,23 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
       return;
     }
     const message: BatchMessage = { kind: 'batch', incarnation: this.spec.incarnation, id: batchId, payload };
-    carrier.post(message);
+    const flushed = carrier.post(message);
     this.sentCount++;
     this.inFlight.set(batchId, batch);
+    if (carrier.isLocal) return; // The actor has the batch itself.
+    if (flushed === undefined) this.reclaim(payload);
+    else void flushed.then(() => this.reclaim(payload));
+  }
+
+  /** What was packed for a batch that is out of our memory; what was transferred is empty by now. */
+  private reclaim(payload: Payload): void {
+    if (payload.kind === 'packed') this.recycler.giveWhole(payload.data);
+    if (payload.kind !== 'columns') return;
+    const { columns } = payload.columns;
+    for (const name of Object.keys(columns)) {
+      const { data } = columns[name] as Column;
+      if (!Array.isArray(data)) this.recycler.giveWhole(data);
+    }
   }
 
   private endedError(): TroupeError {

@@ -7,7 +7,7 @@ import { systemClock } from '../kernel/clock.js';
 import { callControl } from '../wire/control-lane.js';
 import { DATA_FD, type ProcessData, PULSE_BEAT, PULSE_FD, PULSE_OUT_OF_MEMORY, type ToHost } from '../wire/messages.js';
 import { copyThroughProcess } from '../wire/process-codec.js';
-import { readMessages, writeMessage } from '../wire/socket-lane.js';
+import { openSocketLane } from '../wire/socket-lane.js';
 import type { Carrier, RawEnd } from './carrier.js';
 import { childEnv, childExecArgv } from './child-options.js';
 import type { Link, ReplicaSpec, StartLink } from './link.js';
@@ -51,7 +51,13 @@ export const startProcess: StartLink = (spec, events): Link => {
   if (child.pid === undefined) return core;
 
   const stdio = child.stdio as readonly unknown[];
-  const data = stdio[DATA_FD] as Socket;
+  const lane = openSocketLane(stdio[DATA_FD] as Socket, {
+    heard: (message) => core.message(message as ToHost),
+    broken: (error) => core.garbled(error),
+    take: core.recycler.take,
+    lends: true, // The results of a reply are copies of it, or arrays that arrived in their own memory.
+  });
+  const data = lane.socket;
   const pulsePipe = stdio[PULSE_FD] as Socket;
   const stderrTail = forwardOutput(child.stderr);
   let isOutOfMemory = false;
@@ -67,11 +73,6 @@ export const startProcess: StartLink = (spec, events): Link => {
   // A broken pipe is the sign of an end, and 'exit' tells which.
   pulsePipe.on('error', () => undefined);
   data.on('error', () => undefined);
-  readMessages(
-    data,
-    (message) => core.message(message as ToHost),
-    (error) => core.garbled(error),
-  );
   data.on('end', () => {
     const timer = systemClock.at(systemClock.now() + CLOSED_LANE_MS, () => {
       core.garbled(new Error('the replica closed its data lane and did not end'));
@@ -89,7 +90,7 @@ export const startProcess: StartLink = (spec, events): Link => {
   const carrier: Carrier = {
     isLocal: false,
     control: calls,
-    post: (message) => void writeMessage(data, message),
+    post: (message) => lane.write(message),
     copy: copyThroughProcess,
     terminate: () => void child.kill('SIGTERM'),
     kill: () => {

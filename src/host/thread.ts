@@ -58,7 +58,10 @@ export const startThread: StartLink = (spec, events): Link => {
   const carrier: Carrier = {
     isLocal: false,
     control: calls,
-    post: (message) => postToEntry(data.port1, message),
+    post: (message) => {
+      postToEntry(data.port1, message);
+      return undefined;
+    },
     copy: (value) => structuredClone(value),
     terminate: () => undefined,
     kill: () => {

@@ -1,4 +1,5 @@
 import { TroupeError } from '../kernel/errors.js';
+import { type TakeBuffer, unzeroed } from './recycler.js';
 import type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from './tensor.js';
 
 /**
@@ -72,6 +73,14 @@ export function numericClassNamed(name: string): NumericClass | undefined {
 // oxlint-disable-next-line typescript/unbound-method -- the getter is only ever called with its own `this`.
 const tagOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)?.get;
 
+// oxlint-disable-next-line typescript/unbound-method -- as above.
+const lengthGetter = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'length')?.get;
+
+/** How many values a typed array really has, whatever a subclass says: 0 when it has lost its memory. */
+export function arrayLength(array: ArrayBufferView): number {
+  return lengthGetter?.call(array) as number;
+}
+
 /** Class name of a typed array of any realm ('Uint8Array' for a Buffer); undefined for everything else. */
 export function arrayClassName(value: unknown): string | undefined {
   return tagOf?.call(value) as string | undefined;
@@ -82,9 +91,13 @@ export function arrayClassName(value: unknown): string | undefined {
  * typed array of the dtype's class with as many values as the shape says (a number or bigint where the shape is []), or
  * for string an array of strings. One -1 per shape is inferred; all records of a batch must agree on it.
  */
-export function packColumns(records: readonly unknown[], specs: readonly TensorSpec[]): PackedColumns {
+export function packColumns(
+  records: readonly unknown[],
+  specs: readonly TensorSpec[],
+  take: TakeBuffer = unzeroed,
+): PackedColumns {
   const faults: [number, TroupeError][] = [];
-  const targets = specs.map((spec) => new Target(spec, records.length));
+  const targets = specs.map((spec) => new Target(spec, records.length, take));
   let count = 0;
   for (let index = 0; index < records.length; index++) {
     const record = records[index];
@@ -103,8 +116,11 @@ export function packColumns(records: readonly unknown[], specs: readonly TensorS
   return { columns: { count, columns }, faults };
 }
 
-/** Records of a batch, each with arrays of its own (copies; with one record the column itself). Shape [] gives the bare value. */
-export function unpackColumns(columns: Columns): TensorRecord[] {
+/**
+ * Records of a batch, each with arrays of its own (copies; with one record the column itself). Shape [] gives the bare
+ * value. `copied` is told of every column of which no view went into a record.
+ */
+export function unpackColumns(columns: Columns, copied?: (data: NumericArray) => void): TensorRecord[] {
   const { count } = columns;
   const records: Record<string, unknown>[] = [];
   for (let index = 0; index < count; index++) records.push({});
@@ -117,6 +133,7 @@ export function unpackColumns(columns: Columns): TensorRecord[] {
       const value = isScalar ? data[index] : isWhole ? data : data.slice(index * size, (index + 1) * size);
       setOwn(records[index] as Record<string, unknown>, name, value);
     }
+    if (copied !== undefined && !Array.isArray(data) && (isScalar || !isWhole)) copied(data);
   }
   return records as TensorRecord[];
 }
@@ -171,11 +188,13 @@ class Target {
   /** The value of the record being looked at, read once: a getter could answer differently the second time. */
   value: unknown;
   readonly capacity: number;
+  private readonly take: TakeBuffer;
   private data: NumericArray | string[] | undefined;
 
-  constructor(spec: TensorSpec, capacity: number) {
+  constructor(spec: TensorSpec, capacity: number, take: TakeBuffer) {
     this.spec = spec;
     this.capacity = capacity;
+    this.take = take;
     this.numericClass = numericClassOf(spec.dtype);
     let known = 1;
     let unknownCount = 0;
@@ -192,18 +211,29 @@ class Target {
     const { value } = this;
     const isArray = typeof value === 'object';
     if (this.size === -1) this.size = isArray ? (value as NumericArray).length : 1;
-    this.data ??= this.numericClass === undefined ? [] : this.numericClass.make(this.size * this.capacity);
-    const data = this.data;
+    const data = (this.data ??= this.open());
     if (Array.isArray(data)) {
       if (isArray) for (const text of value as string[]) data.push(text);
       else data.push(value as string);
     } else if (isArray) {
-      // The classes are equal: problemOf compared their names.
-      (data as Float32Array).set(value as Float32Array, index * this.size);
+      const from = index * this.size;
+      const length = arrayLength(value as NumericArray);
+      // A getter of another input may have shrunk it since problemOf looked; the memory is not zeroed.
+      if (length < this.size) (data as Float32Array).fill(0, from, from + this.size);
+      const array = length > this.size ? (value as Float32Array).subarray(0, this.size) : (value as Float32Array);
+      if (length > 0) (data as Float32Array).set(array, from); // The classes are equal: problemOf compared their names.
     } else {
       data[index] =
         this.spec.dtype === 'int64' || this.spec.dtype === 'uint64' ? BigInt(value as number) : Number(value);
     }
+  }
+
+  /** For as many records as may come; `column` cuts off what was refused. */
+  private open(): NumericArray | string[] {
+    const { numericClass } = this;
+    if (numericClass === undefined) return [];
+    const length = this.size * this.capacity;
+    return length === 0 ? numericClass.make(0) : numericClass.over(this.take(length * numericClass.bytes), 0, length);
   }
 
   column(count: number): Column {
@@ -253,7 +283,7 @@ function problemOfValue(value: unknown, target: Target): string | undefined {
   } else if (arrayClassName(value) !== numericClass.name) {
     return `expected ${describe(target)}, got ${kindOf(value)}`;
   }
-  const { length } = value as NumericArray;
+  const length = numericClass === undefined ? (value as unknown[]).length : arrayLength(value as NumericArray);
   const fits =
     target.size !== -1 ? length === target.size : target.known === 0 ? length === 0 : length % target.known === 0;
   if (!fits) {

@@ -1,15 +1,23 @@
 import { deserialize, serialize } from 'node:v8';
 import { TroupeError } from '../kernel/errors.js';
 import { numericClassNamed, numericClassOf } from './columns.js';
-import { FRAME_HEADER_BYTES, writeFrameHeader } from './frame.js';
+import {
+  FRAME_ARRAY,
+  FRAME_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  FRAME_MESSAGE,
+  FRAME_VALUES,
+  writeFrameHeader,
+} from './frame.js';
 import type { ToEntry, ToHost } from './messages.js';
 import { compact, type Payload } from './rows.js';
 import type { Column, DType, NumericArray } from './tensor.js';
 
 /**
  * Messages of the process data lane as frames. Payload: u32 length of the meta part, the meta part (v8 serialize, which is
- * safe here because only our own processes speak on this lane), then each numeric array as raw bytes, each starting on an
- * 8-byte boundary so that the receiver can use it where it lies.
+ * safe here because only our own processes speak on this lane), then each small numeric array as raw bytes, each starting
+ * on an 8-byte boundary so that the receiver can use it where it lies. An array of FAR_BYTES_MIN or more is far: it goes
+ * before the message as a frame of its own, is written from where it is, and arrives in exactly its own memory.
  */
 
 interface ColumnMeta {
@@ -18,6 +26,7 @@ interface ColumnMeta {
   readonly shape: readonly number[];
   /** Strings themselves, or the number of values among the raw bytes. */
   readonly data: readonly string[] | number;
+  readonly isFar: boolean;
 }
 
 type PayloadMeta =
@@ -28,53 +37,76 @@ type PayloadMeta =
       readonly className: string;
       readonly lengths: number | Uint32Array;
       readonly total: number;
+      readonly isFar: boolean;
     }
   | { readonly kind: 'columns'; readonly count: number; readonly columns: readonly ColumnMeta[] };
 
-/** Up to here everything is copied into one buffer: one small write is cheaper than several pieces. */
-const COPY_BYTES_MAX = 65_536;
+/** Below, copying into one buffer and one small write are cheaper than a frame and a wait for the socket. */
+export const FAR_BYTES_MIN = 65_536;
 const ALIGN = 8;
-const PADDING = Buffer.alloc(ALIGN);
 
-/** The pieces of one frame, in order. Pieces after the first may be the message's own arrays. Throws what v8 serialize throws. */
-export function encodeMessage(message: ToEntry | ToHost): Buffer[] {
-  const bulk: NumericArray[] = [];
-  const meta = serialize('payload' in message ? { ...message, payload: metaOf(message.payload, bulk) } : message);
-  const metaEnd = 4 + meta.byteLength;
-  let total = metaEnd;
-  for (const array of bulk) total = aligned(total) + array.byteLength;
-  const isOneBuffer = total <= COPY_BYTES_MAX;
-  const head = Buffer.allocUnsafe(FRAME_HEADER_BYTES + (isOneBuffer ? total : metaEnd));
-  writeFrameHeader(head, 0, total);
-  head.writeUInt32LE(meta.byteLength, FRAME_HEADER_BYTES);
-  head.set(meta, FRAME_HEADER_BYTES + 4);
-  const pieces: Buffer[] = [head];
-  let at = metaEnd;
-  for (const array of bulk) {
+/** Memory for the message frame; it is all written. */
+export type AllocateFrame = (bytes: number) => Buffer;
+
+/**
+ * The pieces of one message, in order; the last one is from `allocate`, and what stands before it are the headers and the
+ * bytes of far arrays: the message's own memory. Throws what v8 serialize throws.
+ */
+export function encodeMessage(message: ToEntry | ToHost, allocate: AllocateFrame = Buffer.allocUnsafe): Buffer[] {
+  const near: NumericArray[] = [];
+  const far: NumericArray[] = [];
+  const meta = serialize('payload' in message ? { ...message, payload: metaOf(message.payload, near, far) } : message);
+  let end = 4 + meta.byteLength;
+  for (const array of near) end = aligned(end) + array.byteLength;
+  // To the boundary: the next frame of the same read can be used where it lies, too.
+  const total = aligned(end);
+  let all = total;
+  for (const array of far) all += array.byteLength;
+  if (all > FRAME_BYTES_MAX) checkTotal(all);
+  const pieces: Buffer[] = [];
+  for (const array of far) {
+    const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
+    writeFrameHeader(header, 0, array.byteLength, FRAME_ARRAY);
+    pieces.push(header, Buffer.from(array.buffer, array.byteOffset, array.byteLength));
+  }
+  const frame = allocate(FRAME_HEADER_BYTES + total);
+  const isPlain = 'payload' in message && message.payload.kind === 'rows';
+  writeFrameHeader(frame, 0, total, isPlain ? FRAME_VALUES : FRAME_MESSAGE);
+  frame.writeUInt32LE(meta.byteLength, FRAME_HEADER_BYTES);
+  frame.set(meta, FRAME_HEADER_BYTES + 4);
+  let at = FRAME_HEADER_BYTES + 4 + meta.byteLength;
+  for (const array of near) {
     const start = aligned(at);
-    const bytes = Buffer.from(array.buffer, array.byteOffset, array.byteLength);
-    if (isOneBuffer) {
-      head.fill(0, FRAME_HEADER_BYTES + at, FRAME_HEADER_BYTES + start);
-      head.set(bytes, FRAME_HEADER_BYTES + start);
-    } else {
-      if (start > at) pieces.push(PADDING.subarray(0, start - at));
-      pieces.push(bytes);
-    }
+    frame.fill(0, at, start);
+    frame.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), start);
     at = start + array.byteLength;
   }
+  frame.fill(0, at);
+  pieces.push(frame);
   return pieces;
 }
 
-/** A message again. Its numeric arrays are views over `payload`. Throws PROTOCOL_VIOLATION when the bytes are no message. */
-export function decodeMessage(payload: Buffer): ToEntry | ToHost {
+function checkTotal(bytes: number): void {
+  // Throws: the message of a frame that is too long says what to do.
+  writeFrameHeader(Buffer.allocUnsafe(FRAME_HEADER_BYTES), 0, bytes);
+}
+
+/**
+ * A message again. Its numeric arrays are views over `payload` and over `far`, the array frames that came before it. Throws
+ * PROTOCOL_VIOLATION when the bytes are no message or the arrays not its own.
+ */
+export function decodeMessage(payload: Buffer, far: readonly Buffer[] = []): ToEntry | ToHost {
   try {
     const metaBytes = payload.readUInt32LE(0);
     const metaEnd = 4 + metaBytes;
     if (metaEnd > payload.byteLength) throw new RangeError(`meta part of ${metaBytes} bytes in ${payload.byteLength}`);
     const message = deserialize(payload.subarray(4, metaEnd)) as RawMessage;
     checkEnvelope(message);
-    if (message.kind !== 'batch' && message.kind !== 'reply') return message as unknown as ToEntry | ToHost;
-    const whole = restore(message.payload as PayloadMeta, new BulkReader(payload, metaEnd));
+    const reader = new BulkReader(payload, metaEnd, far);
+    const isBulk = message.kind === 'batch' || message.kind === 'reply';
+    const whole = isBulk ? restore(message.payload as PayloadMeta, reader) : undefined;
+    reader.end();
+    if (whole === undefined) return message as unknown as ToEntry | ToHost;
     return { ...message, payload: whole } as unknown as ToEntry | ToHost;
   } catch (error) {
     throw new TroupeError('PROTOCOL_VIOLATION', `Data lane: the bytes of a frame are no message`, { cause: error });
@@ -116,22 +148,28 @@ function aligned(at: number): number {
   return Math.ceil(at / ALIGN) * ALIGN;
 }
 
-function metaOf(payload: Payload, bulk: NumericArray[]): PayloadMeta {
+function metaOf(payload: Payload, near: NumericArray[], far: NumericArray[]): PayloadMeta {
+  const place = (array: NumericArray): boolean => {
+    const isFar = array.byteLength >= FAR_BYTES_MIN;
+    // What is read while its owner may make it smaller must not lose its pages meanwhile.
+    if (isFar && (array.buffer as { resizable?: boolean }).resizable === true) far.push(array.slice());
+    else (isFar ? far : near).push(array);
+    return isFar;
+  };
   switch (payload.kind) {
     case 'rows':
       return payload;
     case 'packed': {
-      bulk.push(payload.data);
       const { kind, count, className, lengths, data } = payload;
-      return { kind, count, className, lengths, total: data.length };
+      return { kind, count, className, lengths, total: data.length, isFar: place(data) };
     }
     case 'columns': {
       const { count, columns } = payload.columns;
       const metas: ColumnMeta[] = [];
       for (const name of Object.keys(columns)) {
         const { dtype, shape, data } = columns[name] as Column;
-        if (!Array.isArray(data)) bulk.push(data);
-        metas.push({ name, dtype, shape, data: Array.isArray(data) ? data : data.length });
+        if (Array.isArray(data)) metas.push({ name, dtype, shape, data, isFar: false });
+        else metas.push({ name, dtype, shape, data: data.length, isFar: place(data) });
       }
       return { kind: 'columns', count, columns: metas };
     }
@@ -147,14 +185,14 @@ function restore(meta: PayloadMeta, reader: BulkReader): Payload {
       // Their typed arrays are views over the frame by now, and one kept record would pin it.
       return { kind: 'rows', values: meta.values.map(compact) };
     case 'packed': {
-      const { kind, count, className, lengths, total } = meta;
+      const { kind, count, className, lengths, total, isFar } = meta;
       checkLengths(count, lengths, total);
-      return { kind, count, className, lengths, data: reader.take(numericClassNamed(className), total) };
+      return { kind, count, className, lengths, data: reader.take(numericClassNamed(className), total, isFar) };
     }
     case 'columns': {
       const columns: Record<string, Column> = Object.create(null) as Record<string, Column>;
-      for (const { name, dtype, shape, data } of meta.columns) {
-        const values = typeof data === 'number' ? reader.take(numericClassOf(dtype), data) : (data as string[]);
+      for (const { name, dtype, shape, data, isFar } of meta.columns) {
+        const values = typeof data === 'number' ? reader.take(numericClassOf(dtype), data, isFar) : (data as string[]);
         columns[name] = { dtype, shape, data: values };
       }
       if (!isCount(meta.count)) throw new RangeError(`count ${String(meta.count)}`);
@@ -165,23 +203,36 @@ function restore(meta: PayloadMeta, reader: BulkReader): Payload {
   }
 }
 
-/** Hands out the raw arrays of a frame one after the other, never beyond its end. */
+/** Hands out the raw arrays of a message one after the other, never beyond their end. */
 class BulkReader {
   private readonly payload: Buffer;
+  private readonly far: readonly Buffer[];
   private at: number;
+  private farAt = 0;
 
-  constructor(payload: Buffer, at: number) {
+  constructor(payload: Buffer, at: number, far: readonly Buffer[]) {
     this.payload = payload;
     this.at = at;
+    this.far = far;
   }
 
-  take(numericClass: ReturnType<typeof numericClassOf>, length: number): NumericArray {
+  take(numericClass: ReturnType<typeof numericClassOf>, length: number, isFar: boolean): NumericArray {
     if (numericClass === undefined || !isCount(length)) throw new TypeError(`array of ${length} values`);
+    const bytes = length * numericClass.bytes;
+    if (isFar) {
+      const array = this.far[this.farAt++];
+      if (array?.byteLength !== bytes) throw new RangeError(`array of ${bytes} bytes, ${array?.byteLength} came`);
+      return numericClass.over(array.buffer as ArrayBuffer, array.byteOffset, length);
+    }
     const start = aligned(this.at);
-    const end = start + length * numericClass.bytes;
+    const end = start + bytes;
     if (end > this.payload.byteLength) throw new RangeError(`array up to byte ${end} of ${this.payload.byteLength}`);
     this.at = end;
     return numericClass.over(this.payload.buffer as ArrayBuffer, this.payload.byteOffset + start, length);
+  }
+
+  end(): void {
+    if (this.farAt !== this.far.length) throw new RangeError(`${this.far.length} arrays came, ${this.farAt} are used`);
   }
 }
 

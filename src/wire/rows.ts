@@ -1,4 +1,5 @@
-import { arrayClassName, numericClassNamed } from './columns.js';
+import { arrayClassName, arrayLength, numericClassNamed } from './columns.js';
+import { type TakeBuffer, unzeroed } from './recycler.js';
 import type { Columns, NumericArray } from './tensor.js';
 
 /**
@@ -33,13 +34,22 @@ export function payloadCount(payload: Payload): number {
   }
 }
 
-/** Packs records for the way. The packed buffer is fresh: the caller's arrays stay theirs. */
-export function packRows(records: readonly unknown[]): Payload {
-  return packTyped(records) ?? { kind: 'rows', values: compactAll(records) };
+/**
+ * Packs records for the way. The packed buffer comes from `take`: the caller's arrays stay theirs. `lends`: a lone record
+ * may be its own data, because its owner waits until it has been sent.
+ */
+export function packRows(records: readonly unknown[], take: TakeBuffer = unzeroed, lends = false): Payload {
+  return packTyped(records, take, lends) ?? { kind: 'rows', values: compactAll(records) };
 }
 
-/** Records again, each packed one with memory of its own, so that a kept record does not pin its batch. */
-export function unpackRows(payload: Exclude<Payload, { kind: 'columns' }>): readonly unknown[] {
+/**
+ * Records again, each packed one with memory of its own, so that a kept record does not pin its batch, and nothing beside
+ * it can be reached through its buffer. `copied` is told of the packed data when no view of it went out.
+ */
+export function unpackRows(
+  payload: Exclude<Payload, { kind: 'columns' }>,
+  copied?: (data: NumericArray) => void,
+): readonly unknown[] {
   if (payload.kind === 'rows') return payload.values;
   const { count, data, lengths } = payload;
   if (count === 1 && data.byteLength === data.buffer.byteLength) return [data];
@@ -50,6 +60,7 @@ export function unpackRows(payload: Exclude<Payload, { kind: 'columns' }>): read
     records.push(data.slice(from, to));
     from = to;
   }
+  copied?.(data);
   return records;
 }
 
@@ -62,14 +73,17 @@ const ON_HEAP_BYTES = 64;
  */
 export function viewRows(payload: Exclude<Payload, { kind: 'columns' }>): readonly unknown[] {
   if (payload.kind === 'rows') return payload.values;
-  const { count, data, lengths } = payload;
-  if (typeof lengths === 'number' && lengths * data.BYTES_PER_ELEMENT <= ON_HEAP_BYTES) return unpackRows(payload);
+  const { count, className, data, lengths } = payload;
+  const numericClass = numericClassNamed(className);
+  const isSmall = typeof lengths === 'number' && lengths * data.BYTES_PER_ELEMENT <= ON_HEAP_BYTES;
+  if (isSmall || numericClass === undefined) return unpackRows(payload);
+  const { buffer } = data;
   const records: NumericArray[] = [];
-  let from = 0;
+  let at = data.byteOffset;
   for (let index = 0; index < count; index++) {
-    const to = from + (typeof lengths === 'number' ? lengths : (lengths[index] as number));
-    records.push(data.subarray(from, to));
-    from = to;
+    const length = typeof lengths === 'number' ? lengths : (lengths[index] as number);
+    records.push(numericClass.over(buffer as ArrayBuffer, at, length));
+    at += length * numericClass.bytes;
   }
   return records;
 }
@@ -146,13 +160,13 @@ function compactView(view: ArrayBufferView): unknown {
   return new DataView(buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 }
 
-function packTyped(records: readonly unknown[]): Payload | undefined {
+function packTyped(records: readonly unknown[], take: TakeBuffer, lends: boolean): Payload | undefined {
   const count = records.length;
   if (count === 0) return undefined;
   const className = arrayClassName(records[0]);
   const numericClass = className === undefined ? undefined : numericClassNamed(className);
   if (className === undefined || numericClass === undefined) return undefined;
-  const first = (records[0] as NumericArray).length;
+  const first = arrayLength(records[0] as NumericArray);
   let total = 0;
   let isEven = true;
   for (let index = 0; index < count; index++) {
@@ -160,18 +174,23 @@ function packTyped(records: readonly unknown[]): Payload | undefined {
     // Shared memory crosses as shared memory; packing would cut the sharing.
     if (arrayClassName(record) !== className || (record as NumericArray).buffer instanceof SharedArrayBuffer)
       return undefined;
-    const { length } = record as NumericArray;
+    const length = arrayLength(record as NumericArray);
     if (length !== first) isEven = false;
     total += length;
   }
-  const data = numericClass.make(total);
+  if (lends && count === 1) {
+    return { kind: 'packed', count, className, lengths: first, data: records[0] as NumericArray };
+  }
+  // Every value is written below: the lengths are the true ones, and no foreign code runs in between.
+  const data = total === 0 ? numericClass.make(0) : numericClass.over(take(total * numericClass.bytes), 0, total);
   const lengths = isEven ? first : new Uint32Array(count);
   let at = 0;
   for (let index = 0; index < count; index++) {
     const record = records[index] as Float32Array;
     (data as Float32Array).set(record, at); // The classes are equal: their names were compared.
-    if (typeof lengths !== 'number') lengths[index] = record.length;
-    at += record.length;
+    const length = arrayLength(record);
+    if (typeof lengths !== 'number') lengths[index] = length;
+    at += length;
   }
   return { kind: 'packed', count, className, lengths, data };
 }

@@ -7,7 +7,7 @@ function decode(
   chunks: readonly Uint8Array[],
   bytesMax?: number,
 ): { frames: Buffer[]; error: unknown; decoder: FrameDecoder } {
-  const decoder = new FrameDecoder(bytesMax);
+  const decoder = new FrameDecoder(bytesMax === undefined ? {} : { bytesMax });
   const frames: Buffer[] = [];
   try {
     for (const chunk of chunks) decoder.push(chunk, (payload) => frames.push(payload));
@@ -25,7 +25,7 @@ test('frames come out whole however their bytes are split', (t) => {
       fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 6 }),
       fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 50 }),
       (payloads, sizes) => {
-        const stream = Buffer.concat(payloads.map(encodeFrame));
+        const stream = Buffer.concat(payloads.map((payload) => encodeFrame(payload)));
         const chunks: Buffer[] = [];
         for (let at = 0, i = 0; at < stream.length; i++) {
           const size = sizes[i % sizes.length] as number;
@@ -76,7 +76,7 @@ test('garbage, a wrong version and an oversized frame are refused, and nothing i
   version[2] = 99;
   for (const [bytes, message] of [
     [Buffer.from('GET / HTTP/1.1\r\n'), /wrong magic/],
-    [version, /protocol version 99, expected 1/],
+    [version, /protocol version 99, expected 2/],
     [frame, /a frame of 100 bytes, more than 64/],
   ] as const) {
     const { error, decoder } = decode([bytes], 64);

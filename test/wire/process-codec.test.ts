@@ -2,17 +2,31 @@ import test from 'ava';
 import fc from 'fast-check';
 import { isTroupeError } from '../../src/kernel/errors.js';
 import { packColumns } from '../../src/wire/columns.js';
-import { FrameDecoder } from '../../src/wire/frame.js';
+import { FRAME_ARRAY, FrameDecoder, type FrameKind } from '../../src/wire/frame.js';
 import type { ToEntry, ToHost } from '../../src/wire/messages.js';
 import { decodeMessage, encodeMessage } from '../../src/wire/process-codec.js';
 import { packRows, payloadCount, unpackRows } from '../../src/wire/rows.js';
 
-function payloadOf(message: ToEntry | ToHost): Buffer {
+interface Sent {
+  readonly payload: Buffer;
+  readonly far: readonly Buffer[];
+}
+
+function sent(message: ToEntry | ToHost): Sent {
   const decoder = new FrameDecoder();
+  const far: Buffer[] = [];
   const payloads: Buffer[] = [];
-  for (const piece of encodeMessage(message)) decoder.push(piece, (payload) => payloads.push(payload));
+  const frame = (payload: Buffer, kind: FrameKind): void => void (kind === FRAME_ARRAY ? far : payloads).push(payload);
+  for (const piece of encodeMessage(message)) decoder.push(piece, frame);
   decoder.end();
-  return payloads[0] as Buffer;
+  return { payload: payloads[0] as Buffer, far };
+}
+
+const payloadOf = (message: ToEntry | ToHost): Buffer => sent(message).payload;
+
+function roundTrip(message: ToEntry | ToHost): ToEntry | ToHost {
+  const { payload, far } = sent(message);
+  return decodeMessage(payload, far);
 }
 
 const batch = (values: readonly unknown[]): ToEntry => ({
@@ -32,7 +46,7 @@ test('rows of every kind come back as they were sent', (t) => {
     [new Float32Array([1]), new Float64Array([1])],
   ];
   for (const values of kinds) {
-    const back = decodeMessage(payloadOf(batch(values)));
+    const back = roundTrip(batch(values));
     if (back.kind !== 'batch' || back.payload.kind === 'columns') return t.fail();
     t.is(payloadCount(back.payload), values.length);
     t.deepEqual(unpackRows(back.payload), values);
@@ -54,13 +68,13 @@ test('columns come back with dtype, shape and values', (t) => {
       payload: { kind: 'columns', columns },
       faults: undefined,
     };
-    t.deepEqual(decodeMessage(payloadOf(message)), message);
+    t.deepEqual(roundTrip(message), message);
   }
 });
 
 test('a received record does not pin the frame it came in', (t) => {
   const values = [{ small: new Float32Array(4) }, { big: 'x'.repeat(10_000), list: [new Uint8Array(2)] }];
-  const back = decodeMessage(payloadOf(batch(values)));
+  const back = roundTrip(batch(values));
   if (back.kind !== 'batch' || back.payload.kind !== 'rows') return t.fail();
   const [first, second] = back.payload.values as [{ small: Float32Array }, { list: Uint8Array[] }];
   t.is(first.small.buffer.byteLength, 16);
