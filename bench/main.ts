@@ -9,6 +9,7 @@ import { benchOperator } from './operator.js';
 import { benchOverload } from './overload.js';
 import { benchPipeline } from './pipeline.js';
 import { reportOf, type Row, tableOf } from './report.js';
+import { benchTensor } from './tensor.js';
 import { benchTelemetry } from './telemetry.js';
 
 /**
@@ -43,6 +44,7 @@ const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
   checkpoint: () => benchCheckpoint({ rounds: Math.ceil(rounds / 5), progress }),
   growth: () => benchGrowth({ rounds: Math.ceil(rounds / 3), records: 64_000, progress }),
   telemetry: () => benchTelemetry({ rounds, laneMs, progress }),
+  tensor: () => benchTensor({ rounds, laneMs, progress }),
   overload: () => benchOverload({ seconds, progress }),
 };
 
