@@ -115,6 +115,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #breaker: Breaker | undefined;
   #timer: Timer | undefined;
   #timerAt = Infinity;
+  /** It is not needed now, and does not keep the process alive. */
+  #timerRests = false;
   #lastRequest = 0;
   #lastSender = APPLICATION;
   #operations: Promise<unknown> = Promise.resolve();
@@ -631,17 +633,29 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   #arm(): void {
     const wakeAt = this.#core.state === 'stopped' ? Infinity : this.#core.nextWakeAt();
-    if (wakeAt === this.#timerAt) return;
+    const timer = this.#timer;
+    if (wakeAt === Infinity && timer?.hold !== undefined && this.#core.state !== 'stopped') {
+      // Nothing is held: the next record mostly comes before the timer does. What rests keeps no process alive.
+      if (!this.#timerRests) timer.hold(false);
+      this.#timerRests = true;
+      return;
+    }
     // A timer that comes early costs one empty tick; one that is moved for every record costs more.
-    if (this.#timer !== undefined && this.#timerAt <= wakeAt && wakeAt !== Infinity) return;
+    if (wakeAt === this.#timerAt || (timer !== undefined && this.#timerAt <= wakeAt && wakeAt !== Infinity)) {
+      if (this.#timerRests) timer?.hold?.(true);
+      this.#timerRests = false;
+      return;
+    }
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#timerRests = false;
     this.#timerAt = wakeAt;
     if (wakeAt !== Infinity) this.#timer = this.#clock.at(wakeAt, this.#onTimer);
   }
 
   readonly #onTimer = (): void => {
     this.#timer = undefined;
+    this.#timerRests = false;
     this.#timerAt = Infinity;
     this.#core.tick(this.#clock.now());
     this.#pump();

@@ -12,6 +12,11 @@ export interface Clock {
 
 export interface Timer {
   cancel(): void;
+  /**
+   * Whether the process stays alive for it; at first it does. To let one rest and hold it again costs less than to cancel
+   * it and make another. Absent where there is no process to hold.
+   */
+  hold?(isHeld: boolean): void;
 }
 
 /** setTimeout takes at most 2^31 - 1 ms; above that Node fires after 1 ms. */
@@ -22,12 +27,21 @@ export const systemClock: Clock = {
   wallNow: () => performance.timeOrigin + performance.now(),
   at(at, fn) {
     let handle: NodeJS.Timeout;
+    let isHeld = true;
     const arm = (): void => {
       const delayMs = at - performance.now();
       // setTimeout may fire up to 1 ms early against performance.now(); rounding up keeps "not before".
       handle = delayMs > MAX_DELAY_MS ? setTimeout(arm, MAX_DELAY_MS) : setTimeout(fn, Math.max(0, Math.ceil(delayMs)));
+      if (!isHeld) handle.unref();
     };
     arm();
-    return { cancel: () => clearTimeout(handle) };
+    return {
+      cancel: () => clearTimeout(handle),
+      hold: (hold) => {
+        isHeld = hold;
+        if (hold) handle.ref();
+        else handle.unref();
+      },
+    };
   },
 };
