@@ -32,7 +32,10 @@ export function isStreamElement(value: unknown): value is StreamElement {
 export class Stamped<T> extends StreamElement {
   readonly timestamp: number | undefined;
   readonly metadata: unknown;
-  /** Names the record towards `SourceReader.acknowledge`; JSON. Undefined: nothing to acknowledge. */
+  /**
+   * Names the record, and no other that is not acknowledged yet, towards `SourceReader.acknowledge`; JSON. Undefined:
+   * nothing to acknowledge.
+   */
   readonly token: unknown;
 
   constructor(

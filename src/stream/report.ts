@@ -38,7 +38,8 @@ export interface Report {
   /**
    * What the output is worth after a crash and a resumed run. exactly-once: nothing lost, nothing doubled, relative to
    * the last checkpoint. at-least-once: what was written after it may be there twice, because a sink can neither take it
-   * back nor tell it by its id, or because the source gives it again under another. Absent: nothing is promised.
+   * back nor tell it by its id, or because the source gives it again under another, or gave records without a token of
+   * their own. Absent: nothing is promised.
    */
   readonly delivery?: 'exactly-once' | 'at-least-once';
 }

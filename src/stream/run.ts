@@ -60,6 +60,8 @@ class PipelineRun {
   readonly #ends: RunEnds;
   #coordinator: Coordinator | undefined;
   #delivery: Delivery | undefined;
+  /** What the source shows itself to be worth is known better with every record. */
+  #delivers: () => Report['delivery'] = () => undefined;
   #facts: RunFacts = { cancelled: false, metrics: [] };
   readonly #turn: FairTurn;
   #progressAt: number;
@@ -118,6 +120,8 @@ class PipelineRun {
 
   /** At the end the stages are gone, and what they said last stands. */
   #noteFacts(): void {
+    const delivery = this.#delivers();
+    if (delivery !== undefined) this.#facts = { ...this.#facts, delivery };
     const checkpoints = this.#coordinator?.report;
     if (checkpoints !== undefined) this.#facts = { ...this.#facts, checkpoints };
     const metrics = this.#stages.flatMap((stage) => stage.metrics?.() ?? []);
@@ -210,8 +214,9 @@ class PipelineRun {
       held: () => this.#held(tracking),
       storage,
     });
-    const delivery = deliveryOf({ kind: tracking.kind, reader, sinks, putAside: storage?.putAside });
-    if (delivery !== undefined) this.#facts = { ...this.#facts, delivery };
+    const putAside = storage?.putAside;
+    this.#delivers = () =>
+      deliveryOf({ kind: tracking.kind, isAmbiguous: tracking.isAmbiguous, reader, sinks, putAside });
   }
 
   /** What the steps hold and would do again for nothing: finished results only where the records are saved, too. */

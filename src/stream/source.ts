@@ -26,8 +26,8 @@ export type SourceItem<T> = T | Stamped<T> | RecordFailure | Control;
  * its place as a RecordFailure; a rejection of `read` means the source as a whole has failed.
  *
  * A source is one of three kinds. Replayable, with `position`: a checkpoint holds positions, no records. Acknowledging,
- * with `acknowledge`: what was not acknowledged comes again by itself. Neither: a checkpoint holds the records that
- * were under way.
+ * with `acknowledge`: what was not acknowledged comes again by itself; every record has a token of its own, else the
+ * report's `delivery` is at-least-once. Neither: a checkpoint holds the records that were under way.
  */
 export interface SourceReader<T> {
   /** At least 1 and at most `max` items, in order; undefined at the end. */

@@ -163,15 +163,17 @@ export class SourceStage implements Stage {
   }
 
   #add(chunk: Chunk, place: number, item: unknown, now: number): void {
+    const { tracking } = this.options;
     if (typeof item !== 'object' || item === null || !isStreamElement(item)) {
+      tracking?.opened(place, undefined);
       this.run.counts.entered += 1;
       chunk.push(new Envelope(place, item, now, undefined, undefined));
       return;
     }
     const stamped = isA(item, Stamped<unknown>) ? item : undefined;
     const value: unknown = stamped === undefined ? item : stamped.value;
-    const { tracking } = this.options;
-    const seq = stamped === undefined || tracking === undefined ? place : tracking.opened(place, stamped.token);
+    const isNamed = stamped?.token !== undefined || !isA(value, Control);
+    const seq = tracking === undefined || !isNamed ? place : tracking.opened(place, stamped?.token);
     if (seq === undefined) return;
     const envelope = new Envelope(seq, value, now, stamped?.timestamp, stamped?.metadata);
     if (isA(value, Control)) {

@@ -6,6 +6,8 @@
  * T1 `cut` is one synchronous moment: nothing that it gives changes afterwards.
  * T2 an outcome is handed out once; what could not be acknowledged is given back, and comes first the next time.
  * T3 memory: what is between source and end, plus outcomes since the last acknowledgement.
+ * T4 a token is acknowledged when every record that came with it has settled. Where records had none, or one in common,
+ *    nobody can tell them apart, and `isAmbiguous` says so; a run that goes on then drops nothing by its token.
  */
 import { Positions, type Place } from '../core/positions.js';
 import { Progress, type ProgressState } from '../core/progress.js';
@@ -33,6 +35,8 @@ export interface SourceState {
   readonly outcomes: readonly SavedOutcome[];
   /** Of acknowledging sources: under way. One that comes again by its token is the same record, with the same number. */
   readonly open: readonly SavedToken[];
+  /** Of acknowledging sources: records had no token, or one in common. */
+  readonly isAmbiguous?: true;
   /** Of the others: the records under way, each as base64 of `encodeItem`. */
   readonly items: readonly SavedItem[];
 }
@@ -67,8 +71,10 @@ export function resumedState(state: SourceState): SourceState {
   return { ...state, next, progress: { lowest, settled: [...(touches ? settled.slice(0, -1) : settled), gap], open } };
 }
 
-interface OpenRecord {
+interface OpenToken {
   readonly token: unknown;
+  /** Records under way that came with it: one, if the source names its records. */
+  count: number;
   error: TroupeError | undefined;
   readonly values: unknown[] | undefined;
 }
@@ -86,11 +92,14 @@ export class Tracking implements Tracker {
   /** Everything from here on is new in this run. */
   readonly #knownUpTo: number;
   /** By seq: what waits to be acknowledged. */
-  readonly #open = new Map<number, OpenRecord>();
+  readonly #open = new Map<number, OpenToken>();
+  /** By `keyOf` their token: those of `#open`, and those that settled and are not acknowledged. */
+  readonly #tokens = new Map<unknown, OpenToken>();
+  #isAmbiguous: boolean;
   /** By seq: the record, encoded before a step could change it; or why it cannot be. */
   readonly #items = new Map<number, Uint8Array | { readonly cause: unknown }>();
-  /** By token, as JSON: the number that the record had in the run before; undefined: that run was through with it. */
-  readonly #known = new Map<string, number | undefined>();
+  /** By `keyOf` their token: records of the run before, with the number they had; without: that run was through with it. */
+  readonly #known = new Map<unknown, { readonly token: unknown; readonly seq: number | undefined }>();
   #settled: Acknowledgement[] = [];
   #next: number;
   #hasEnded = false;
@@ -112,11 +121,9 @@ export class Tracking implements Tracker {
     this.#progress = new Progress(resumed?.progress);
     this.#next = resumed?.place?.seq ?? resumed?.next ?? 0;
     this.#knownUpTo = resumed?.next ?? 0;
-    // A failed one may rightly come again.
-    for (const { token, fault } of resumed?.outcomes ?? []) {
-      if (fault === undefined) this.#known.set(JSON.stringify(token), undefined);
-    }
-    for (const { seq, token } of resumed?.open ?? []) this.#known.set(JSON.stringify(token), seq);
+    this.#isAmbiguous = resumed?.isAmbiguous === true;
+    // A source that goes back gives its records again under their old numbers.
+    if (resumed?.kind === 'acknowledging') this.#knowAgain(resumed);
     for (const { seq, item } of resumed?.items ?? []) this.#items.set(seq, Buffer.from(item, 'base64'));
     this.#place();
   }
@@ -133,6 +140,11 @@ export class Tracking implements Tracker {
 
   get next(): number {
     return this.#next;
+  }
+
+  /** T4. */
+  get isAmbiguous(): boolean {
+    return this.#isAmbiguous;
   }
 
   /** There may be records that an earlier run is through with. */
@@ -152,22 +164,34 @@ export class Tracking implements Tracker {
   }
 
   /**
-   * The record begins its way; told for those with a token. Gives the number under which it does; undefined where an
-   * earlier run was through with it, and the source gives it again because it read ahead of the acknowledgement.
+   * The record begins its way; told for those of acknowledging sources. Gives the number under which it does; undefined
+   * where an earlier run was through with it, and the source gives it again because it read ahead of the acknowledgement.
    */
   opened(given: number, token: unknown): number | undefined {
-    if (!this.#acknowledges || token === undefined) return given;
+    if (!this.#acknowledges) return given;
+    if (token === undefined) {
+      this.#isAmbiguous = true;
+      return given;
+    }
     let seq: number | undefined = given;
-    if (this.#known.size > 0) {
-      const key = JSON.stringify(token);
-      if (this.#known.has(key)) {
-        seq = this.#known.get(key);
-        this.#known.delete(key);
-        this.#progress.settle(given, ''); // Nobody has this number.
-      }
+    const key = keyOf(token);
+    if (this.#known.has(key)) {
+      seq = this.#known.get(key)?.seq;
+      this.#known.delete(key);
+      this.#progress.settle(given, ''); // Nobody has this number.
     }
     if (seq === undefined) return undefined;
-    this.#open.set(seq, { token, error: undefined, values: this.#reader.wantsValues === true ? [] : undefined });
+    const same = this.#tokens.get(key);
+    if (same !== undefined) this.#isAmbiguous = true;
+    if (same !== undefined && same.count > 0) {
+      same.count += 1;
+      this.#open.set(seq, same);
+      return seq;
+    }
+    const values = this.#reader.wantsValues === true ? [] : undefined;
+    const open: OpenToken = { token, count: 1, error: undefined, values };
+    this.#tokens.set(key, open);
+    this.#open.set(seq, open);
     return seq;
   }
 
@@ -229,11 +253,10 @@ export class Tracking implements Tracker {
         ...(error === undefined ? {} : { fault: toFault(error) }),
       })),
       open: [
-        ...[...this.#known].flatMap(([token, seq]): SavedToken[] =>
-          seq === undefined ? [] : [{ seq, token: JSON.parse(token) as unknown }],
-        ),
+        ...[...this.#known.values()].flatMap(({ token, seq }) => (seq === undefined ? [] : [{ seq, token }])),
         ...[...this.#open].map(([seq, { token }]) => ({ seq, token })),
       ],
+      ...(this.#isAmbiguous ? { isAmbiguous: true } : {}),
       items,
     };
     return { state, outcomes };
@@ -242,6 +265,26 @@ export class Tracking implements Tracker {
   /** T2. */
   giveBack(outcomes: readonly Acknowledgement[]): void {
     this.#settled = [...outcomes, ...this.#settled];
+  }
+
+  /** These are acknowledged. */
+  acknowledged(outcomes: readonly Acknowledgement[]): void {
+    for (const { token } of outcomes) {
+      const key = keyOf(token);
+      if (this.#tokens.get(key)?.count === 0) this.#tokens.delete(key);
+    }
+  }
+
+  #knowAgain({ isAmbiguous, outcomes, open }: SourceState): void {
+    if (isAmbiguous === true) {
+      for (const { seq } of open) this.#progress.settle(seq, ''); // Nobody will have this number.
+      return;
+    }
+    // A failed one may rightly come again.
+    for (const { token, fault } of outcomes) {
+      if (fault === undefined) this.#known.set(keyOf(token), { token, seq: undefined });
+    }
+    for (const { seq, token } of open) this.#known.set(keyOf(token), { token, seq });
   }
 
   #place(): void {
@@ -267,6 +310,8 @@ export class Tracking implements Tracker {
     const open = this.#open.get(seq);
     if (open === undefined) return;
     this.#open.delete(seq);
+    open.count -= 1;
+    if (open.count > 0) return;
     const { token, error, values } = open;
     this.#settled.push({
       token,
@@ -275,4 +320,9 @@ export class Tracking implements Tracker {
     });
     if (this.#settled.length === 1) this.onOutcome?.();
   }
+}
+
+/** Equal for equal tokens, also for those that come from a checkpoint. */
+function keyOf(token: unknown): unknown {
+  return typeof token === 'object' ? JSON.stringify(token) : token;
 }

@@ -130,8 +130,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a record is taken for settled while it is under way',
     file: 'stream/tracking.js',
-    from: 'this.#open.set(seq, {',
-    to: 'this.#settled.push({ token });\n        this.#open.set(seq, {',
+    from: 'this.#tokens.set(key, open);',
+    to: 'this.#settled.push({ token });\n        this.#tokens.set(key, open);',
   },
 ];
 

@@ -339,6 +339,7 @@ export class Coordinator {
       this.#failed(round, isTroupeError(cause) ? cause : new TroupeError(code, words, { cause }));
       return;
     }
+    tracking.acknowledged(round.outcomes);
     this.#phase = IDLE;
     if (storage === undefined) {
       if (tracking.settledCount > 0) this.#acknowledgeSoon();

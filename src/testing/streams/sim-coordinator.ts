@@ -256,6 +256,7 @@ export class SimCoordinator {
   }
 
   #ended(round: Round): void {
+    this.#tracking.acknowledged(round.outcomes);
     this.#phase = 'idle';
     this.roundCount++;
     this.longestRoundMs = Math.max(this.longestRoundMs, this.#world.now - round.startedAt);

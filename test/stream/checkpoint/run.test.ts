@@ -339,6 +339,87 @@ test('without checkpoints records are acknowledged when the sink has them safe, 
   t.is(report.delivery, 'at-least-once');
 });
 
+test('records without a token, or given again while theirs is not acknowledged, are worth at least once, and said so', async (t) => {
+  const named = (n: number): Stamped<number> => new Stamped(n, { token: { n } });
+  const gives: Record<string, { items: SourceItem<number>[][]; delivery: string }> = {
+    'a token each': { items: [[named(1), new Watermark(5), named(2)], [named(3)]], delivery: 'exactly-once' },
+    'no stamp': { items: [[named(1), 2]], delivery: 'at-least-once' },
+    'no token': { items: [[new Stamped(1, { timestamp: 1 })]], delivery: 'at-least-once' },
+    'two under way': { items: [[named(1), named(1)]], delivery: 'at-least-once' },
+    'again before it is acknowledged': { items: [[named(1)], [named(1)]], delivery: 'at-least-once' },
+  };
+  for (const [title, { items, delivery }] of Object.entries(gives)) {
+    const world = testWorld();
+    const source = new HandSource<number>('acknowledging');
+    const stop = new AbortController();
+    const running = runIn(world, stream(source), toArray<number>(), { checkpoint, stop: stop.signal });
+    await settleDown(10);
+    for (const some of items) await source.give(...some);
+    stop.abort();
+    t.is((await running).delivery, delivery as 'exactly-once', title);
+  }
+  const world = testWorld();
+  const source = new HandSource<number>('acknowledging');
+  const stop = new AbortController();
+  const running = runIn(world, stream(source), toArray<number>(), { checkpoint, stop: stop.signal });
+  await settleDown(10);
+  await source.give(named(1));
+  world.clock.advance(100);
+  await settleDown(10);
+  t.is(source.acknowledged.length, 1);
+  await source.give(named(1));
+  stop.abort();
+  t.is((await running).delivery, 'exactly-once', 'acknowledged, and so another record');
+});
+
+test('a token of two records is acknowledged when both have settled, and a resumed run drops neither', async (t) => {
+  const world = testWorld();
+  const kill = new AbortController();
+  const source = new HandSource<number>('acknowledging');
+  const pool = new HandTarget<number, number>();
+  const sink = toArray<number>();
+  const pipeline = (target: HandTarget<number, number>, from: HandSource<number>) =>
+    stream(from).infer(target, { order: 'unordered' });
+  const running = runIn(world, pipeline(pool, source), sink, { checkpoint, signal: kill.signal });
+  await settleDown(10);
+  await source.give(new Stamped(1, { token: 'same' }), new Stamped(2, { token: 'same' }), new Stamped(3, { token: 3 }));
+  await pool.holds(3);
+  for (const n of [1, 3]) {
+    const submission = pool.waiting.find(({ input }) => input === n) as (typeof pool.waiting)[number];
+    pool.answer(submission, n);
+  }
+  await settleDown(6);
+  world.clock.advance(100);
+  await settleDown(20);
+  t.deepEqual(
+    source.acknowledged.map(({ token }) => token),
+    [3],
+    'one of the two is under way',
+  );
+  kill.abort();
+  t.is((await running).delivery, 'at-least-once');
+  const again = new HandSource<number>('acknowledging');
+  const second = new HandTarget<number, number>();
+  const stop = new AbortController();
+  const resumed = runIn({ ...world, clock: new VirtualClock() }, pipeline(second, again), sink, {
+    checkpoint,
+    stop: stop.signal,
+  });
+  await settleDown(10);
+  await again.give(new Stamped(1, { token: 'same' }), new Stamped(2, { token: 'same' }));
+  await second.holds(2);
+  for (const submission of [...second.waiting]) second.answer(submission, submission.input);
+  stop.abort();
+  const report = await resumed;
+  t.is(report.delivery, 'at-least-once');
+  t.deepEqual(sink.values, [1, 3, 1, 2]);
+  t.deepEqual(
+    again.acknowledged.map(({ token }) => token),
+    [3, 'same'],
+    'what the first run could not be sure of, and then both as one',
+  );
+});
+
 test('a source that cannot acknowledge ends a run without checkpoints', async (t) => {
   const source: Source<number> = {
     name: 'queue',
