@@ -125,7 +125,7 @@ export const ERROR_CODES = {
   INPUT_INVALID: row(
     'not-started',
     false,
-    'The record does not fit the tensor signature of the actor, or cannot be copied to another thread or process.',
+    'The record does not fit the tensor signature of the actor, or cannot be copied to another thread or process, or into a checkpoint.',
     'The message names the input, what was expected and what came.',
   ),
   // models and versions

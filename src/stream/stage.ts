@@ -113,6 +113,8 @@ export class SourceStage implements Stage {
         this.#seq += count;
         for (const value of values) {
           if (tracking?.hadSettled(seq, '') !== true) this.#add(chunk, seq, value, now);
+          const failure = tracking?.failureOf(seq);
+          if (failure !== undefined) chunk.at(-1)?.fail(failure);
           seq += 1;
         }
       } catch (cause) {

@@ -13,7 +13,7 @@ import { Positions, type Place } from '../core/positions.js';
 import { Progress, type ProgressState } from '../core/progress.js';
 import { TroupeError } from '../kernel/errors.js';
 import { toFault, type Fault } from '../wire/fault.js';
-import { encodeItem } from './checkpoint/items.js';
+import { encodeItem, failedItem } from './checkpoint/items.js';
 import type { Envelope } from './envelope.js';
 import type { Acknowledgement, SourceItem, SourceReader } from './source.js';
 import type { Tracker } from './stage.js';
@@ -96,8 +96,10 @@ export class Tracking implements Tracker {
   /** By `keyOf` their token: those of `#open`, and those that settled and are not acknowledged. */
   readonly #tokens = new Map<unknown, OpenToken>();
   #isAmbiguous: boolean;
-  /** By seq: the record, encoded before a step could change it; or why it cannot be. */
-  readonly #items = new Map<number, Uint8Array | { readonly cause: unknown }>();
+  /** By seq: the record, encoded before a step could change it; of one that cannot be, its failure. */
+  readonly #items = new Map<number, Uint8Array>();
+  /** By seq: records that have just entered, and cannot be encoded. */
+  readonly #unsavable = new Map<number, TroupeError>();
   /** By `keyOf` their token: records of the run before, with the number they had; without: that run was through with it. */
   readonly #known = new Map<unknown, { readonly token: unknown; readonly seq: number | undefined }>();
   #settled: Acknowledgement[] = [];
@@ -195,6 +197,14 @@ export class Tracking implements Tracker {
     return seq;
   }
 
+  /** Asked once for each record: why it must fail here, because no checkpoint could hold it. */
+  failureOf(seq: number): TroupeError | undefined {
+    if (this.#unsavable.size === 0) return undefined;
+    const error = this.#unsavable.get(seq);
+    this.#unsavable.delete(seq);
+    return error;
+  }
+
   ended(): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
@@ -229,14 +239,11 @@ export class Tracking implements Tracker {
     if (this.#progress.settle(envelope.seq, envelope.path)) this.#close(envelope.seq);
   }
 
-  /** T1, T2. Throws where a record under way cannot be saved. */
+  /** T1, T2. */
   cut(): { readonly state: SourceState; readonly outcomes: readonly Acknowledgement[] } {
     const progress = this.#progress.snapshot();
     const items: SavedItem[] = [];
     for (const [seq, item] of this.#items) {
-      if (!(item instanceof Uint8Array)) {
-        throw new TypeError(`record ${seq} cannot be copied into a checkpoint`, { cause: item.cause });
-      }
       items.push({ seq, item: Buffer.from(item.buffer, item.byteOffset, item.byteLength).toString('base64') });
     }
     const outcomes = this.#settled;
@@ -301,7 +308,9 @@ export class Tracking implements Tracker {
     try {
       this.#items.set(seq, encodeItem(item));
     } catch (cause) {
-      this.#items.set(seq, { cause });
+      const { error, saved } = failedItem(seq, item, cause);
+      if (error !== undefined) this.#unsavable.set(seq, error);
+      this.#items.set(seq, saved);
     }
   }
 

@@ -92,11 +92,21 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
 
 /** For the file alone: outcomes are encoded at once, because their values go on and may be changed. */
 export function saveHeld({ leftMs, outcome, ...rest }: HeldState): SavedHeld {
+  const saved = outcome === undefined ? undefined : encodedOutcome(outcome);
   return {
     ...rest,
     ...(leftMs === undefined ? {} : { leftMs }),
-    ...(outcome === undefined ? {} : { outcome: encodeValue(plainOf(outcome)) }),
+    ...(saved === undefined ? {} : { outcome: saved }),
   };
+}
+
+/** Undefined for a result that cannot be copied: the next run asks for it again. */
+function encodedOutcome(outcome: Outcome<unknown>): string | undefined {
+  try {
+    return encodeValue(plainOf(outcome));
+  } catch {
+    return undefined;
+  }
 }
 
 export function loadHeld({ leftMs, outcome, ...rest }: SavedHeld): HeldState {

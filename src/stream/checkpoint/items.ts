@@ -2,7 +2,8 @@ import { deserialize, serialize } from 'node:v8';
 import { isTroupeError, TroupeError } from '../../kernel/errors.js';
 import { fromFault, toFault, type Fault } from '../../wire/fault.js';
 import { Control, RecordFailure, Stamped, Watermark } from '../envelope.js';
-import { isA } from '../foreign.js';
+import { isA, wordsOf } from '../foreign.js';
+import { jsonSafe } from '../json-safe.js';
 import type { SourceItem } from '../source.js';
 
 /**
@@ -25,6 +26,37 @@ type PlainItem =
 /** Throws a DataCloneError for what cannot be cloned. */
 export function encodeItem(item: SourceItem<unknown>): Uint8Array {
   return serialize(plainOf(item));
+}
+
+/**
+ * A record that cannot be encoded fails: what is saved of it is its failure, with the record in words. `error` is
+ * undefined where the source had said itself that it cannot be read. Throws for a control element, which has no failure.
+ */
+export function failedItem(
+  seq: number,
+  item: SourceItem<unknown>,
+  cause: unknown,
+): { readonly error: TroupeError | undefined; readonly saved: Uint8Array } {
+  const stamped = isA(item, Stamped) ? item : undefined;
+  const value: unknown = stamped === undefined ? item : stamped.value;
+  if (isA(value, Control)) {
+    const words = `the data of control element ${JSON.stringify(value.name)} must be JSON: ${wordsOf(cause)}`;
+    throw new TypeError(words, { cause });
+  }
+  const known = isA(value, RecordFailure) ? value : undefined;
+  const error =
+    known === undefined
+      ? new TroupeError(
+          'INPUT_INVALID',
+          `Record ${seq} cannot be copied into a checkpoint: ${wordsOf(cause)}. Let the source give plain data`,
+          { cause },
+        )
+      : undefined;
+  const failure = new RecordFailure((known?.error ?? error) as TroupeError, jsonSafe(known?.input ?? value));
+  if (stamped === undefined) return { error, saved: encodeItem(failure) };
+  const { timestamp, metadata, token } = stamped;
+  const facts = { ...(timestamp === undefined ? {} : { timestamp }), metadata: jsonSafe(metadata), token };
+  return { error, saved: encodeItem(new Stamped<unknown>(failure, facts)) };
 }
 
 export function decodeItem(bytes: Uint8Array): SourceItem<unknown> {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { TroupeError } from '../../../src/kernel/errors.js';
 import { CheckpointTrigger } from '../../../src/stream/checkpoint/options.js';
-import { Control, Stamped, Watermark, type DeadLetter } from '../../../src/stream/envelope.js';
+import { Control, RecordFailure, Stamped, Watermark, type DeadLetter } from '../../../src/stream/envelope.js';
 import { runIn, stream, type ToOptions } from '../../../src/stream/pipeline.js';
 import { StreamError } from '../../../src/stream/report.js';
 import type { Sink } from '../../../src/stream/sink.js';
@@ -525,16 +525,95 @@ test('records of a source that is neither come from the checkpoint as they were,
   t.is(report.delivery, undefined);
 });
 
-test('a record that cannot be copied into a checkpoint fails the checkpoint and is named', async (t) => {
+test('a record that cannot be copied into a checkpoint fails alone, by name, and is known after a crash', async (t) => {
   const world = testWorld();
-  const source = new HandSource<() => number>();
+  const kill = new AbortController();
+  const trigger = new CheckpointTrigger();
   const pool = new HandTarget<unknown, number>();
-  const running = runIn(world, stream(source).infer(pool), toArray<number>(), { checkpoint });
-  running.catch(() => undefined);
+  const sink = toArray<number>();
+  const letters = toArray<DeadLetter>();
+  const first = new HandSource<unknown>();
+  const running = runIn(world, stream(first).infer(pool), sink, {
+    checkpoint: { ...checkpoint, trigger },
+    deadLetters: letters,
+    signal: kill.signal,
+  });
   await settleDown(10);
-  await source.give(() => 1);
-  world.clock.advance(100);
-  await t.throwsAsync(running, { code: 'CHECKPOINT_FAILED', message: /record 0 cannot be copied into a checkpoint/ });
+  const odd = { n: 2, fn: () => 2 };
+  await first.give({ n: 1 }, odd, new Stamped({ n: 3, fn: () => 3 }, { timestamp: 7, metadata: { at: odd } }), {
+    n: 4,
+  });
+  await pool.holds(2);
+  await trigger.now();
+  kill.abort();
+  await running;
+  t.deepEqual(letters.values, [], 'their places are behind the first, which is under way');
+  const again = new HandTarget<unknown, number>();
+  const second = new HandSource<unknown>();
+  const resumed = runIn({ ...world, clock: new VirtualClock() }, stream(second).infer(again), sink, {
+    checkpoint,
+    deadLetters: letters,
+  });
+  await again.holds(2);
+  for (const submission of [...again.waiting]) again.answer(submission, (submission.input as { n: number }).n);
+  await settleDown(6);
+  await second.give(odd);
+  second.end();
+  t.like(await resumed, { results: 2, deadLetters: 3, errors: { INPUT_INVALID: 3 }, checkpoints: { failed: 0 } });
+  t.deepEqual(sink.values, [1, 4]);
+  const [one, two, three] = letters.values;
+  t.like(one, { input: { n: 2, fn: '[function fn]' }, seq: 1 });
+  t.like(two, { input: { n: 3, fn: '[function fn]' }, seq: 2, timestamp: 7, metadata: { at: { n: 2 } } });
+  t.regex(two?.error.message ?? '', /^Record 2 cannot be copied into a checkpoint: .* could not be cloned/);
+  t.like(
+    three,
+    { input: { n: 2, fn: '[function fn]' }, error: { code: 'INPUT_INVALID' } },
+    'in the run it came to, too',
+  );
+});
+
+test('what is no record and cannot be copied has its own end: a failure stays what it was, a control ends the run', async (t) => {
+  const fn = (): number => 1;
+  const failing = new RecordFailure(new TroupeError('FILE_UNREADABLE', 'no right'), { fn });
+  const letters = toArray<DeadLetter>();
+  const source = fromIterable(new Set([failing]));
+  await runIn(testWorld(), stream(source), toArray(), { checkpoint, deadLetters: letters });
+  t.like(letters.values, { 0: { error: { code: 'FILE_UNREADABLE' }, input: { fn: '[function fn]' } } });
+  const odd = fromIterable(new Set([new Control('mark', fn)]));
+  await t.throwsAsync(runIn(testWorld(), stream(odd), toArray(), { checkpoint }), {
+    code: 'SOURCE_FAILED',
+    message: /the data of control element "mark" must be JSON: .* could not be cloned/,
+  });
+});
+
+test('a result that cannot be copied does not stand in a checkpoint: the next run asks for it again', async (t) => {
+  const world = testWorld();
+  const kill = new AbortController();
+  const trigger = new CheckpointTrigger();
+  const pool = new HandTarget<number, () => number>();
+  const source = new HandSource<number>();
+  const running = runIn(world, stream(source).infer(pool), toArray(), {
+    checkpoint: { ...checkpoint, trigger },
+    signal: kill.signal,
+  });
+  await settleDown(10);
+  await source.give(1, 2);
+  await pool.holds(2);
+  pool.answer(pool.waiting[1] as (typeof pool.waiting)[number], () => 2);
+  await settleDown(4);
+  t.is(await trigger.now(), 2);
+  kill.abort();
+  await running;
+  const again = new HandTarget<number, number>();
+  const second = new HandSource<number>();
+  const sink = toArray<number>();
+  const resumed = runIn({ ...world, clock: new VirtualClock() }, stream(second).infer(again), sink, { checkpoint });
+  await again.holds(2);
+  for (const submission of [...again.waiting]) again.answer(submission, submission.input);
+  await settleDown(6);
+  second.end();
+  await resumed;
+  t.deepEqual(sink.values, [1, 2]);
 });
 
 test('the size of a checkpoint does not grow with the records of a replayable source', async (t) => {
