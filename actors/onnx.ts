@@ -119,7 +119,7 @@ async function createSession(
   }
 }
 
-/** One run per size with zeros, so that the first real batch meets allocated memory; also proves the batch dimension. */
+/** Two runs per size with zeros: the first meets the allocator, the second the clock. Also proves the batch dimension. */
 async function warmUp(state: OnnxState, context: LoadContext): Promise<void> {
   const bytes = state.signature.inputs.reduce((sum, spec) => sum + recordBytes(spec), 0);
   for (const [index, size] of state.options.warmUpSizes.entries()) {
@@ -129,6 +129,10 @@ async function warmUp(state: OnnxState, context: LoadContext): Promise<void> {
     for (const spec of state.signature.inputs) columns[spec.name] = zeroColumn(spec, size);
     try {
       await run(state, { count: size, columns });
+      // The first run of a size pays for its memory; from the second the batcher learns what a batch costs.
+      const startedAt = performance.now();
+      await run(state, { count: size, columns });
+      context.warmedUp(size, performance.now() - startedAt);
     } catch (cause) {
       if (cause instanceof BatchDimensionError) throw mismatch(context, state.file, cause.message);
       const said = `${messageOf(cause)}; if the model cannot run on zeros, set options.warmUp to false`;

@@ -34,6 +34,12 @@ export const mailboxSchema = z
 
 export const batchingSchema = z
   .strictObject({
+    adaptive: z
+      .boolean()
+      .default(true)
+      .describe(
+        'Learn what batches cost and choose their size by it, up to maxSize; false: every batch takes as many as maxSize.',
+      ),
     maxSize: count.max(65_536).default(32).describe('Most records in one batch.'),
     maxBytes: sizeBytes
       .default(16_000_000)
@@ -48,7 +54,9 @@ export const batchingSchema = z
       .describe('How long the oldest record may wait for company while a replica is idle; 0 sends at once.'),
     targetLatencyMs: durationMs
       .optional()
-      .describe('Deadline pressure: a batch is sent no later than this long after its oldest record arrived.'),
+      .describe(
+        'Time in the system to aim at: no batch is made so large that a record which waits for one before its own takes longer, and none is held back beyond it.',
+      ),
     maxInFlight: count
       .max(16)
       .default(1)

@@ -135,7 +135,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#links = new ReplicaLinks({ ...spec, pool: spec.name }, parts.startLink, {
       ready: (cell, incarnation, description) => {
         this.#describe(description);
-        this.#core.ready(cell, incarnation);
+        this.#core.ready(cell, incarnation, warmUpOf(description));
         this.#afterEvent();
       },
       reply: (cell, incarnation, batchId, results) => {
@@ -162,6 +162,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         name: spec.name,
         mailbox,
         batching: {
+          adaptive: batching.adaptive,
           maxSize: batching.maxSize,
           maxBytes: batching.maxBytes,
           maxWeight: batching.maxWeight ?? Infinity,
@@ -466,7 +467,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     return offer === 'full' && overflow === 'try' ? undefined : this.#refusal(offer, overflow, request.bytes);
   }
 
-  #refusal(offer: 'full' | 'too-large' | 'failed' | 'closed', overflow: Overflow, bytes: number): TroupeError {
+  #refusal(
+    offer: 'full' | 'too-large' | 'overloaded' | 'failed' | 'closed',
+    overflow: Overflow,
+    bytes: number,
+  ): TroupeError {
     const { held, heldBytes, doorCount, limits } = this.#core.mailbox;
     const where = { actor: this.name };
     switch (offer) {
@@ -477,6 +482,12 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
           `Mailbox of "${this.name}" is full: ${fill}, overflow ${overflow}`,
           where,
         );
+      }
+      case 'overloaded': {
+        const retryAfterMs = Math.ceil(this.#core.admission.lastLateMs);
+        const why = `with ${held} records before it, it would be at least ${retryAfterMs} ms late`;
+        const message = `Pool "${this.name}" cannot answer the record before its deadline: ${why}`;
+        return new TroupeError('OVERLOADED', message, { ...where, retryAfterMs });
       }
       case 'too-large': {
         const most = `more than mailbox.capacityBytes ${limits.capacityBytes} of "${this.name}"`;
@@ -616,7 +627,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   #afterReply(): void {
     // A full batch that waits already goes at once; a partial one may grow until the turn ends.
-    if (this.#core.mailbox.held >= this.#spec.options.batching.maxSize) this.#core.dispatch(this.#clock.now());
+    if (this.#core.batcher.hasFull(this.#core.mailbox)) this.#core.dispatch(this.#clock.now());
     this.#afterEvent();
   }
 
@@ -735,6 +746,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#milestones.abandon(new TroupeError('POOL_STOPPED', `Pool "${this.name}" was stopped`, { actor: this.name }));
     return this.#stopped;
   }
+}
+
+/** Of records that all have one shape; runs on zeros of some other shape would tell nothing. */
+function warmUpOf({ signature, costs }: Description): Description['costs'] {
+  return signature?.inputs.some(({ shape }) => shape.includes(-1)) ? undefined : costs;
 }
 
 /** Who told and did not ask. */

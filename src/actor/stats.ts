@@ -1,6 +1,7 @@
 import type { AsyncBatchMeter, AsyncBatchStats } from './async-batch.js';
 import type { ErrorCode } from '../kernel/errors.js';
 import type { Breaker, BreakerState } from '../core/breaker.js';
+import type { BucketBelief } from '../core/adaptive-size.js';
 import type { Trigger } from '../core/batcher.js';
 import type { PoolState, ReplicaState } from '../core/lifecycles.js';
 import type { PoolCore } from '../core/pool-core.js';
@@ -29,6 +30,8 @@ export interface PoolStats {
   /** accepted = settled + held; settled = results + the sum of errors. */
   readonly accepted: number;
   readonly refused: number;
+  /** Of those refused: they could not have been answered before their deadline. */
+  readonly overloaded: number;
   readonly settled: number;
   readonly results: number;
   readonly held: number;
@@ -38,6 +41,8 @@ export interface PoolStats {
   readonly triggers: Readonly<Record<Trigger, number>>;
   /** What a batch is expected to take, from those seen. */
   readonly expectedBatchMs: number;
+  /** What the batcher believes of the shapes of records seen last, at most 16; empty unless batching.adaptive. */
+  readonly batcher: readonly BucketBelief[];
   readonly restarts: number;
   /** How often a replica was ended because nobody waited any more for what it ran (cancellation: replace). */
   readonly replaced: number;
@@ -75,6 +80,8 @@ export interface SeenByEdge {
   readonly startedAt: number;
 }
 
+const BELIEFS_MAX = 16;
+
 /** The snapshot of one pool, from its core and what its edge has seen. */
 export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolStats {
   return {
@@ -97,6 +104,7 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     },
     accepted: core.acceptedCount,
     refused: core.refusedCount,
+    overloaded: core.overloadedCount,
     settled: core.settledCount,
     results: core.resolvedCount,
     held: core.heldCount,
@@ -105,6 +113,7 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     meanBatchSize: core.batchCount === 0 ? 0 : core.batchedCount / core.batchCount,
     triggers: { ...core.triggerCounts },
     expectedBatchMs: core.batcher.expectedMs,
+    batcher: core.batcher.beliefs(BELIEFS_MAX),
     restarts: core.fleet.restartCount,
     replaced: core.fleet.replacedCount,
     deaths: { ...core.fleet.deathCounts },

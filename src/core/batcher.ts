@@ -5,11 +5,16 @@
  * every replica is busy. With maxDelayMs > 0 the caller asked to wait for company, and gets it.
  * The rule "delay 0 = send what is there when a slot frees" is that of Triton's dynamic batch scheduler.
  *
+ * `adaptive`: how many of those that wait go is learned, bucket by bucket, from what batches cost (adaptive-size.ts);
+ * maxSize is then the upper bound. Without it every batch takes as many as maxSize.
+ *
  * B1 a batch comes from one bucket. B2 every batch names the trigger that formed it. B3 no timer is kept here: the
  * instant to wake is derived from what waits now, so a flush cannot leave a stale timer behind (the Flink AsyncBatch
- * defect B4). B4 nothing is held back past its deadline less the expected cost of a batch.
+ * defect B4). B4 nothing is held back past its deadline less the expected cost of a batch. B5 what is learned is bounded:
+ * so many buckets, the one used longest ago goes first.
  */
 
+import { AdaptiveSize, type BucketBelief } from './adaptive-size.js';
 import type { Bucket, Mailbox } from './mailbox.js';
 import type { Request } from './request.js';
 
@@ -39,6 +44,8 @@ export const TRIGGERS: readonly Trigger[] = [
 ];
 
 export interface BatchLimits {
+  /** Sizes are chosen by what batches cost, up to maxSize; false: always maxSize. */
+  readonly adaptive: boolean;
   readonly maxSize: number;
   readonly maxBytes: number;
   /** Infinity for none. */
@@ -53,16 +60,33 @@ export interface Formed {
   readonly trigger: Trigger;
 }
 
+/** What was measured before real records came: size and milliseconds of each run. */
+export type WarmUpCosts = readonly (readonly [size: number, ms: number])[];
+
 /** Weight of the newest observation in the expected cost of a batch. */
 const COST_WEIGHT = 0.2;
+/** B5. */
+const BUCKETS_MAX = 64;
+/** A batch is made smaller for the sake of a deadline only where this share of its throughput is left. */
+const DEADLINE_SHARE = 0.5;
+/** No batch is tried for its cost where a deadline comes within so many times what it may take. */
+const PROBE_SLACK = 4;
 
 export class Batcher {
   readonly limits: BatchLimits;
   /** Expected duration of a batch, from those seen; 0 until one was. */
   expectedMs = 0;
+  /** By bucket, the one used last at the end. Empty unless adaptive. */
+  readonly #sizes = new Map<string, AdaptiveSize>();
+  readonly #maxInFlight: number;
+  #warmUp: WarmUpCosts = [];
+  // The bucket asked for last: with one shape it is always the same.
+  #lastName = '';
+  #lastSize: AdaptiveSize | undefined;
 
-  constructor(limits: BatchLimits) {
+  constructor(limits: BatchLimits, maxInFlight = 1) {
     this.limits = limits;
+    this.#maxInFlight = maxInFlight;
   }
 
   /** A batch took this long between send and reply. */
@@ -71,17 +95,58 @@ export class Batcher {
       this.expectedMs === 0 ? durationMs : this.expectedMs + COST_WEIGHT * (durationMs - this.expectedMs);
   }
 
+  /** A batch of so many records of this bucket was computed, and took this long. */
+  learn(bucket: string, size: number, durationMs: number): void {
+    if (!this.limits.adaptive) return;
+    const isNext = bucket === this.#lastName;
+    const known = this.sizeOf(bucket);
+    (known ?? this.#newSize(bucket)).observe(size, durationMs);
+    if (isNext || known === undefined) return;
+    this.#sizes.delete(bucket); // to the end
+    this.#sizes.set(bucket, known);
+  }
+
+  /** Another version serves: what was learned of the old one says nothing. */
+  forget(): void {
+    this.#sizes.clear();
+    this.#lastSize = undefined;
+    this.#warmUp = [];
+  }
+
+  /** What the warm-up took, of a model whose records all have one shape. Used by buckets that nothing is known of. */
+  seed(costs: WarmUpCosts): void {
+    this.#warmUp = costs;
+  }
+
+  /** What is believed of a bucket; undefined before its first batch, and where sizes are fixed. */
+  sizeOf(bucket: string): AdaptiveSize | undefined {
+    if (this.#lastSize !== undefined && this.#lastName === bucket) return this.#lastSize;
+    const size = this.#sizes.get(bucket);
+    if (size !== undefined) {
+      this.#lastName = bucket;
+      this.#lastSize = size;
+    }
+    return size;
+  }
+
+  /** Of the buckets used last, `most` at most. */
+  beliefs(most: number): BucketBelief[] {
+    const all = [...this.#sizes].slice(-most).reverse();
+    return all.map(([name, size]) => size.belief(name));
+  }
+
   /** Everything that waits now goes as soon as a replica is free, full or not. */
   flush(mailbox: Mailbox, now: number): void {
     for (const bucket of mailbox.buckets) bucket.flushedAt = now;
   }
 
   /**
-   * The best batch there is for a replica with room, or undefined. A busy replica stages something only where a full
-   * batch waits; but what goes then is chosen as for an idle one, or full batches would starve a rare shape.
+   * The best batch there is for a replica with room, or undefined. A busy replica (`idleCount` 0) stages something only
+   * where a full batch waits; but what goes then is chosen as for an idle one, or full batches would starve a rare shape.
+   * Where several replicas are idle they share what waits. No record of the pool is due before `dueAt`.
    */
-  form(mailbox: Mailbox, replicaIsIdle: boolean, now: number): Formed | undefined {
-    if (!replicaIsIdle && !this.#hasFull(mailbox)) return undefined;
+  form(mailbox: Mailbox, idleCount: number, dueAt: number, now: number): Formed | undefined {
+    if (idleCount === 0 && !this.hasFull(mailbox)) return undefined;
     let best: Bucket | undefined;
     let bestTrigger: Trigger = 'idle';
     let bestUrgency = -Infinity;
@@ -103,8 +168,9 @@ export class Batcher {
       }
     }
     if (best === undefined) return undefined;
-    const { maxSize, maxBytes, maxWeight } = this.limits;
-    return { requests: mailbox.take(best, maxSize, maxBytes, maxWeight, now), trigger: bestTrigger };
+    const { adaptive, maxSize, maxBytes, maxWeight } = this.limits;
+    const size = adaptive ? this.#sizeFor(best, idleCount, dueAt, now) : maxSize;
+    return { requests: mailbox.take(best, size, maxBytes, maxWeight, now), trigger: bestTrigger };
   }
 
   /** When `form` is to be asked again for an idle replica though nothing else happens; Infinity for never. */
@@ -116,16 +182,23 @@ export class Batcher {
     return wakeAt;
   }
 
-  #hasFull(mailbox: Mailbox): boolean {
+  /** A batch waits that need not grow. */
+  hasFull(mailbox: Mailbox): boolean {
     const { buckets } = mailbox;
     for (let b = 0; b < buckets.length; b++) if (this.#full(buckets[b] as Bucket) !== undefined) return true;
     return false;
   }
 
   #full(bucket: Bucket): Trigger | undefined {
-    if (bucket.count >= this.limits.maxSize) return 'size';
-    if (bucket.bytes >= this.limits.maxBytes) return 'bytes';
-    return bucket.weight >= this.limits.maxWeight ? 'weight' : undefined;
+    const { adaptive, maxSize, maxBytes, maxWeight } = this.limits;
+    const { count } = bucket;
+    if (count >= maxSize) return 'size';
+    if (adaptive) {
+      const size = this.sizeOf(bucket.name);
+      if (size !== undefined && count >= size.size) return 'size';
+    }
+    if (bucket.bytes >= maxBytes) return 'bytes';
+    return bucket.weight >= maxWeight ? 'weight' : undefined;
   }
 
   #due(bucket: Bucket, now: number): Trigger | undefined {
@@ -142,10 +215,76 @@ export class Batcher {
   #heldUntil(bucket: Bucket): number {
     const { maxDelayMs, targetLatencyMs } = this.limits;
     const oldestAt = bucket.oldestAt;
+    const expectedMs = this.sizeOf(bucket.name)?.model.predict(bucket.count) ?? this.expectedMs;
     return Math.min(
       oldestAt + maxDelayMs,
-      oldestAt + targetLatencyMs - this.expectedMs,
-      bucket.earliestDeadlineAt - this.expectedMs - 1, // B4; 1 ms because a timer is that coarse
+      oldestAt + targetLatencyMs - expectedMs,
+      bucket.earliestDeadlineAt - expectedMs - 1, // B4; 1 ms because a timer is that coarse
     );
   }
+
+  // ----------------------------------------------------------- how many go now
+
+  #sizeFor(bucket: Bucket, idleCount: number, dueAt: number, now: number): number {
+    const { count, name } = bucket;
+    if (count === 1) return 1;
+    const size = this.sizeOf(name) ?? this.#newSize(name);
+    let most = Math.min(count, size.best);
+    if (most > size.cap && this.#targetHolds(bucket, size, idleCount, now)) most = size.cap;
+    if (size.model.isEmpty) return most;
+    if (idleCount > 1) most = Math.min(most, size.share(count, idleCount));
+    const slackMs = dueAt - now;
+    if (slackMs < PROBE_SLACK * size.model.predict(most)) return this.#inTime(bucket, size, most, slackMs, now);
+    const probe = size.probe(count);
+    return probe === 0 ? most : probe;
+  }
+
+  /**
+   * False: what waits cannot meet the target any more in batches under the cap. Then the quickest way out is taken, for
+   * smaller batches would make all that waits behind them wait longer.
+   */
+  #targetHolds(bucket: Bucket, size: AdaptiveSize, idleCount: number, now: number): boolean {
+    const { model, cap } = size;
+    if (model.isEmpty) return true;
+    const { targetLatencyMs } = this.limits;
+    const capMs = model.predict(cap);
+    if (now - bucket.oldestAt + capMs > targetLatencyMs) return false;
+    return Math.ceil(bucket.count / (cap * Math.max(1, idleCount))) * capMs <= targetLatencyMs;
+  }
+
+  /** At most so many that the first of those which can still be in time is, where that costs little throughput. */
+  #inTime(bucket: Bucket, size: AdaptiveSize, most: number, slackMs: number, now: number): number {
+    const { model } = size;
+    if (slackMs >= model.predict(most)) return most;
+    const least = leastOf(size, most);
+    const dueAt = bucket.earliestDeadlineAfter(now + model.predict(least));
+    return Math.max(least, size.largestWithin(dueAt - now, most));
+  }
+
+  #newSize(bucket: string): AdaptiveSize {
+    const { maxSize, targetLatencyMs } = this.limits;
+    const size = new AdaptiveSize({ maxSize, targetLatencyMs, maxInFlight: this.#maxInFlight });
+    for (const [n, ms] of this.#warmUp) if (n <= maxSize) size.seed(n, ms);
+    if (this.#sizes.size >= BUCKETS_MAX) {
+      const [oldest] = this.#sizes.keys();
+      this.#sizes.delete(oldest as string);
+    }
+    this.#sizes.set(bucket, size);
+    this.#lastName = bucket;
+    this.#lastSize = size;
+    return size;
+  }
+}
+
+/** The smallest batch with the share of throughput that a deadline may cost. */
+function leastOf(size: AdaptiveSize, most: number): number {
+  const enough = DEADLINE_SHARE * size.rate(most);
+  let low = 1;
+  let high = most;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (size.rate(middle) >= enough) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }

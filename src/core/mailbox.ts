@@ -111,6 +111,20 @@ export class Bucket {
     return earliestAt;
   }
 
+  /** Earliest deadline after an instant; goes through all that waits. */
+  earliestDeadlineAfter(instant: number): number {
+    let earliestAt = Infinity;
+    const { levels } = this;
+    for (let l = 0; l < levels.length; l++) {
+      const { senders } = levels[l] as Level;
+      for (let s = 0; s < senders.length; s++) {
+        for (let r = (senders[s] as SenderQueue).head; r !== undefined; r = r.next)
+          if (r.deadlineAt > instant && r.deadlineAt < earliestAt) earliestAt = r.deadlineAt;
+      }
+    }
+    return earliestAt;
+  }
+
   counted(request: Request): void {
     this.count++;
     this.bytes += request.bytes;
@@ -244,6 +258,19 @@ export class Mailbox {
     if (share === undefined || !share.comesAgain) return;
     share.comesAgain = false;
     this.#want(share, -1);
+  }
+
+  /**
+   * So many records at least go before this one, were it let in now: those of its sender in its bucket, unless it is
+   * more urgent than some. What else waits may or may not.
+   */
+  aheadOf(request: Request): number {
+    const bucket = this.bucket(request.bucket);
+    if (bucket === undefined) return 0;
+    const { levels } = bucket;
+    for (let l = 0; l < levels.length; l++) if ((levels[l] as Level).priority < request.priority) return 0;
+    const share = this.#shares.get(request.sender);
+    return share === undefined ? 0 : Math.min(bucket.count, Math.max(0, share.held - this.#heldBack.size));
   }
 
   /** Lets in from the door what fits now, first come first served. */

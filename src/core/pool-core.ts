@@ -16,7 +16,8 @@
 import { type ErrorCode, invariant, type Ran, TroupeError } from '../kernel/errors.js';
 import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
-import { Batcher, type BatchLimits, TRIGGERS, type Trigger } from './batcher.js';
+import { Admission } from './admission.js';
+import { Batcher, type BatchLimits, TRIGGERS, type Trigger, type WarmUpCosts } from './batcher.js';
 import { Deadlines } from './deadlines.js';
 import { type BatchCall, type CoreResult, type DeathNotice, type Effect, type PoolNews } from './effects.js';
 import {
@@ -63,6 +64,7 @@ export class PoolCore implements FleetOwner {
   readonly limits: PoolLimits;
   readonly mailbox: Mailbox;
   readonly batcher: Batcher;
+  readonly admission: Admission;
   readonly ledger = new Ledger();
   readonly fleet: Fleet;
   state: PoolState = 'starting';
@@ -73,6 +75,8 @@ export class PoolCore implements FleetOwner {
   acceptedCount = 0;
   settledCount = 0;
   refusedCount = 0;
+  /** Of those refused: what waits already would have taken longer than their deadline allows. */
+  overloadedCount = 0;
   resolvedCount = 0;
   lateResultCount = 0;
   batchCount = 0;
@@ -89,7 +93,7 @@ export class PoolCore implements FleetOwner {
   #drainedTold = false;
   // Of the last survey; false once the fleet has changed.
   #hasRoom = false;
-  #hasIdle = false;
+  #idleCount = 0;
   /** When a batch counts as hung, or a replica is to start. */
   #replicasWakeAt = Infinity;
   #repeatable = true;
@@ -99,8 +103,9 @@ export class PoolCore implements FleetOwner {
     this.limits = limits;
     this.#onCall = onCall;
     this.mailbox = new Mailbox(limits.mailbox);
-    this.batcher = new Batcher(limits.batching);
+    this.batcher = new Batcher(limits.batching, limits.maxInFlight);
     this.fleet = new Fleet(limits, random, this.ledger, this);
+    this.admission = new Admission(this.batcher, this.mailbox, this.fleet);
   }
 
   /** Nothing to take: no effects and nobody to tell. */
@@ -135,7 +140,7 @@ export class PoolCore implements FleetOwner {
     let wakeAt = this.#replicasWakeAt;
     const deadlineAt = this.#deadlines.nextAt;
     if (deadlineAt < wakeAt) wakeAt = deadlineAt;
-    if (this.#hasIdle) {
+    if (this.#idleCount > 0) {
       const formAt = this.batcher.wakeAt(this.mailbox);
       if (formAt < wakeAt) wakeAt = formAt;
     }
@@ -146,12 +151,18 @@ export class PoolCore implements FleetOwner {
 
   /**
    * Takes a request in. `accepted` and `door` mean it will be settled; `dropped` too (at once, by the overflow rule);
-   * `full`, `too-large` and the states that take nothing mean it was refused and nothing is kept.
+   * `full`, `too-large`, `overloaded` (it cannot be in time) and the states that take nothing mean it was refused and
+   * nothing is kept.
    */
-  offer(request: Request, overflow: Overflow, now: number): Offer | 'closed' | 'failed' {
+  offer(request: Request, overflow: Overflow, now: number): Offer | 'overloaded' | 'closed' | 'failed' {
     if (this.state !== 'running' && this.state !== 'starting') {
       this.refusedCount++;
       return this.state === 'failed' ? 'failed' : 'closed';
+    }
+    if (REFUSES_LATE.has(overflow) && request.deadlineAt !== Infinity && this.admission.lateBy(request, now) > 0) {
+      this.refusedCount++;
+      this.overloadedCount++;
+      return 'overloaded';
     }
     const offer = this.mailbox.offer(request, overflow, this.#victims);
     if (offer === 'full' || offer === 'too-large') {
@@ -243,11 +254,13 @@ export class PoolCore implements FleetOwner {
     this.fleet.scale(count, now);
   }
 
-  /** The replica has loaded and warmed up. */
-  ready(cellId: number, incarnation: number): void {
+  /** The replica has loaded and warmed up, and tells what its warm-up runs took. */
+  ready(cellId: number, incarnation: number, warmUp?: WarmUpCosts): void {
     const cell = this.fleet.cells.get(cellId);
     if (cell === undefined || cell.incarnation !== incarnation || cell.state !== 'starting') return;
     this.fleet.ready(cell);
+    // After it: a version that begins to serve with this replica has made the batcher forget.
+    if (warmUp !== undefined && this.fleet.serves(cell)) this.batcher.seed(warmUp);
   }
 
   /** One result per record of the batch, in order. Stale replies are counted and dropped (L2). */
@@ -257,6 +270,9 @@ export class PoolCore implements FleetOwner {
     if (flight === undefined || cell === undefined) return;
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
     const { version } = cell;
+    // The last batches of a version that was replaced tell nothing of the one that serves.
+    if (this.fleet.serves(cell))
+      this.batcher.learn((flight.requests[0] as Request).bucket, flight.requests.length, now - flight.startedAt);
     const call = this.#ended(flight, true, now);
     for (let i = 0; i < results.length; i++) {
       const request = flight.requests[i] as Request;
@@ -367,6 +383,7 @@ export class PoolCore implements FleetOwner {
   }
 
   up(): void {
+    this.batcher.forget();
     this.#state('up');
   }
 
@@ -387,14 +404,14 @@ export class PoolCore implements FleetOwner {
     const { batchTimeoutMs, maxInFlight } = this.limits;
     fleet.hasChanged = false;
     let wakeAt = fleet.nextStartAt();
-    this.#hasIdle = false;
+    let idleCount = 0;
     this.#hasRoom = false;
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
       const { flights } = cell;
       if (flights.length < maxInFlight && fleet.serves(cell)) {
         this.#hasRoom = true;
-        if (flights.length === 0) this.#hasIdle = true;
+        if (flights.length === 0) idleCount++;
       }
       if (flights.length > 0 && !cell.killed) {
         const hungAt = (flights[0] as Flight).startedAt + batchTimeoutMs;
@@ -402,6 +419,7 @@ export class PoolCore implements FleetOwner {
       }
     }
     this.#replicasWakeAt = wakeAt;
+    this.#idleCount = idleCount;
   }
 
   /** Idle replicas first: none is given a second batch while another has none. */
@@ -409,11 +427,12 @@ export class PoolCore implements FleetOwner {
     const { mailbox } = this;
     const { list } = this.fleet;
     const { maxInFlight } = this.limits;
+    let idleCount = this.#idleCount;
     for (let inFlight = 0; inFlight < maxInFlight; inFlight++) {
       for (let i = 0; i < list.length; i++) {
         const cell = list[i] as Cell;
         if (cell.flights.length !== inFlight || !this.fleet.serves(cell)) continue;
-        if (this.#feed(cell, inFlight, now)) {
+        if (this.#feed(cell, inFlight === 0 ? Math.max(1, idleCount--) : 0, now)) {
           if (mailbox.doorCount > 0) mailbox.admit();
           if (mailbox.held === 0 && this.#retries.isEmpty) return;
         } else if (this.#retries.isEmpty && !cell.solo) break; // What is not due here is due at no other like it.
@@ -421,12 +440,13 @@ export class PoolCore implements FleetOwner {
     }
   }
 
-  #feed(cell: Cell, inFlight: number, now: number): boolean {
-    const isIdle = inFlight === 0;
+  /** `idleCount`: how many replicas are idle, this one among them; 0 where it is not. */
+  #feed(cell: Cell, idleCount: number, now: number): boolean {
+    const isIdle = idleCount > 0;
     // P4: a suspect needs an idle replica, so none is kept busy while one waits.
     if (!isIdle && (cell.solo || this.#retries.suspectIsNext)) return false;
     const again = this.#retries.isEmpty ? undefined : this.#takeRetry(isIdle, now);
-    const formed = again ?? this.batcher.form(this.mailbox, isIdle, now);
+    const formed = again ?? this.batcher.form(this.mailbox, idleCount, this.#deadlines.nextAt, now);
     if (formed === undefined || formed.requests.length === 0) return false;
     const { requests, trigger } = formed;
     const flight = this.ledger.open(cell.id, cell.incarnation, requests, trigger, now);
@@ -643,6 +663,9 @@ export class PoolCore implements FleetOwner {
 
 /** No replica slot has this id. */
 const GONE = 0;
+
+/** Stream operators hold their records themselves, and where records are dropped those ahead may be dropped. */
+const REFUSES_LATE: ReadonlySet<Overflow> = new Set(['reject', 'wait'] as const);
 
 const ENDS_BY_US: ReadonlySet<ReplicaState> = new Set(['stopping', 'recycling', 'replacing'] as const);
 

@@ -138,7 +138,9 @@ class Shell implements Runner {
       const { signal } = this.loadAbort;
       // An abort that came first would never be heard by a listener that load adds.
       if (signal.aborted) throw new TroupeError('CANCELLED', 'The replica was stopped before load()');
-      const context = { pool, modelDir, version, options, device, replica, replicas, maxBatchSize, signal };
+      const costs = new Map<number, number>();
+      const warmedUp = (size: number, ms: number): void => noteCost(costs, size, ms, maxBatchSize);
+      const context = { pool, modelDir, version, options, device, replica, replicas, maxBatchSize, warmedUp, signal };
       const state = definition.load === undefined ? undefined : await definition.load(context);
       const signature = await this.signatureOf(definition, state);
       this.loaded = { definition, spec, state, signature };
@@ -150,6 +152,7 @@ class Shell implements Runner {
           repeatable: definition.repeatable !== false,
           native: definition.native === true,
           pid: process.pid,
+          costs: [...costs],
         },
       };
     } finally {
@@ -385,6 +388,14 @@ class Shell implements Runner {
   private leave(): void {
     Atomics.sub(this.words, STATE_BUSY, 1);
   }
+}
+
+function noteCost(costs: Map<number, number>, size: number, ms: number, most: number): void {
+  if (!Number.isInteger(size) || size < 1 || size > most)
+    throw new TypeError(`warmedUp: size must be a whole number from 1 to ${most}, got ${String(size)}`);
+  if (typeof ms !== 'number' || !(ms >= 0 && ms < Infinity))
+    throw new TypeError(`warmedUp: ms must be a number of at least 0, got ${String(ms)}`);
+  costs.set(size, ms);
 }
 
 /** Codes that predict may use itself; every other error is the cause of a PREDICT_FAILED. */

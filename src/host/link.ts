@@ -34,6 +34,8 @@ export interface Description {
   readonly methods: readonly string[];
   readonly repeatable: boolean;
   readonly pid: number;
+  /** Size and milliseconds of each run of the warm-up, where the actor reported them. */
+  readonly costs?: readonly (readonly [size: number, ms: number])[];
 }
 
 /** How a replica ended, and the answer to one record: what the core is told, word for word. */

@@ -30,6 +30,12 @@ export const ERROR_CODES = {
     'The mailbox held as many records or bytes as its capacity and its overflow rule is reject, or too many callers wait already.',
     'Ask later, raise mailbox.capacity or capacityBytes, add replicas, or use overflow: wait.',
   ),
+  OVERLOADED: row(
+    'not-started',
+    true,
+    'What waits and runs already would take longer than the deadline of the record allows, so it was refused at once.',
+    'Ask again after retryAfterMs, raise timeoutMs, add replicas, or lower the load.',
+  ),
   MAILBOX_DROPPED: row(
     'not-started',
     true,

@@ -79,6 +79,7 @@ export class PoolOracle {
         if (overflow !== 'try' || (offer !== 'full' && offer !== 'too-large')) this.refusedCount++;
         if (request.place !== 'nowhere') this.#violate('one-outcome', `record ${record.id} was refused and kept`);
     }
+    if (offer === 'overloaded') this.#mustBeLate(request, record, overflow);
     if (offer === 'door' && overflow !== 'wait')
       this.#violate('overflow', `${overflow} let record ${record.id} wait at the door`);
     if (offer === 'dropped' && overflow !== 'drop-newest')
@@ -89,6 +90,25 @@ export class PoolOracle {
     if (offer === 'full' || offer === 'dropped' || offer === 'door') this.#mustBeFull(request, overflow);
     if ((offer === 'closed' || offer === 'failed') && (state === 'running' || state === 'starting'))
       this.#violate('closed', `a ${state} pool took no records`);
+  }
+
+  /** Only what has a deadline is refused for it, and never while a replica is free and nothing waits. */
+  #mustBeLate(request: Request, record: SimRecord, overflow: Overflow): void {
+    const { core, live } = this.#pool;
+    if (overflow !== 'reject' && overflow !== 'wait')
+      this.#violate('admission', `${overflow} refused record ${record.id} as too late`);
+    if (request.deadlineAt === Infinity)
+      this.#violate('admission', `record ${record.id} has no deadline and was refused as too late`);
+    if (core.mailbox.held > 0) return;
+    for (const replica of live)
+      if (
+        replica.isReady &&
+        replica.open.length === 0 &&
+        replica.version === this.#servingVersion &&
+        !replica.stopAsked &&
+        !replica.killAsked
+      )
+        this.#violate('admission', `record ${record.id} was refused as too late beside a free replica`);
   }
 
   /** Fair shares aside, a pool that says it is full is full. */

@@ -97,7 +97,7 @@ function drive(seed: number, { phases, tries, timeoutMs, holdsBack }: Load): See
       deadlineAt: scheduler.now + timeoutMs,
     });
     const offered = core.offer(request, holdsBack ? 'try' : 'reject', scheduler.now);
-    if (offered !== 'full' && offered !== 'closed') return true;
+    if (offered === 'accepted' || offered === 'door' || offered === 'dropped') return true;
     seen.refusedCount++;
     if (!holdsBack) again(ask);
     return false;

@@ -4,7 +4,14 @@ import type { PoolLimits } from '../core/pool-core.js';
 export const POOL_SHAPE: PoolLimits = {
   name: 'sim',
   mailbox: { capacity: 64, capacityBytes: 64_000_000, ageingMs: 1000 },
-  batching: { maxSize: 1, maxBytes: 16_000_000, maxWeight: Infinity, maxDelayMs: 0, targetLatencyMs: Infinity },
+  batching: {
+    adaptive: true,
+    maxSize: 1,
+    maxBytes: 16_000_000,
+    maxWeight: Infinity,
+    maxDelayMs: 0,
+    targetLatencyMs: Infinity,
+  },
   maxInFlight: 1,
   batchTimeoutMs: 30_000,
   attempts: 5,

@@ -227,6 +227,7 @@ const ROWS: readonly Row[] = [
             maxInFlight: 1,
             mailbox: { capacity: 16, capacityBytes: 64_000_000, ageingMs: 1000 },
             batching: {
+              adaptive: true,
               maxSize: 8,
               maxBytes: 16_000_000,
               maxWeight: Infinity,

@@ -116,6 +116,8 @@ export function swarmScenario(seed: number): Scenario {
         ageingMs: pick(chance, CHOICES.ageingMs),
       },
       batching: {
+        // A chance of its own: a seed runs what it ran before there was the choice.
+        adaptive: new Chance(seed, 3).next() < 0.75,
         maxSize,
         maxBytes: chance.next() < 0.2 ? Math.ceil(bytesHigh * between(chance, 0.5, 8)) : 16_000_000,
         maxWeight: chance.next() < 0.2 ? whole(chance, 1, 40) : Infinity,

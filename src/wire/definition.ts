@@ -15,6 +15,11 @@ export interface LoadContext {
   readonly replicas: number;
   /** The largest batch predict will be given: what to warm up for. */
   readonly maxBatchSize: number;
+  /**
+   * Tells what a batch of this size took in a warm-up run, in milliseconds: the batcher starts from it instead of finding
+   * out. Of several runs of one size the last counts. Throws a TypeError where size or time is none.
+   */
+  warmedUp(size: number, ms: number): void;
   readonly signal: AbortSignal;
 }
 

@@ -71,6 +71,8 @@ export interface EntryDescription {
   readonly repeatable: boolean;
   readonly native: boolean;
   readonly pid: number;
+  /** Size and milliseconds of each run that load() reported. */
+  readonly costs: readonly (readonly [size: number, ms: number])[];
 }
 
 /** Errors cross as faults, never as throws: comlink keeps only name, message and stack of a thrown one. */

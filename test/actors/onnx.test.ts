@@ -26,7 +26,7 @@ function modelDir(t: ExecutionContext, bytes?: Buffer): string {
 function contextOf(dir: string | undefined, more: Partial<LoadContext> = {}): LoadContext {
   const { signal } = new AbortController();
   const plain = { version: '1', options: {}, device: 'auto', replica: 0, replicas: 2, maxBatchSize: 4 };
-  return { pool: 'net', modelDir: dir, signal, ...plain, ...more };
+  return { pool: 'net', modelDir: dir, warmedUp: () => undefined, signal, ...plain, ...more };
 }
 
 interface Loaded {

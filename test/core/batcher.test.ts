@@ -8,6 +8,7 @@ import { ids, requestMaker } from './make-request.js';
 function open(limits: Partial<BatchLimits> = {}) {
   const mailbox = new Mailbox({ capacity: 1000, capacityBytes: 1e9, ageingMs: 0 });
   const batcher = new Batcher({
+    adaptive: true,
     maxSize: 4,
     maxBytes: 1000,
     maxWeight: Infinity,
@@ -24,7 +25,7 @@ function open(limits: Partial<BatchLimits> = {}) {
     },
     /** Trigger and ids of the next batch for an idle replica. */
     form: (now: number, replicaIsIdle = true): [Trigger, ...number[]] | undefined => {
-      const formed = batcher.form(mailbox, replicaIsIdle, now);
+      const formed = batcher.form(mailbox, replicaIsIdle ? 1 : 0, Infinity, now);
       return formed && [formed.trigger, ...ids(formed.requests)];
     },
     wakeAt: () => batcher.wakeAt(mailbox),
@@ -218,7 +219,11 @@ test('whatever arrives, an idle replica woken at wakeAt leaves no record beyond 
       let now = 0;
       let left = arrivals.length;
       const drain = (): void => {
-        for (let formed = batcher.form(mailbox, true, now); formed; formed = batcher.form(mailbox, true, now)) {
+        for (
+          let formed = batcher.form(mailbox, 1, Infinity, now);
+          formed;
+          formed = batcher.form(mailbox, 1, Infinity, now)
+        ) {
           const { requests, trigger } = formed;
           left -= requests.length;
           seen.set(trigger, (seen.get(trigger) ?? 0) + 1);

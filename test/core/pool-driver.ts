@@ -10,6 +10,8 @@ export interface PoolSettings {
   replicas?: number;
   version?: string;
   maxSize?: number;
+  adaptive?: boolean;
+  targetLatencyMs?: number;
   maxInFlight?: number;
   maxDelayMs?: number;
   batchTimeoutMs?: number;
@@ -72,11 +74,12 @@ export class PoolDriver {
         name: 'p',
         mailbox: { capacity: 1000, capacityBytes: 1e9, ageingMs: 0, ...settings.mailbox },
         batching: {
+          adaptive: settings.adaptive ?? true,
           maxSize: settings.maxSize ?? 8,
           maxBytes: 1e9,
           maxWeight: Infinity,
           maxDelayMs: settings.maxDelayMs ?? 0,
-          targetLatencyMs: Infinity,
+          targetLatencyMs: settings.targetLatencyMs ?? Infinity,
         },
         maxInFlight: settings.maxInFlight ?? 1,
         batchTimeoutMs: settings.batchTimeoutMs ?? 1000,

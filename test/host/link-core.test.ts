@@ -37,7 +37,7 @@ async function openBench(t: ExecutionContext, killable = true): Promise<Bench> {
     };
     const core = new LinkCore(specOf('thread', { incarnation: 7, stopTimeoutMs: 5 }), events);
     Object.assign(bench, { core });
-    const value = { signature: undefined, methods: [], repeatable: true, native: false, pid: 1 };
+    const value = { signature: undefined, methods: [], repeatable: true, native: false, pid: 1, costs: [] };
     const carrier: Carrier = {
       isLocal: false,
       control: {
