@@ -5,12 +5,12 @@
  * sets. Does not own waiting, order or deadlines of records (batcher.ts), nor any clock.
  *
  * Z1 a size is at least 1 and at most maxSize. Z2 without evidence of the contrary all that waits goes, as the fixed rule
- * does it: a smaller size needs batches that were seen to be faster per record. Z3 other sizes are tried at a bounded
- * rate: at most every second batch while something is unknown, ever more rarely what was found worse. Z4 the cap never
- * falls because records wait long: smaller batches would make them wait longer. It falls because batches take long.
+ * does it: a smaller size needs trials that have shown it to serve more (size-trials.ts). Z3 the cap never falls because
+ * records wait long: smaller batches would make them wait longer. It falls because batches take long.
  */
 
-import { classOf, CostModel, type SizeClass } from './cost-model.js';
+import { CostModel } from './cost-model.js';
+import { classOf, HOST_MS, SizeTrials } from './size-trials.js';
 
 export interface SizeLimits {
   readonly maxSize: number;
@@ -19,6 +19,9 @@ export interface SizeLimits {
   /** Batches a replica may hold: so many may be before the next one. */
   readonly maxInFlight: number;
 }
+
+/** What was measured before real records came: size and milliseconds of each run. */
+export type WarmUpCosts = readonly (readonly [size: number, ms: number])[];
 
 /** What a bucket is believed to be, for people. */
 export interface BucketBelief {
@@ -41,14 +44,10 @@ export interface BucketBelief {
   readonly reason: 'unknown' | 'largest' | 'throughput' | 'target' | 'guard';
 }
 
-/** Work of the host per batch that no replica sees; without it batches of one would look free of overhead. */
-const HOST_MS = 0.05;
-/** Where the largest batch takes less than this nobody's latency suffers from it, so none is made smaller. */
+/** A warm-up that shows another size to serve this much more per second is believed. */
+const CLEAR_GAIN = 1.1;
+/** Where the largest batch takes less than this, its size is nobody's trouble. */
 const LONG_MS = 4;
-/** A doubling that does not gain this share is not worth the latency. */
-const WORTH = 1.02;
-/** A difference of throughput that counts, at least. */
-const MARGIN = 0.01;
 /** First batches under a latency target, while no cost is known. */
 const COLD_SIZE = 4;
 /** Of the latency target that is planned with; the rest is for timers and the way there and back. */
@@ -56,19 +55,6 @@ const PLANNED = 0.96;
 /** The guard's cuts and steps: two cuts halve the cap, 32 good batches bring all of it back. */
 const CUT = 0.75;
 const STEPS = 32;
-/** Batches until something worse by nothing is tried again, and what each further tenth of being worse multiplies it by. */
-const RETRY_AFTER = 32;
-const RETRY_LATEST = 4096;
-/** So many batches of a size are the least to go by, and so many settle whether it is worse. */
-const SOME = 3;
-const ENOUGH = 8;
-/** What the first batch of a size shows to be worse by this needs no second look soon. */
-const HOPELESS = 1.4;
-/** No trial before so many batches, as a pool may not live longer. */
-const PROBE_FIRST = 12;
-/** Fewer waiting records than this are not worth a trial. */
-const PROBE_LEAST = 4;
-
 export class AdaptiveSize {
   readonly model = new CostModel();
   /** Mean size of the batches sent lately. */
@@ -81,9 +67,8 @@ export class AdaptiveSize {
   #size: number;
   /** Something was observed since the sizes were decided. */
   #isStale = false;
-  /** Class of `best` while a smaller one than the largest is best, else -1. */
-  #bestClass = -1;
-  #lastProbeAt = 0;
+  readonly #trials = new SizeTrials();
+  #jumpCount = 0;
 
   constructor(limits: SizeLimits) {
     this.#limits = limits;
@@ -112,13 +97,30 @@ export class AdaptiveSize {
     return this.#cap;
   }
 
-  seed(size: number, ms: number): void {
-    this.model.seed(size, ms);
+  /** What runs of the warm-up took, by size: one after another on an idle replica, so they can be compared. */
+  seed(costs: WarmUpCosts): void {
+    const { maxSize } = this.#limits;
+    let best: WarmUpCosts[number] | undefined;
+    let top: WarmUpCosts[number] | undefined;
+    for (const run of costs) {
+      const [size, ms] = run;
+      if (size > maxSize) continue;
+      this.model.seed(size, ms);
+      if (best === undefined || ms / size < best[1] / best[0]) best = run;
+      if (top === undefined || size > top[0]) top = run;
+    }
     this.#isStale = true;
+    if (best === undefined || top === undefined || top[1] < LONG_MS) return;
+    if (top[1] / top[0] >= CLEAR_GAIN * (best[1] / best[0])) this.#trials.start(classOf(best[0]));
   }
 
   observe(size: number, ms: number): void {
     this.model.observe(size, ms);
+    this.#trials.observe(size, ms);
+    if (this.model.jumpCount !== this.#jumpCount) {
+      this.#jumpCount = this.model.jumpCount;
+      this.#trials.restart();
+    }
     this.recentSize += (size - this.recentSize) / Math.min(this.model.batchCount, 4);
     if (this.#limits.targetLatencyMs !== Infinity) this.#guardAgainst(size, ms);
     this.#isStale = true;
@@ -126,7 +128,7 @@ export class AdaptiveSize {
 
   /** Records per millisecond in batches of n; Infinity while nothing is known. */
   rate(n: number): number {
-    return this.model.isEmpty ? Infinity : n / (this.model.predict(n) + HOST_MS);
+    return this.model.isEmpty ? Infinity : n / this.model.predict(n);
   }
 
   /** Largest n whose batch is expected to take at most `ms`; 0 for none. */
@@ -143,30 +145,24 @@ export class AdaptiveSize {
     return low;
   }
 
-  /** A size to be tried now where `count` records wait, or 0. Counts as tried. */
-  probe(count: number): number {
-    const { model } = this;
-    // Not in a row: whatever is found, every second batch at most is a trial (Z3).
-    if (model.batchCount < PROBE_FIRST || model.batchCount - this.#lastProbeAt < 2) return 0;
-    const most = Math.min(count, this.cap);
-    const here = classOf(Math.min(most, this.best));
-    const reference = model.class(here);
-    if (most < PROBE_LEAST || reference === undefined || reference.count < SOME) return 0;
-    let index = here + 1;
-    if (this.#bestClass < 0 || 2 ** index > most || !this.#isDue(index, reference)) {
-      index = here - 1;
-      if (index < 0 || reference.ms < LONG_MS || this.#isBeaten(reference) || !this.#isDue(index, reference)) return 0;
-    }
-    this.#lastProbeAt = model.batchCount;
-    return 2 ** index;
+  /** A size to try now where `count` records wait, in the place of a batch of `size`; 0 for none. */
+  probe(count: number, size: number): number {
+    return this.#trials.propose(count, size, Math.min(this.#limits.maxSize, this.cap), this.#expected);
   }
+
+  /** 0 where nobody can tell: from one size alone, or after a jump. */
+  readonly #expected = (size: number): number => {
+    let known = 0;
+    for (const { count } of this.model.classes) if (count > 0) known++;
+    return known < 2 ? 0 : this.model.predict(size);
+  };
 
   /** The share of `count` records for one of `replicas` idle ones: split where each part is still worth its fixed cost. */
   share(count: number, replicas: number): number {
-    const { fixedMs, perItemMs } = this.model;
-    const part = Math.ceil(count / replicas);
-    if (this.model.isEmpty || perItemMs === 0) return count;
-    return Math.max(part, Math.min(count, Math.ceil((fixedMs + HOST_MS) / perItemMs)));
+    const { fixedMs, perItemMs, classes } = this.model;
+    if (classes.length < 2 || perItemMs === 0) return count;
+    const least = Math.ceil((fixedMs + HOST_MS) / perItemMs);
+    return Math.max(Math.ceil(count / replicas), Math.min(count, least));
   }
 
   belief(bucket: string): BucketBelief {
@@ -187,13 +183,14 @@ export class AdaptiveSize {
   #reason(): BucketBelief['reason'] {
     if (this.model.isEmpty) return 'unknown';
     if (this.size < this.best) return this.#guard === this.size ? 'guard' : 'target';
-    return this.#bestClass >= 0 ? 'throughput' : 'largest';
+    return this.#best < this.#limits.maxSize ? 'throughput' : 'largest';
   }
 
   #decide(): void {
     const { maxSize, targetLatencyMs } = this.#limits;
     this.#isStale = false;
-    this.#chooseBest();
+    const { bestClass } = this.#trials;
+    this.#best = bestClass < 0 ? maxSize : Math.min(maxSize, 2 ** bestClass);
     this.#cap = maxSize;
     if (targetLatencyMs !== Infinity) {
       const careful = 1 + this.model.spread;
@@ -221,58 +218,4 @@ export class AdaptiveSize {
     if (ms > this.#allowedMs()) this.#guard = Math.max(1, Math.floor(Math.min(this.#guard, size) * CUT));
     else if (size >= this.size) this.#guard = Math.min(maxSize, this.#guard + Math.max(1, Math.floor(maxSize / STEPS)));
   }
-
-  /** The smallest size that nothing larger beats by what its latency costs; the largest unless that is certain (Z2). */
-  #chooseBest(): void {
-    const { classes } = this.model;
-    const { maxSize } = this.#limits;
-    const top = classes[classes.length - 1];
-    if (top === undefined) return;
-    let best = top;
-    if (top.ms >= LONG_MS)
-      for (let i = classes.length - 2; i >= 0; i--) {
-        const one = classes[i] as SizeClass;
-        if (one.count >= SOME && score(one) < score(best)) best = one;
-      }
-    const now = this.#bestClass < 0 ? top : (this.model.class(this.#bestClass) ?? top);
-    if (now !== best && (now.count < SOME || !this.#isBetter(best, now))) return;
-    this.#bestClass = best === top ? -1 : best.index;
-    this.#best = best === top ? maxSize : Math.min(maxSize, 2 ** best.index);
-  }
-
-  #isBetter(one: SizeClass, than: SizeClass): boolean {
-    // Less certainty will do for the smaller one, which is kinder to everybody who waits.
-    const doubt = (one.index < than.index ? 1 : 2) * Math.hypot(this.model.errorOf(one), this.model.errorOf(than));
-    return score(one) < score(than) * (1 - Math.max(MARGIN, doubt));
-  }
-
-  /** Is it time to look at this class again? What was worse by a share waits the longer, the worse it was. */
-  #isDue(index: number, reference: SizeClass): boolean {
-    const one = this.model.class(index);
-    if (one === undefined) {
-      // What batches of two other sizes cost tells much of this one.
-      if (this.model.classes.length < 2 || this.model.batchCount >= 2 * RETRY_AFTER) return true;
-      const size = 2 ** index;
-      return (this.model.predict(size) + HOST_MS) / size < HOPELESS * ((reference.ms + HOST_MS) / reference.size);
-    }
-    const ratio = score(one) / score(reference);
-    const since = this.model.batchCount - one.lastAt;
-    if (one.count < SOME) return ratio < HOPELESS || since >= 2 * RETRY_AFTER;
-    const doubt = 2 * Math.hypot(this.model.errorOf(one), this.model.errorOf(reference));
-    if (one.count < ENOUGH && Math.abs(ratio - 1) < Math.max(MARGIN, doubt)) return true;
-    const patience = Math.min(RETRY_LATEST, RETRY_AFTER * 2 ** (10 * Math.max(0, ratio - 1)));
-    return since >= patience;
-  }
-
-  /** A larger size is known to be better: smaller ones still are not worth a look. */
-  #isBeaten(one: SizeClass): boolean {
-    const { classes } = this.model;
-    const above = classes[classes.indexOf(one) + 1];
-    return above !== undefined && above.count >= SOME && this.#isBetter(above, one);
-  }
-}
-
-/** Milliseconds per record, made worse by what every doubling costs in latency. */
-function score({ index, size, ms }: SizeClass): number {
-  return ((ms + HOST_MS) / size) * WORTH ** index;
 }

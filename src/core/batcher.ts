@@ -14,7 +14,7 @@
  * so many buckets, the one used longest ago goes first.
  */
 
-import { AdaptiveSize, type BucketBelief } from './adaptive-size.js';
+import { AdaptiveSize, type BucketBelief, type WarmUpCosts } from './adaptive-size.js';
 import type { Bucket, Mailbox } from './mailbox.js';
 import type { Request } from './request.js';
 
@@ -59,9 +59,6 @@ export interface Formed {
   readonly requests: Request[];
   readonly trigger: Trigger;
 }
-
-/** What was measured before real records came: size and milliseconds of each run. */
-export type WarmUpCosts = readonly (readonly [size: number, ms: number])[];
 
 /** Weight of the newest observation in the expected cost of a batch. */
 const COST_WEIGHT = 0.2;
@@ -235,8 +232,8 @@ export class Batcher {
     if (idleCount > 1) most = Math.min(most, size.share(count, idleCount));
     const slackMs = dueAt - now;
     if (slackMs < PROBE_SLACK * size.model.predict(most)) return this.#inTime(bucket, size, most, slackMs, now);
-    const probe = size.probe(count);
-    return probe === 0 ? most : probe;
+    const trial = size.probe(count, most);
+    return trial === 0 ? most : trial;
   }
 
   /**
@@ -264,7 +261,7 @@ export class Batcher {
   #newSize(bucket: string): AdaptiveSize {
     const { maxSize, targetLatencyMs } = this.limits;
     const size = new AdaptiveSize({ maxSize, targetLatencyMs, maxInFlight: this.#maxInFlight });
-    for (const [n, ms] of this.#warmUp) if (n <= maxSize) size.seed(n, ms);
+    size.seed(this.#warmUp);
     if (this.#sizes.size >= BUCKETS_MAX) {
       const [oldest] = this.#sizes.keys();
       this.#sizes.delete(oldest as string);

@@ -10,6 +10,8 @@
  * C3 no clock, no chance: the same observations give the same beliefs.
  */
 
+import { classOf } from './size-trials.js';
+
 /** Newest weight in the mean of a class that has seen so many batches or more. */
 const MEMORY = 16;
 /** Beyond so many spreads, or a tenth, an observation is odd. */
@@ -37,11 +39,6 @@ export class SizeClass {
     /** Number of the batch that was observed last in this class. */
     public lastAt: number,
   ) {}
-}
-
-/** Place of a size among 1, 2, 4 …, rounded in the logarithm. */
-export function classOf(size: number): number {
-  return Math.round(Math.log2(size));
 }
 
 export class CostModel {
@@ -97,10 +94,12 @@ export class CostModel {
     const expected = this.predict(size);
     const ratio = seen / expected;
     const odd = Math.max(ODD_SPREADS * this.spread, ODD_LEAST);
-    if (one.count >= 3 && (ratio > 1 + odd || ratio < 1 / (1 + odd))) {
-      if (this.#isJump(ratio)) one = this.#find(index) as SizeClass;
+    // Of a class that was hardly seen nothing is odd.
+    if (one.count >= 3) {
+      if (ratio <= 1 + odd && ratio >= 1 / (1 + odd)) this.#streak = 0;
+      else if (this.#isJump(ratio)) one = this.#find(index) as SizeClass;
       else seen = ratio > 1 ? expected * (1 + odd) : expected / (1 + odd); // C2
-    } else this.#streak = 0;
+    }
     const deviation = Math.abs(seen / this.predict(size) - 1);
     this.spread += (1.25 * Math.min(deviation, 1) - this.spread) / MEMORY;
     one.lastAt = this.batchCount;
@@ -136,16 +135,6 @@ export class CostModel {
     const slope =
       count === 1 ? top.ms / top.size : Math.max(this.perItemMs, (top.ms - below.ms) / (top.size - below.size));
     return top.ms + slope * (n - top.size);
-  }
-
-  /** The class, where batches of it were seen. */
-  class(index: number): SizeClass | undefined {
-    return this.#find(index);
-  }
-
-  /** Standard error of the mean of a class, as a share. */
-  errorOf({ count }: SizeClass): number {
-    return this.spread / Math.sqrt(Math.min(Math.max(count, 1), MEMORY));
   }
 
   #find(index: number): SizeClass | undefined {

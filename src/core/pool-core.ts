@@ -17,7 +17,8 @@ import { type ErrorCode, invariant, type Ran, TroupeError } from '../kernel/erro
 import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
 import { Admission } from './admission.js';
-import { Batcher, type BatchLimits, TRIGGERS, type Trigger, type WarmUpCosts } from './batcher.js';
+import type { WarmUpCosts } from './adaptive-size.js';
+import { Batcher, type BatchLimits, TRIGGERS, type Trigger } from './batcher.js';
 import { Deadlines } from './deadlines.js';
 import { type BatchCall, type CoreResult, type DeathNotice, type Effect, type PoolNews } from './effects.js';
 import {

@@ -16,7 +16,7 @@ function saturated(cost: (n: number, at: number) => number, batches: number, lim
   const size = new AdaptiveSize({ maxSize: 32, targetLatencyMs: Infinity, maxInFlight: 1, ...limits });
   const sizes: number[] = [];
   for (let at = 0; at < batches; at++) {
-    const n = size.probe(1000) || size.size;
+    const n = size.probe(10_000, size.size) || size.size;
     size.observe(n, cost(n, at));
     sizes.push(n);
   }

@@ -1,6 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { classOf, CostModel } from '../../src/core/cost-model.js';
+import { CostModel } from '../../src/core/cost-model.js';
+import { classOf } from '../../src/core/size-trials.js';
 
 const linear = (n: number): number => 5 + 0.05 * n;
 
