@@ -110,8 +110,9 @@ export function runVirtualLoad(load: VirtualLoad): VirtualResult {
       if (running !== undefined && (first === undefined || running.endAt < first.endAt)) first = running;
     const wakeAt = core.nextWakeAt();
     const endAt = first?.endAt ?? Infinity;
-    now = Math.min(arriveAt, endAt, wakeAt);
-    if (now === Infinity) break;
+    const nextAt = Math.min(arriveAt, endAt, wakeAt);
+    if (nextAt === Infinity) break;
+    now = nextAt;
     if (first !== undefined && endAt <= now) {
       (lanes.get(first.cell) as Running[]).shift();
       const results = first.requests.map(() => ({ ok: true, value: 0 }) as const);

@@ -62,6 +62,8 @@ export class AdaptiveSize {
   readonly #limits: SizeLimits;
   /** Additive increase, multiplicative decrease; starts open and closes by evidence alone. */
   #guard: number;
+  /** What records have from arrival to deadline, about. */
+  #timeoutMs = Infinity;
   #best: number;
   #cap: number;
   #size: number;
@@ -77,6 +79,11 @@ export class AdaptiveSize {
     this.#best = maxSize;
     this.#cap = targetLatencyMs === Infinity ? maxSize : Math.min(maxSize, COLD_SIZE);
     this.#size = this.#cap;
+  }
+
+  /** The time in the system to aim at: the target, or the deadlines that records come with, whichever is shorter. */
+  get targetMs(): number {
+    return Math.min(this.#limits.targetLatencyMs, this.#timeoutMs);
   }
 
   /** Largest batch to send (Z1): the smaller of the next two. */
@@ -114,7 +121,11 @@ export class AdaptiveSize {
     if (top[1] / top[0] >= CLEAR_GAIN * (best[1] / best[0])) this.#trials.start(classOf(best[0]));
   }
 
-  observe(size: number, ms: number): void {
+  /** A batch took this long; its oldest record had `timeoutMs` from its arrival, Infinity for no deadline. */
+  observe(size: number, ms: number, timeoutMs = Infinity): void {
+    if (timeoutMs === Infinity) this.#timeoutMs = Infinity;
+    else if (this.#timeoutMs === Infinity) this.#timeoutMs = timeoutMs;
+    else this.#timeoutMs += (timeoutMs - this.#timeoutMs) / 8;
     this.model.observe(size, ms);
     this.#trials.observe(size, ms);
     if (this.model.jumpCount !== this.#jumpCount) {
@@ -122,13 +133,8 @@ export class AdaptiveSize {
       this.#trials.restart();
     }
     this.recentSize += (size - this.recentSize) / Math.min(this.model.batchCount, 4);
-    if (this.#limits.targetLatencyMs !== Infinity) this.#guardAgainst(size, ms);
+    if (this.targetMs !== Infinity) this.#guardAgainst(size, ms);
     this.#isStale = true;
-  }
-
-  /** Records per millisecond in batches of n; Infinity while nothing is known. */
-  rate(n: number): number {
-    return this.model.isEmpty ? Infinity : n / this.model.predict(n);
   }
 
   /** Largest n whose batch is expected to take at most `ms`; 0 for none. */
@@ -187,12 +193,12 @@ export class AdaptiveSize {
   }
 
   #decide(): void {
-    const { maxSize, targetLatencyMs } = this.#limits;
+    const { maxSize } = this.#limits;
     this.#isStale = false;
     const { bestClass } = this.#trials;
     this.#best = bestClass < 0 ? maxSize : Math.min(maxSize, 2 ** bestClass);
     this.#cap = maxSize;
-    if (targetLatencyMs !== Infinity) {
+    if (this.targetMs !== Infinity) {
       const careful = 1 + this.model.spread;
       const mostMs = this.#allowedMs();
       if (mostMs !== Infinity)
@@ -206,15 +212,17 @@ export class AdaptiveSize {
    * behind it, and for its own. Where not even one record can do that, its own batch alone; else nothing helps: Infinity.
    */
   #allowedMs(): number {
-    const { targetLatencyMs, maxInFlight } = this.#limits;
+    const { targetMs } = this;
     const leastMs = this.model.predict(1);
-    const shareMs = targetLatencyMs / (1 + maxInFlight);
+    const shareMs = targetMs / (1 + this.#limits.maxInFlight);
     if (leastMs <= PLANNED * shareMs) return shareMs;
-    return leastMs <= PLANNED * targetLatencyMs ? targetLatencyMs : Infinity;
+    return leastMs <= PLANNED * targetMs ? targetMs : Infinity;
   }
 
   #guardAgainst(size: number, ms: number): void {
     const { maxSize } = this.#limits;
+    // Larger ones were not meant to be in time.
+    if (size > this.#cap) return;
     if (ms > this.#allowedMs()) this.#guard = Math.max(1, Math.floor(Math.min(this.#guard, size) * CUT));
     else if (size >= this.size) this.#guard = Math.min(maxSize, this.#guard + Math.max(1, Math.floor(maxSize / STEPS)));
   }

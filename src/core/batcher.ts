@@ -64,8 +64,8 @@ export interface Formed {
 const COST_WEIGHT = 0.2;
 /** B5. */
 const BUCKETS_MAX = 64;
-/** A batch is made smaller for the sake of a deadline only where this share of its throughput is left. */
-const DEADLINE_SHARE = 0.5;
+/** Beyond this share of the target a record shows that the cap does not help. */
+const HOPELESS_SHARE = 1.25;
 /** No batch is tried for its cost where a deadline comes within so many times what it may take. */
 const PROBE_SLACK = 4;
 
@@ -92,12 +92,12 @@ export class Batcher {
       this.expectedMs === 0 ? durationMs : this.expectedMs + COST_WEIGHT * (durationMs - this.expectedMs);
   }
 
-  /** A batch of so many records of this bucket was computed, and took this long. */
-  learn(bucket: string, size: number, durationMs: number): void {
+  /** A batch of so many records of this bucket was computed, and took this long. The first of them had so much time. */
+  learn(bucket: string, size: number, durationMs: number, timeoutMs: number): void {
     if (!this.limits.adaptive) return;
     const isNext = bucket === this.#lastName;
     const known = this.sizeOf(bucket);
-    (known ?? this.#newSize(bucket)).observe(size, durationMs);
+    (known ?? this.#newSize(bucket)).observe(size, durationMs, timeoutMs);
     if (isNext || known === undefined) return;
     this.#sizes.delete(bucket); // to the end
     this.#sizes.set(bucket, known);
@@ -227,35 +227,20 @@ export class Batcher {
     if (count === 1) return 1;
     const size = this.sizeOf(name) ?? this.#newSize(name);
     let most = Math.min(count, size.best);
-    if (most > size.cap && this.#targetHolds(bucket, size, idleCount, now)) most = size.cap;
+    if (most > size.cap && this.#targetHolds(bucket, size, now)) most = size.cap;
     if (size.model.isEmpty) return most;
     if (idleCount > 1) most = Math.min(most, size.share(count, idleCount));
-    const slackMs = dueAt - now;
-    if (slackMs < PROBE_SLACK * size.model.predict(most)) return this.#inTime(bucket, size, most, slackMs, now);
+    if (dueAt - now < PROBE_SLACK * size.model.predict(most)) return most;
     const trial = size.probe(count, most);
     return trial === 0 ? most : trial;
   }
 
   /**
-   * False: what waits cannot meet the target any more in batches under the cap. Then the quickest way out is taken, for
-   * smaller batches would make all that waits behind them wait longer.
+   * False: the oldest record is beyond the target by so much that batches under the cap have not kept up. Then the quickest
+   * way out is taken, for smaller batches would make all that waits behind them wait longer.
    */
-  #targetHolds(bucket: Bucket, size: AdaptiveSize, idleCount: number, now: number): boolean {
-    const { model, cap } = size;
-    if (model.isEmpty) return true;
-    const { targetLatencyMs } = this.limits;
-    const capMs = model.predict(cap);
-    if (now - bucket.oldestAt + capMs > targetLatencyMs) return false;
-    return Math.ceil(bucket.count / (cap * Math.max(1, idleCount))) * capMs <= targetLatencyMs;
-  }
-
-  /** At most so many that the first of those which can still be in time is, where that costs little throughput. */
-  #inTime(bucket: Bucket, size: AdaptiveSize, most: number, slackMs: number, now: number): number {
-    const { model } = size;
-    if (slackMs >= model.predict(most)) return most;
-    const least = leastOf(size, most);
-    const dueAt = bucket.earliestDeadlineAfter(now + model.predict(least));
-    return Math.max(least, size.largestWithin(dueAt - now, most));
+  #targetHolds(bucket: Bucket, { model, cap, targetMs }: AdaptiveSize, now: number): boolean {
+    return now - bucket.oldestAt + model.predict(cap) <= HOPELESS_SHARE * targetMs;
   }
 
   #newSize(bucket: string): AdaptiveSize {
@@ -271,17 +256,4 @@ export class Batcher {
     this.#lastSize = size;
     return size;
   }
-}
-
-/** The smallest batch with the share of throughput that a deadline may cost. */
-function leastOf(size: AdaptiveSize, most: number): number {
-  const enough = DEADLINE_SHARE * size.rate(most);
-  let low = 1;
-  let high = most;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (size.rate(middle) >= enough) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }

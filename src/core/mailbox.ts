@@ -111,20 +111,6 @@ export class Bucket {
     return earliestAt;
   }
 
-  /** Earliest deadline after an instant; goes through all that waits. */
-  earliestDeadlineAfter(instant: number): number {
-    let earliestAt = Infinity;
-    const { levels } = this;
-    for (let l = 0; l < levels.length; l++) {
-      const { senders } = levels[l] as Level;
-      for (let s = 0; s < senders.length; s++) {
-        for (let r = (senders[s] as SenderQueue).head; r !== undefined; r = r.next)
-          if (r.deadlineAt > instant && r.deadlineAt < earliestAt) earliestAt = r.deadlineAt;
-      }
-    }
-    return earliestAt;
-  }
-
   counted(request: Request): void {
     this.count++;
     this.bytes += request.bytes;

@@ -272,8 +272,10 @@ export class PoolCore implements FleetOwner {
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
     const { version } = cell;
     // The last batches of a version that was replaced tell nothing of the one that serves.
-    if (this.fleet.serves(cell))
-      this.batcher.learn((flight.requests[0] as Request).bucket, flight.requests.length, now - flight.startedAt);
+    if (this.fleet.serves(cell)) {
+      const { bucket, deadlineAt, offeredAt } = flight.requests[0] as Request;
+      this.batcher.learn(bucket, flight.requests.length, now - flight.startedAt, deadlineAt - offeredAt);
+    }
     const call = this.#ended(flight, true, now);
     for (let i = 0; i < results.length; i++) {
       const request = flight.requests[i] as Request;
