@@ -163,11 +163,14 @@ export class AdaptiveSize {
     return known < 2 ? 0 : this.model.predict(size);
   };
 
-  /** The share of `count` records for one of `replicas` idle ones: split where each part is still worth its fixed cost. */
-  share(count: number, replicas: number): number {
+  /**
+   * The part of `count` records for one of so many replicas. A part is at least `parts` times the size at which the fixed
+   * cost is half of all; 4 spends a fifth on it.
+   */
+  share(count: number, replicas: number, parts: number): number {
     const { fixedMs, perItemMs, classes } = this.model;
     if (classes.length < 2 || perItemMs === 0) return count;
-    const least = Math.ceil((fixedMs + HOST_MS) / perItemMs);
+    const least = Math.ceil((parts * (fixedMs + HOST_MS)) / perItemMs);
     return Math.max(Math.ceil(count / replicas), Math.min(count, least));
   }
 

@@ -408,11 +408,14 @@ export class PoolCore implements FleetOwner {
     fleet.hasChanged = false;
     let wakeAt = fleet.nextStartAt();
     let idleCount = 0;
+    let replicaCount = 0;
     this.#hasRoom = false;
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
       const { flights } = cell;
-      if (flights.length < maxInFlight && fleet.serves(cell)) {
+      const serves = fleet.serves(cell);
+      if (serves) replicaCount++;
+      if (flights.length < maxInFlight && serves) {
         this.#hasRoom = true;
         if (flights.length === 0) idleCount++;
       }
@@ -423,6 +426,7 @@ export class PoolCore implements FleetOwner {
     }
     this.#replicasWakeAt = wakeAt;
     this.#idleCount = idleCount;
+    this.batcher.replicaCount = replicaCount;
   }
 
   /** Idle replicas first: none is given a second batch while another has none. */

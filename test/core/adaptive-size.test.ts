@@ -98,12 +98,13 @@ test('costs that jump are learned anew within 50 batches', (t) => {
   t.true(size.model.jumpCount > 0);
 });
 
-test('several idle replicas share what waits as far as each part is worth its fixed cost', (t) => {
+test('replicas share what waits as far as each part is worth its fixed cost', (t) => {
   const { size } = saturated(mlp, 100, { maxSize: 1024 });
-  t.is(size.share(1000, 4), 250);
-  t.is(size.share(20, 4), 20, 'five each would spend all their time on the fixed part');
+  t.is(size.share(1000, 4, 1), 250);
+  t.is(size.share(1000, 4, 4), 404, 'a fifth of the time is fixed cost at most');
+  t.is(size.share(20, 4, 1), 20, 'five each would spend all their time on the fixed part');
   const alone = saturated(cnn, 100).size;
-  t.is(alone.share(32, 4), 8);
+  t.is(alone.share(32, 4, 1), 8);
 });
 
 test('whatever batches cost, a size is from 1 to maxSize', (t) => {
