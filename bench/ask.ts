@@ -4,6 +4,7 @@ import { ourLanes } from './peers/ours.js';
 import { processPeers } from './peers/processes.js';
 import { threadPeers } from './peers/threads.js';
 import type { Row } from './report.js';
+import { settle } from './settle.js';
 import { median, rounded, spread } from './statistics.js';
 
 /**
@@ -98,6 +99,7 @@ function rowOf(lane: Lane, laps: ReadonlyMap<string, readonly Lap[]>): Row {
  * than an ask may, it would be the same for every lane, and so hide what differs.
  */
 async function measure(lane: OpenLane, laneMs: number): Promise<Lap> {
+  await settle();
   const cpuFrom = process.cpuUsage();
   const startedAt = performance.now();
   const endAt = startedAt + laneMs;

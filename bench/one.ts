@@ -3,6 +3,7 @@ import type { Lane, OpenLane } from './peers/lane.js';
 import { ourLanes } from './peers/ours.js';
 import { threadPeers } from './peers/threads.js';
 import type { Row } from './report.js';
+import { settle } from './settle.js';
 import { median, rounded, spread } from './statistics.js';
 
 /** One caller that asks again when it has its answer, over a thread: what an ask adds to the round trip of a message. */
@@ -57,6 +58,7 @@ export async function benchOne({ rounds, laneMs, progress }: OneBenchOptions): P
 
 /** Median time of an ask in microseconds; a mean would count the times another process had the core. */
 async function measure(lane: OpenLane, laneMs: number): Promise<number> {
+  await settle();
   const endAt = performance.now() + laneMs;
   const times: number[] = [];
   const input = new Float32Array(VALUES);

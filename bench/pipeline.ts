@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { createSystem, forEach, fromIterable, type Pool, silentLog, stream, type System } from 'troupe';
 import { workerUrl } from './peers/lane.js';
 import type { Row } from './report.js';
+import { settle } from './settle.js';
 import { median, rounded, spread } from './statistics.js';
 import { dense, WIDTH } from './workers/dense.js';
 import type { LoopTask } from './workers/dense-loop.js';
@@ -104,6 +105,7 @@ function spawn(system: System, actor: string): Promise<Model> {
 }
 
 async function run(pool: Model, records: number, isRight: (values: Float32Array) => boolean): Promise<Lap> {
+  await settle();
   let seen = 0;
   const cpuFrom = process.cpuUsage();
   const startedAt = performance.now();

@@ -9,6 +9,8 @@ import type { Outcome } from './outcome.js';
 /** One call of askMany: feeds the pool as it has room and collects the outcomes under one promise. */
 export class AskMany<In, Out> {
   readonly outcomes: Promise<Outcome<Out>[]>;
+  /** Its results may share memory with each other. */
+  readonly views: boolean;
   readonly #pool: InferTarget<In, Out>;
   readonly #records: readonly In[];
   readonly #rules: AskRules;
@@ -28,7 +30,9 @@ export class AskMany<In, Out> {
     rules: AskRules,
     keyOf: KeyOf<In> | undefined,
     clock: Clock,
+    views: boolean,
   ) {
+    this.views = views;
     this.#pool = pool;
     this.#records = records;
     this.#rules = rules;
@@ -134,6 +138,17 @@ function keyFrom<In>(keyOf: KeyOf<In>, record: In, index: number): string | unde
   }
   const message = `key of askMany failed for record ${index}: ${toFault(cause).message}`;
   return new TroupeError('INPUT_INVALID', message, { cause, ran: 'not-started' });
+}
+
+/** True where every record is of one call that takes views: nobody else's memory can then be reached through a result. */
+export function sharesResults(requests: readonly { readonly owner: unknown }[]): boolean {
+  const first = requests[0]?.owner;
+  if (!(first instanceof ManySubmission) || !first.owner.views) return false;
+  for (let i = 1; i < requests.length; i++) {
+    const owner = requests[i]?.owner;
+    if (!(owner instanceof ManySubmission) || owner.owner !== first.owner) return false;
+  }
+  return true;
 }
 
 class ManySubmission<In, Out> implements Submission<In, Out> {

@@ -20,6 +20,12 @@ export interface AskOptions {
 export interface AskManyOptions<In> extends Omit<AskOptions, 'key'> {
   /** One key for all records, or what gives the key of each; undefined for none. */
   readonly key?: string | ((record: In, index: number) => string | undefined);
+  /**
+   * True: results that are typed arrays may be views over memory they share with other results of this call, which saves
+   * about a third of the time of small records. Then mind `byteOffset` where `buffer` is used, and copy what is kept or
+   * transferred. Default false: each result has memory of its own.
+   */
+  readonly views?: boolean;
 }
 
 /** Sender 0 is everybody who asks from application code. */

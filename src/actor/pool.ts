@@ -36,7 +36,7 @@ import {
   plainRules,
   resolveAsk,
 } from './ask.js';
-import { AskMany } from './ask-many.js';
+import { AskMany, sharesResults } from './ask-many.js';
 import { AsyncBatchMeter } from './async-batch.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import { locateModel } from './locate.js';
@@ -223,7 +223,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    */
   async askMany(inputs: Iterable<In>, options: AskManyOptions<In> = {}): Promise<Outcome<Out>[]> {
     checkOptions('askMany', options);
-    const { key, ...plain } = options;
+    const { key, views = false, ...plain } = options;
+    if (typeof views !== 'boolean') throw new TypeError(`askMany: views must be true or false, got ${typeof views}`);
     const isFunction = typeof key === 'function';
     const rules = resolveAsk(isFunction || key === undefined ? plain : { ...plain, key }, this.#spec.options.timeoutMs);
     const given: unknown = inputs;
@@ -233,7 +234,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       throw new TypeError(`askMany: expected an array or another iterable of records, got ${got}`);
     }
     const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
-    const run = new AskMany<In, Out>(this, records, rules, isFunction ? key : undefined, this.#clock);
+    const run = new AskMany<In, Out>(this, records, rules, isFunction ? key : undefined, this.#clock, views);
     return run.outcomes;
   }
 
@@ -596,7 +597,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       case 'send': {
         const inputs = new Array<unknown>(effect.requests.length);
         for (let i = 0; i < inputs.length; i++) inputs[i] = (effect.requests[i] as Request).input;
-        this.#links.link(effect.cell)?.send(effect.batchId, inputs);
+        this.#links.link(effect.cell)?.send(effect.batchId, inputs, sharesResults(effect.requests));
         return;
       }
       case 'abandon':

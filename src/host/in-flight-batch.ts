@@ -2,7 +2,7 @@ import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import { unpackColumns } from '../wire/columns.js';
 import { fromFault } from '../wire/fault.js';
 import type { ReplyMessage } from '../wire/messages.js';
-import { payloadCount, unpackRows } from '../wire/rows.js';
+import { payloadCount, shareRows, unpackRows } from '../wire/rows.js';
 import type { NumericArray } from '../wire/tensor.js';
 import type { RecordResult } from './link.js';
 
@@ -14,6 +14,8 @@ export interface InFlightBatch {
   /** Records the caller gave. */
   readonly count: number;
   readonly refusals: Refusals;
+  /** Results may be views over one buffer. */
+  readonly shared: boolean;
 }
 
 /**
@@ -25,13 +27,18 @@ export function resultsOf(
   reply: ReplyMessage,
   copied?: (data: NumericArray) => void,
 ): RecordResult[] {
-  const { count, refusals } = batch;
+  const { count, refusals, shared } = batch;
   const { payload } = reply;
   if (payloadCount(payload) !== count - refusals.length) {
     const message = `A batch of ${count - refusals.length} records was answered with ${payloadCount(payload)} results`;
     throw new TroupeError('PROTOCOL_VIOLATION', message);
   }
-  const values = payload.kind === 'columns' ? unpackColumns(payload.columns, copied) : unpackRows(payload, copied);
+  const values =
+    payload.kind === 'columns'
+      ? unpackColumns(payload.columns, copied)
+      : shared
+        ? shareRows(payload, copied)
+        : unpackRows(payload, copied);
   const { faults } = reply;
   const results: RecordResult[] = [];
   let nextRefusal = 0;

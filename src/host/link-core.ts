@@ -93,12 +93,12 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     setImmediate(() => this.closedBy({}));
   }
 
-  send(batchId: number, inputs: readonly unknown[]): void {
+  send(batchId: number, inputs: readonly unknown[], shared = false): void {
     if (this.phase === 'stopping' || this.phase === 'ended') return; // The caller learns of it by `exited`.
     const { carrier, description } = this;
     invariant(carrier !== undefined && description !== undefined, 'a batch is sent only after ready');
     try {
-      this.dispatch(batchId, inputs, description, carrier);
+      this.dispatch(batchId, inputs, shared, description, carrier);
     } catch (cause) {
       // Larger than a frame or a buffer may be: nothing was sent, and a smaller batch may fit.
       const message = `A batch of ${inputs.length} records cannot be sent to actor "${this.spec.pool}": ${messageOf(cause)}`;
@@ -287,25 +287,26 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   private dispatch(
     batchId: number,
     inputs: readonly unknown[],
+    shared: boolean,
     { signature }: EntryDescription,
     carrier: Carrier,
   ): void {
     const count = inputs.length;
     if (signature !== undefined) {
       const { columns, faults } = packColumns(inputs, signature.inputs, this.recycler.take);
-      this.post(batchId, { count, refusals: faults }, { kind: 'columns', columns }, carrier);
+      this.post(batchId, { count, refusals: faults, shared }, { kind: 'columns', columns }, carrier);
     } else if (carrier.isLocal) {
-      this.post(batchId, { count, refusals: NO_REFUSALS }, { kind: 'rows', values: inputs.slice() }, carrier);
+      this.post(batchId, { count, refusals: NO_REFUSALS, shared }, { kind: 'rows', values: inputs.slice() }, carrier);
     } else {
-      this.postRows(batchId, inputs, carrier);
+      this.postRows(batchId, inputs, shared, carrier);
     }
   }
 
-  private postRows(batchId: number, inputs: readonly unknown[], carrier: Carrier): void {
+  private postRows(batchId: number, inputs: readonly unknown[], shared: boolean, carrier: Carrier): void {
     try {
       this.post(
         batchId,
-        { count: inputs.length, refusals: NO_REFUSALS },
+        { count: inputs.length, refusals: NO_REFUSALS, shared },
         packRows(inputs, this.recycler.take),
         carrier,
       );
@@ -321,7 +322,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
           refusals.push([index, new TroupeError('INPUT_INVALID', message, { ...this.where(), cause })]);
         }
       }
-      this.post(batchId, { count: inputs.length, refusals }, { kind: 'rows', values }, carrier);
+      this.post(batchId, { count: inputs.length, refusals, shared }, { kind: 'rows', values }, carrier);
     }
   }
 

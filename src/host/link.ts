@@ -59,8 +59,11 @@ export interface LinkEvents {
 /** Parent's handle on one incarnation of one replica. */
 export interface Link {
   readonly spec: ReplicaSpec;
-  /** Sends one batch. `inputs` stay the caller's: the link copies what it transfers, so a retry finds them whole. */
-  send(batchId: number, inputs: readonly unknown[]): void;
+  /**
+   * Sends one batch. `inputs` stay the caller's: the link copies what it transfers, so a retry finds them whole. `shared`:
+   * one caller gets all results and takes views over one buffer; else each result has memory of its own.
+   */
+  send(batchId: number, inputs: readonly unknown[], shared?: boolean): void;
   /** Nobody waits for this batch any more: aborts its signal inside the actor. The reply still comes. */
   abandon(batchId: number): void;
   /** Control lane. Rejects with METHOD_NOT_FOUND, METHOD_FAILED or the death of the replica. */

@@ -88,6 +88,18 @@ export function viewRows(payload: Exclude<Payload, { kind: 'columns' }>): readon
   return records;
 }
 
+/** Records again, packed ones as views over one copy of their batch, which nobody writes to any more. `copied` as above. */
+export function shareRows(
+  payload: Exclude<Payload, { kind: 'columns' }>,
+  copied?: (data: NumericArray) => void,
+): readonly unknown[] {
+  if (payload.kind === 'rows') return payload.values;
+  const { data } = payload;
+  const records = viewRows({ ...payload, data: data.slice() });
+  copied?.(data);
+  return records;
+}
+
 /**
  * The value with every typed array that is a small view over a bigger buffer replaced by a copy of its own: structured
  * clone ships, and a kept result pins, the whole buffer. Looks into plain objects and arrays, COMPACT_DEPTH_MAX levels deep.

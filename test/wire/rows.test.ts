@@ -1,5 +1,5 @@
 import test from 'ava';
-import { packRows, type Payload, unpackRows, viewRows } from '../../src/wire/rows.js';
+import { packRows, type Payload, shareRows, unpackRows, viewRows } from '../../src/wire/rows.js';
 
 type Rows = Exclude<Payload, { kind: 'columns' }>;
 
@@ -52,4 +52,16 @@ test('an actor that answers with its own inputs, or writes into them, reaches no
 test('records that are no typed arrays of one class come as they are', (t) => {
   const records = [new Float32Array([1]), 'two', { three: 3 }];
   t.deepEqual(viewRows(packed(...records)), records);
+});
+
+test('shared rows are views over a copy, so that the memory they came in may be used again', (t) => {
+  const sent = [new Uint8Array(100).fill(1), new Uint8Array(70).fill(2)];
+  const payload = packed(...sent);
+  const given: unknown[] = [];
+  const shared = shareRows(payload, (data) => given.push(data)) as Uint8Array[];
+  if (payload.kind !== 'packed') return t.fail();
+  t.deepEqual(given, [payload.data]);
+  (payload.data as Uint8Array).fill(9);
+  t.deepEqual(shared, sent);
+  t.is(shared[0]?.buffer, shared[1]?.buffer);
 });
