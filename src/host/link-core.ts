@@ -38,8 +38,13 @@ export const LINK_LIFECYCLE: LifecycleTable<Phase, PhaseEvent> = {
 export class LinkCore implements Link, CarrierEvents, LiveReplica {
   readonly spec: ReplicaSpec;
   readonly closed: Promise<void>;
-  /** Memory of batches on the way out, and of replies whose results were copied from them. */
+  /** Memory of batches on the way out. */
   readonly recycler = new Recycler();
+  /**
+   * Memory of replies whose results were copied from it. A thread's replies come in new buffers, which serve the next
+   * batches; a child's are read into these again, and would take the warm buffers of batches if they shared them.
+   */
+  readonly arrived: Recycler;
   private readonly events: LinkEvents;
   private readonly inFlight = new Map<number, InFlightBatch>();
   private readonly calls = new Set<(error: TroupeError) => void>();
@@ -58,6 +63,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   constructor(spec: ReplicaSpec, events: LinkEvents) {
     this.spec = spec;
     this.events = events;
+    this.arrived = spec.isolation === 'process' ? new Recycler() : this.recycler;
     const closed = deferred<void>();
     this.closed = closed.promise;
     this.close = () => closed.resolve();
@@ -183,7 +189,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     }
     let results: RecordResult[];
     try {
-      results = resultsOf(batch, message, (data) => this.recycler.giveWhole(data));
+      results = resultsOf(batch, message, (data) => this.arrived.giveWhole(data));
     } catch (error) {
       this.events.failed(message.id, isTroupeError(error) ? error : this.violation(error));
       return;

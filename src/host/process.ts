@@ -54,7 +54,7 @@ export const startProcess: StartLink = (spec, events): Link => {
   const lane = openSocketLane(stdio[DATA_FD] as Socket, {
     heard: (message) => core.message(message as ToHost),
     broken: (error) => core.garbled(error),
-    take: core.recycler.take,
+    take: core.arrived.take,
     lends: true, // The results of a reply are copies of it, or arrays that arrived in their own memory.
   });
   const data = lane.socket;
