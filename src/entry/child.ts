@@ -3,6 +3,7 @@ import { serveControl } from '../wire/control-lane.js';
 import { toFault } from '../wire/fault.js';
 import { DATA_FD, STATE_WORD_COUNT, type ToEntry } from '../wire/messages.js';
 import { copyThroughProcess } from '../wire/process-codec.js';
+import { Recycler } from '../wire/recycler.js';
 import { openSocketLane } from '../wire/socket-lane.js';
 import { createShell } from './shell.js';
 import { settings, watched } from './watched.js';
@@ -12,7 +13,10 @@ import { settings, watched } from './watched.js';
  * the manners of a child: it outlives Ctrl-C (the host decides), obeys SIGTERM, and never outlives its host.
  */
 
+/** Memory of batches that the actor is done with: the next ones are read into it. */
+const spent = new Recycler();
 const lane = openSocketLane(DATA_FD, {
+  take: spent.take,
   heard: (message) => shell.receive(message as ToEntry),
   broken: (error) => {
     throw error;
@@ -20,7 +24,12 @@ const lane = openSocketLane(DATA_FD, {
 });
 const data = lane.socket;
 const shell = createShell(
-  { post: (message) => lane.write(message), copy: copyThroughProcess },
+  {
+    post: (message) => lane.write(message),
+    copy: copyThroughProcess,
+    // Moved into new objects: an actor that kept a view all the same sees no values in it, instead of those of a later batch.
+    giveBack: (buffers) => buffers.forEach((buffer) => spent.give(structuredClone(buffer, { transfer: [buffer] }))),
+  },
   new Int32Array(STATE_WORD_COUNT),
   { copiesOutputs: false }, // The lane copies, or has the shell wait.
 );

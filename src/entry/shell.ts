@@ -15,7 +15,7 @@ import {
   STATE_NATIVE,
   type ToEntry,
 } from '../wire/messages.js';
-import { Recycler } from '../wire/recycler.js';
+import { ownsMemory, Recycler } from '../wire/recycler.js';
 import { packRows, type Payload, payloadCount, viewRows } from '../wire/rows.js';
 import type { Column, Columns, Signature } from '../wire/tensor.js';
 import { BatchContext } from './batch-context.js';
@@ -203,32 +203,49 @@ class Shell implements Runner {
       outputs = loaded.definition.predict(inputsOf(batch.payload), context);
       isLater = isThenable(outputs);
     } catch (error) {
-      this.finish(this.fail(batch.id, this.asPredictError(error)));
+      this.finish(batch, this.fail(batch.id, this.asPredictError(error)));
       return;
     }
     if (!isLater) {
-      this.finish(this.answer(batch.id, outputs, count));
+      this.finish(batch, this.answer(batch.id, outputs, count));
       return;
     }
     // Promise.resolve tames a thenable that settles twice or throws.
     void Promise.resolve(outputs).then(
-      (settled) => this.finish(this.answer(batch.id, settled, count)),
-      (error: unknown) => this.finish(this.fail(batch.id, this.asPredictError(error))),
+      (settled) => this.finish(batch, this.answer(batch.id, settled, count)),
+      (error: unknown) => this.finish(batch, this.fail(batch.id, this.asPredictError(error))),
     );
   }
 
-  private finish(flushed: Promise<void> | undefined): void {
+  private finish(batch: BatchMessage, flushed: Promise<void> | undefined): void {
     this.leave();
-    if (flushed === undefined) {
-      this.running = undefined;
-      this.pump();
-      return;
+    if (flushed === undefined) this.goOn(batch);
+    else void flushed.then(() => this.goOn(batch)); // S3: the lane still reads the actor's arrays.
+  }
+
+  private goOn({ payload }: BatchMessage): void {
+    if (this.handsOver) this.giveBack(payload);
+    this.running = undefined;
+    this.pump();
+  }
+
+  /** The large buffers of a batch that is answered. What went out as an output is empty by now (thread) or written (process). */
+  private giveBack(payload: Payload): void {
+    const { lane } = this;
+    if (payload.kind === 'rows') return;
+    const buffers: ArrayBuffer[] = [];
+    const arrays =
+      payload.kind === 'packed' ? [payload.data] : Object.values(payload.columns.columns).map(({ data }) => data);
+    for (const data of arrays) {
+      if (Array.isArray(data) || data.byteLength < GIVE_BACK_BYTES_MIN || !ownsMemory(data)) continue;
+      buffers.push(data.buffer as ArrayBuffer);
     }
-    // S3: the lane still reads the actor's arrays.
-    void flushed.then(() => {
-      this.running = undefined;
-      this.pump();
-    });
+    if (buffers.length > 0) lane.giveBack?.(buffers);
+  }
+
+  /** Inline there is no boundary, and what is handed over would be seen on both sides of it. */
+  private get handsOver(): boolean {
+    return this.lane.giveBack !== undefined && this.loaded?.definition.handsOver === true;
   }
 
   private answer(id: number, outputs: unknown, count: number): Promise<void> | undefined {
@@ -252,7 +269,7 @@ class Shell implements Runner {
       }
       return this.reply(
         id,
-        { kind: 'columns', columns: this.copiesOutputs ? copyColumns(columns) : columns },
+        { kind: 'columns', columns: this.copiesOutputs ? copyColumns(columns, this.handsOver) : columns },
         undefined,
       );
     }
@@ -280,7 +297,7 @@ class Shell implements Runner {
     }
     let payload: Payload;
     try {
-      payload = packRows(values, this.recycler.take, !this.copiesOutputs);
+      payload = packRows(values, this.recycler.take, !this.copiesOutputs || this.handsOver);
     } catch {
       return this.replyOneByOne(id, values, faults ?? []); // Some typed array has lost its memory.
     }
@@ -413,12 +430,22 @@ function inputsOf(payload: Payload): unknown {
   return payload.kind === 'columns' ? payload.columns : viewRows(payload);
 }
 
-function copyColumns(columns: Columns): Columns {
+/** Below, memory is cheaper to take anew than to send back. */
+const GIVE_BACK_BYTES_MIN = 65_536;
+
+/** `handsOver`: columns that own their memory, and no two the same, go as they are. */
+function copyColumns(columns: Columns, handsOver: boolean): Columns {
+  const given = new Set<ArrayBufferLike>();
   const copies: Record<string, Column> = Object.create(null) as Record<string, Column>;
   for (const name of Object.keys(columns.columns)) {
     const { dtype, shape, data } = columns.columns[name] as Column;
     if (Array.isArray(data)) {
       copies[name] = { dtype, shape, data: data.slice() };
+      continue;
+    }
+    if (handsOver && ownsMemory(data) && !given.has(data.buffer)) {
+      given.add(data.buffer);
+      copies[name] = { dtype, shape, data };
       continue;
     }
     // Not slice(): that of a Buffer makes a view.

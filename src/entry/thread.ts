@@ -18,6 +18,7 @@ const shell = createShell(
       return undefined;
     },
     copy: (value) => structuredClone(value),
+    giveBack: (buffers) => postToHost(data, { kind: 'spent', incarnation, buffers }),
   },
   state,
 );

@@ -172,6 +172,10 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
 
   message(message: ToHost): void {
     if (message.incarnation !== this.spec.incarnation) return; // L2
+    if (message.kind === 'spent') {
+      for (const buffer of message.buffers) this.recycler.give(buffer);
+      return;
+    }
     if (this.phase === 'ended') {
       if (message.kind !== 'crash') this.events.stale(message.id); // L2
       return;

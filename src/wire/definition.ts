@@ -57,6 +57,12 @@ export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
   native?: boolean;
   /** True (default): predict may run again for the same record after a crash. */
   repeatable?: boolean;
+  /**
+   * True: predict keeps no array of its batch once it has answered, and what it returns are arrays it does not use again.
+   * They then cross without a copy on the actor's side, and the memory of a batch serves a later one; an array that was kept
+   * all the same has no values left. Default false: both stay the actor's.
+   */
+  handsOver?: boolean;
   /** Compile-time only: carries the record types to the caller. */
   readonly types?: { readonly input: In; readonly output: Out };
 }

@@ -41,6 +41,13 @@ export interface FailedMessage {
   readonly fault: Fault;
 }
 
+/** Memory of batches that the actor is done with, transferred back. Threads only. */
+export interface SpentMessage {
+  readonly kind: 'spent';
+  readonly incarnation: number;
+  readonly buffers: readonly ArrayBuffer[];
+}
+
 /** Last words: an uncaught throw or an unhandled rejection ends the actor, and this says which. */
 export interface CrashMessage {
   readonly kind: 'crash';
@@ -48,7 +55,7 @@ export interface CrashMessage {
   readonly fault: Fault;
 }
 
-export type ToHost = ReplyMessage | FailedMessage | CrashMessage;
+export type ToHost = ReplyMessage | FailedMessage | CrashMessage | SpentMessage;
 
 /** What a child needs to run its replica. Plain data, but `actor`, which is a definition object only inline. */
 export interface EntrySpec {
@@ -97,6 +104,8 @@ export interface HostLane {
   post(message: ToHost): Promise<void> | undefined;
   /** Throws when a value cannot cross this lane. Returns what would arrive. */
   copy(value: unknown): unknown;
+  /** Takes buffers of a batch that nobody uses any more. Absent where batches have no memory of their own. */
+  giveBack?(buffers: readonly ArrayBuffer[]): void;
 }
 
 /** The runner of one replica, the same in every isolation. */

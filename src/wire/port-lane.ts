@@ -19,7 +19,8 @@ export function postToHost(port: MessagePort, message: ToHost): void {
 }
 
 function post(port: MessagePort, message: ToEntry | ToHost): void {
-  const transfers = 'payload' in message ? transfersOf(message) : undefined;
+  const transfers =
+    'payload' in message ? transfersOf(message) : message.kind === 'spent' ? message.buffers : undefined;
   const sent = shortOf(message);
   if (transfers === undefined) port.postMessage(sent);
   else port.postMessage(sent, transfers);

@@ -28,9 +28,8 @@ export class Recycler {
   /** Offers a buffer. Too small, too large, shared, resizable and transferred ones are left to the garbage collector. */
   readonly give = (buffer: ArrayBufferLike): void => {
     const bytes = buffer.byteLength; // 0 once it was transferred.
-    if (bytes < BYTES_MIN || bytes > BYTES_MAX || !(buffer instanceof ArrayBuffer)) return;
-    // `resizable` is undefined on engines that know no such thing, and a buffer given twice would serve two batches.
-    if ((buffer as { resizable?: boolean }).resizable === true || this.held.includes(buffer)) return;
+    if (bytes < BYTES_MIN || bytes > BYTES_MAX || !isPlain(buffer)) return;
+    if (this.held.includes(buffer)) return; // Given twice it would serve two batches.
     this.held.push(buffer);
     this.heldBytes += bytes;
     while (this.held.length > COUNT_MAX || this.heldBytes > BYTES_MAX) {
@@ -46,6 +45,16 @@ export class Recycler {
 
 /** Where packers get the memory of a batch from: `bytes` is above zero, and every byte of what comes is written. */
 export type TakeBuffer = (bytes: number) => ArrayBuffer;
+
+/** Whether a view shows all of a buffer that can be transferred and written to: whoever owns it owns the memory. */
+export function ownsMemory(view: ArrayBufferView): boolean {
+  return isPlain(view.buffer) && view.byteLength === view.buffer.byteLength;
+}
+
+/** Neither shared nor resizable, and of this realm. `resizable` is undefined on engines that know no such thing. */
+function isPlain(buffer: ArrayBufferLike): buffer is ArrayBuffer {
+  return buffer instanceof ArrayBuffer && (buffer as { resizable?: boolean }).resizable !== true;
+}
 
 /** Smaller ones are cheaper to allocate than to look for. */
 const BYTES_MIN = 4096;

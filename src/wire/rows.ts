@@ -1,5 +1,5 @@
 import { arrayClassName, arrayLength, numericClassNamed } from './columns.js';
-import { type TakeBuffer, unzeroed } from './recycler.js';
+import { ownsMemory, type TakeBuffer, unzeroed } from './recycler.js';
 import type { Columns, NumericArray } from './tensor.js';
 
 /**
@@ -36,7 +36,7 @@ export function payloadCount(payload: Payload): number {
 
 /**
  * Packs records for the way. The packed buffer comes from `take`: the caller's arrays stay theirs. `lends`: a lone record
- * may be its own data, because its owner waits until it has been sent.
+ * may be its own data, because its owner waits until it has been sent, or has given it away.
  */
 export function packRows(records: readonly unknown[], take: TakeBuffer = unzeroed, lends = false): Payload {
   return packTyped(records, take, lends) ?? { kind: 'rows', values: compactAll(records) };
@@ -190,7 +190,7 @@ function packTyped(records: readonly unknown[], take: TakeBuffer, lends: boolean
     if (length !== first) isEven = false;
     total += length;
   }
-  if (lends && count === 1) {
+  if (lends && count === 1 && ownsMemory(records[0] as NumericArray)) {
     return { kind: 'packed', count, className, lengths: first, data: records[0] as NumericArray };
   }
   // Every value is written below: the lengths are the true ones, and no foreign code runs in between.
