@@ -8,6 +8,7 @@ import { benchOne } from './one.js';
 import { benchOperator } from './operator.js';
 import { benchOverload } from './overload.js';
 import { benchPipeline } from './pipeline.js';
+import { benchOverlap } from './overlap.js';
 import { reportOf, type Row, tableOf } from './report.js';
 import { benchTensor } from './tensor.js';
 import { benchTelemetry } from './telemetry.js';
@@ -45,6 +46,7 @@ const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
   growth: () => benchGrowth({ rounds: Math.ceil(rounds / 3), records: 64_000, progress }),
   telemetry: () => benchTelemetry({ rounds, laneMs, progress }),
   tensor: () => benchTensor({ rounds, laneMs, progress }),
+  overlap: () => benchOverlap({ rounds, laneMs: 2 * laneMs, progress }),
   overload: () => benchOverload({ seconds, progress }),
 };
 
