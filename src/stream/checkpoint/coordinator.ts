@@ -21,8 +21,9 @@ import { sourceFailed } from '../stage.js';
 import { endWithin } from '../within.js';
 import type { Acknowledgement, SourceReader } from '../source.js';
 import type { Tracking } from '../tracking.js';
-import { encodeSnapshot, type PipelineIdentity, type SavedHeld, type SinkState } from './format.js';
+import { encodeSnapshot, type PipelineIdentity, type SavedHeld } from './format.js';
 import type { CheckpointRequest, CheckpointTrigger } from './options.js';
+import { Participants, type Prepared } from './participants.js';
 import type { CheckpointStore } from './store.js';
 
 /** Without checkpoints: a sink that has to be made safe first is asked to at most this often; its fsync takes about 2 ms. */
@@ -67,8 +68,7 @@ export interface CoordinatorOptions {
 
 interface Round {
   readonly outcomes: readonly Acknowledgement[];
-  /** By the sinks' place; undefined for those without `prepare`. */
-  readonly states: readonly unknown[];
+  readonly prepared: Prepared;
   readonly requests: readonly CheckpointRequest[];
   readonly version: number;
   readonly held: string;
@@ -84,6 +84,7 @@ const WOKEN = Symbol('woken');
 
 export class Coordinator {
   readonly #options: CoordinatorOptions;
+  readonly #participants: Participants;
   #phase: Phase = IDLE;
   /** Saving or acknowledging; never rejects. */
   #work: Promise<void> = Promise.resolve();
@@ -106,6 +107,7 @@ export class Coordinator {
   constructor(options: CoordinatorOptions) {
     this.#options = options;
     const { storage, tracking } = options;
+    this.#participants = new Participants({ ...options, hasStore: storage !== undefined });
     if (storage === undefined) {
       tracking.onOutcome = () => this.#acknowledgeSoon();
       return;
@@ -241,14 +243,13 @@ export class Coordinator {
 
   /** Without a store: at once, or as soon as the sinks may be asked again. */
   #acknowledgeSoon(): void {
-    const { clock, sinks } = this.#options;
-    const isFree = sinks.every((sink) => sink.prepare === undefined);
-    if (isFree || clock.now() >= this.#acknowledgeAt) this.#due();
+    const { clock } = this.#options;
+    if (this.#participants.areAlwaysSafe || clock.now() >= this.#acknowledgeAt) this.#due();
     else this.#timer ??= clock.at(this.#acknowledgeAt, () => this.#due());
   }
 
   async #cut(): Promise<void> {
-    const { clock, interrupt, tracking, sinks, storage } = this.#options;
+    const { clock, tracking, storage } = this.#options;
     this.#isDue = false;
     this.#timer?.cancel();
     this.#timer = undefined;
@@ -266,19 +267,13 @@ export class Coordinator {
       }
       const cut = tracking.cut();
       outcomes = cut.outcomes;
-      // Each is called in this very moment; only then it is waited for.
-      const preparing = Promise.allSettled(sinks.map(async (sink) => sink.prepare?.()));
-      const prepared = await interrupt.guard(preparing);
+      const prepared = await this.#participants.prepare();
       if (prepared === INTERRUPTED) {
         tracking.giveBack(outcomes);
         this.#requests.unshift(...requests);
         return;
       }
-      const states = prepared.map((result, index) => {
-        if (result.status === 'rejected') throw this.#partFailed('prepare', sinks[index] as Sink<never>, result.reason);
-        return result.value as unknown;
-      });
-      const round = { outcomes, states, requests, version, held };
+      const round = { outcomes, prepared, requests, version, held };
       if (storage === undefined) {
         this.#phase = { kind: 'saved', round, number: 0 };
         await this.#commit(round, 0);
@@ -288,9 +283,7 @@ export class Coordinator {
         pipeline: storage.identity,
         source: cut.state,
         held: steps,
-        sinks: sinks.flatMap(({ name, prepare }, index): SinkState[] =>
-          prepare === undefined ? [] : [{ name, state: states[index] }],
-        ),
+        sinks: this.#participants.statesOf(prepared),
       });
       const at = new Date(clock.wallNow()).toISOString();
       this.#phase = { kind: 'saving' };
@@ -314,29 +307,22 @@ export class Coordinator {
   }
 
   async #commit(round: Round, number: number): Promise<void> {
-    const { interrupt, sinks } = this.#options;
-    for (const [index, sink] of sinks.entries()) {
-      if (sink.prepare === undefined || sink.commit === undefined) continue;
-      try {
-        const done = await interrupt.guard(Promise.resolve(sink.commit(round.states[index])));
-        if (done === INTERRUPTED) return;
-      } catch (cause) {
-        this.#failed(round, this.#partFailed('commit', sink, cause));
-        return;
-      }
+    try {
+      if ((await this.#participants.commit(round.prepared)) === INTERRUPTED) return;
+    } catch (cause) {
+      this.#failed(round, cause);
+      return;
     }
     this.#phase = { kind: 'acknowledging' };
     this.#work = this.#acknowledge(round, number);
   }
 
   async #acknowledge(round: Round, number: number): Promise<void> {
-    const { reader, sourceName, storage, tracking } = this.#options;
+    const { storage, tracking } = this.#options;
     try {
-      if (round.outcomes.length > 0) await reader.acknowledge?.(round.outcomes);
+      await this.#participants.acknowledge(round.outcomes);
     } catch (cause) {
-      const words = `Source ${sourceName} could not acknowledge: ${wordsOf(cause)}`;
-      const code = storage === undefined ? 'SOURCE_FAILED' : 'CHECKPOINT_FAILED';
-      this.#failed(round, isTroupeError(cause) ? cause : new TroupeError(code, words, { cause }));
+      this.#failed(round, cause);
       return;
     }
     tracking.acknowledged(round.outcomes);
@@ -379,12 +365,5 @@ export class Coordinator {
   #next(): void {
     this.#arm();
     if (this.#isDue || this.#requests.length > 0) this.#due();
-  }
-
-  #partFailed(what: string, sink: Sink<never>, cause: unknown): unknown {
-    if (isA(cause, SinkClosed)) return cause;
-    const code = this.#options.storage === undefined ? 'SINK_FAILED' : 'CHECKPOINT_FAILED';
-    if (isTroupeError(cause) && cause.code === code) return cause;
-    return new TroupeError(code, `Sink ${sink.name} could not ${what}: ${wordsOf(cause)}`, { cause });
   }
 }
