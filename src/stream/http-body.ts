@@ -4,6 +4,7 @@ import { gunzip, inflate } from 'node:zlib';
 import { TroupeError } from '../kernel/errors.js';
 import { RecordFailure } from './envelope.js';
 import type { IncomingMessage } from './http-listener.js';
+import { parseJson } from './parse-json.js';
 
 const INFLATERS = new Map([
   ['gzip', promisify(gunzip)],
@@ -13,7 +14,8 @@ const FORMATS = new Map<string, BodyFormat>([
   ['application/json', 'json'],
   ['application/x-ndjson', 'ndjson'],
 ]);
-const MAX_JSON_DEPTH = 100;
+/** Strangers may post; nobody means more. */
+const MAX_POSTED_DEPTH = 100;
 /** What is kept of a bad line, for the dead letter. */
 const EXCERPT_CHARS = 1024;
 
@@ -49,6 +51,27 @@ export class ByteBudget {
   }
 }
 
+/** Chunks put together as they come: kept one by one, a body in chunks of one byte costs hundreds of times its size. */
+class Gathered {
+  #room = Buffer.alloc(0);
+  #length = 0;
+
+  get bytes(): Buffer {
+    return this.#room.subarray(0, this.#length);
+  }
+
+  add(chunk: Buffer): void {
+    const length = this.#length + chunk.length;
+    if (length > this.#room.length) {
+      const larger = Buffer.allocUnsafe(Math.max(length, 2 * this.#room.length));
+      this.#room.copy(larger, 0, 0, this.#length);
+      this.#room = larger;
+    }
+    chunk.copy(this.#room, this.#length);
+    this.#length = length;
+  }
+}
+
 /** By one exact media type; `charset=utf-8` may stand behind it. */
 export function formatOf(request: IncomingMessage): BodyFormat | Refusal {
   const given = request.headers['content-type'] ?? '';
@@ -72,7 +95,7 @@ export async function readBody(
   }
   const tooLarge = new Refusal(413, `the body is larger than ${maxBytes} bytes`);
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) return tooLarge;
-  const chunks: Buffer[] = [];
+  const gathered = new Gathered();
   let held = 0;
   const release = <T>(answer: T): T => {
     budget.give(held);
@@ -83,12 +106,12 @@ export async function readBody(
       if (held + chunk.length > maxBytes) return release(tooLarge);
       if (!budget.take(chunk.length)) return release(busy());
       held += chunk.length;
-      chunks.push(chunk);
+      gathered.add(chunk);
     }
   } catch {
     return release(undefined); // The connection ended in the middle of the body.
   }
-  const bytes = Buffer.concat(chunks);
+  const { bytes } = gathered;
   if (inflater === undefined) return { bytes, held };
   // Inflating may fill all that is allowed before anybody knows how much it is.
   if (!budget.take(maxBytes)) return release(busy());
@@ -113,7 +136,7 @@ export function recordsOf(bytes: Buffer, format: BodyFormat, name: string): read
   }
   if (format === 'ndjson') return linesOf(text, name);
   try {
-    const value: unknown = parseJson(text);
+    const value: unknown = parseJson(text, MAX_POSTED_DEPTH);
     return Array.isArray(value) ? value : [value];
   } catch (cause) {
     return new Refusal(400, `the body is not JSON: ${wordsOf(cause)}`, 'PARSE_FAILED');
@@ -125,7 +148,7 @@ function linesOf(text: string, name: string): unknown[] {
   text.split('\n').forEach((line, index) => {
     if (line.trim() === '') return;
     try {
-      records.push(parseJson(line));
+      records.push(parseJson(line, MAX_POSTED_DEPTH));
     } catch (cause) {
       const message = `${name}: line ${index + 1} of a body is not JSON: ${wordsOf(cause)}`;
       records.push(
@@ -134,24 +157,6 @@ function linesOf(text: string, name: string): unknown[] {
     }
   });
   return records;
-}
-
-/** JSON.parse takes any depth; what comes after it may be recursive. */
-export function parseJson(text: string): unknown {
-  let depth = 0;
-  let isString = false;
-  for (let index = 0; index < text.length; index += 1) {
-    const code = text.charCodeAt(index);
-    if (isString) {
-      if (code === 0x5c) index += 1;
-      else if (code === 0x22) isString = false;
-    } else if (code === 0x22) isString = true;
-    else if (code === 0x5b || code === 0x7b) {
-      depth += 1;
-      if (depth > MAX_JSON_DEPTH) throw new SyntaxError(`it is nested deeper than ${MAX_JSON_DEPTH}`);
-    } else if (code === 0x5d || code === 0x7d) depth -= 1;
-  }
-  return JSON.parse(text);
 }
 
 function busy(): Refusal {

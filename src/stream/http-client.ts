@@ -35,30 +35,44 @@ const EXCERPT_CHARS = 200;
 const MAX_RETRY_AFTER_MS = 300_000;
 /** Of a body nobody reads. */
 const MAX_IGNORED_BYTES = 65_536;
-/** Too early, too many, timed out, or the server's own trouble. */
-const TRANSIENT = new Set([408, 425, 429, 500, 502, 503, 504]);
+/** Timed out, too early, too many; what is not in here and below 500 is final. */
+const TRANSIENT = new Set([408, 425, 429]);
+/** Headers that belong to the connection: fetch refuses some when it is too late, and drops the others without a word. */
+const OF_THE_CONNECTION = /^(connection|content-length|expect|host|keep-alive|te|trailer|transfer-encoding|upgrade)$/;
 
 export function checkUrl(option: string, value: unknown): URL {
   let url: URL | undefined;
   if (value instanceof URL) url = new URL(value);
   else if (typeof value === 'string' && URL.canParse(value)) url = new URL(value);
   if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    refuse(option, 'an http or https URL', value instanceof URL ? value.href : value);
+    // Not shown where it may hold a password.
+    const given = value instanceof URL ? value.href : value;
+    refuse(option, 'an http or https URL', typeof given === 'string' && /[@?]/.test(given) ? 'another string' : given);
   }
   // fetch refuses them too, but not before the first request.
   if (url.username !== '' || url.password !== '') throw new TypeError(`${option} must have no user name or password`);
   return url;
 }
 
-export function checkHeaders(option: string, value: unknown): Readonly<Record<string, string>> {
+/** With names in lower case. `own`: those that the caller of this sets itself. */
+export function checkHeaders(option: string, value: unknown, own: readonly string[]): Readonly<Record<string, string>> {
   if (typeof value !== 'object' || value === null) refuse(option, 'an object of strings', value);
-  for (const [name, text] of Object.entries(value)) {
+  const headers = new Map<string, string>();
+  for (const [given, text] of Object.entries(value)) {
     // Only the name is shown: the value may be a secret.
-    if (typeof text !== 'string' || !/^[\w!#$%&'*+.^`|~-]+$/.test(name) || /[\r\n\0]/.test(text)) {
-      throw new TypeError(`${option}: header ${JSON.stringify(name)} must be a name with a string as value`);
+    if (typeof text !== 'string' || !/^[\w!#$%&'*+.^`|~-]+$/.test(given) || !/^[\t\x20-\x7e\x80-\xff]*$/.test(text)) {
+      throw new TypeError(
+        `${option}: header ${JSON.stringify(given)} must be a name with a string of Latin-1 as value`,
+      );
     }
+    const name = given.toLowerCase();
+    if (own.includes(name) || OF_THE_CONNECTION.test(name)) {
+      throw new TypeError(`${option}: header ${JSON.stringify(given)} is set by the request itself`);
+    }
+    if (headers.has(name)) throw new TypeError(`${option}: header ${JSON.stringify(name)} is there twice`);
+    headers.set(name, text);
   }
-  return { ...(value as Record<string, string>) };
+  return Object.fromEntries(headers);
 }
 
 /** Without the query, which may hold a secret. */
@@ -94,13 +108,15 @@ export async function send(request: HttpRequest): Promise<HttpAnswer> {
     const response = await fetch(url, body === undefined ? init : { ...init, body });
     if (response.ok) return { response, end };
     const excerpt = await excerptOf(response);
-    const words = `status ${response.status}${excerpt === '' ? '' : `: ${excerpt}`}`;
-    throw new HttpFailure(words, TRANSIENT.has(response.status), retryAfterOf(response));
+    const { status } = response;
+    const kind = status >= 300 && status < 400 ? ', a redirect, which is not followed' : '';
+    const words = `status ${status}${kind}${excerpt === '' ? '' : `: ${excerpt}`}`;
+    throw new HttpFailure(words, status >= 500 || TRANSIENT.has(status), retryAfterOf(response));
   } catch (cause) {
     end();
     if (cause instanceof HttpFailure) throw cause;
     const words = isLate ? `no answer within ${timeoutMs} ms` : wordsOf(cause);
-    throw new HttpFailure(words, !signal.aborted, undefined, cause);
+    throw new HttpFailure(words, !signal.aborted && !isInvalid(cause), undefined, cause);
   } finally {
     timer.cancel();
   }
@@ -131,7 +147,11 @@ async function excerptOf(response: Response): Promise<string> {
   try {
     const { value } = await reader.read();
     const text = new TextDecoder().decode(value?.subarray(0, 4 * EXCERPT_CHARS));
-    return text.replace(/\s+/g, ' ').trim().slice(0, EXCERPT_CHARS);
+    // Control characters among them, which would act on a terminal.
+    return text
+      .replace(/[\s\p{C}]+/gu, ' ')
+      .trim()
+      .slice(0, EXCERPT_CHARS);
   } catch {
     return '';
   } finally {
@@ -148,8 +168,18 @@ function retryAfterOf(response: Response): number | undefined {
 }
 
 /** undici says "fetch failed" and keeps the reason in the cause. */
+function reasonOf(cause: unknown): unknown {
+  return cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+}
+
+/** No server was asked, and none will be: something of the request cannot be sent. */
+function isInvalid(cause: unknown): boolean {
+  const inner = reasonOf(cause);
+  return inner instanceof Error && 'code' in inner && inner.code === 'UND_ERR_INVALID_ARG';
+}
+
 function wordsOf(cause: unknown): string {
-  const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+  const inner = reasonOf(cause);
   if (!(inner instanceof Error)) return String(inner);
   const code = 'code' in inner && typeof inner.code === 'string' ? inner.code : '';
   return inner.message !== '' ? inner.message : code;

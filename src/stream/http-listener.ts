@@ -45,6 +45,8 @@ export type Handler = (request: IncomingMessage, response: ServerResponse) => vo
 const LOOPBACK = ['127.0.0.1', 'localhost', '::1'];
 const WILDCARDS = ['0.0.0.0', '::'];
 const MAX_CONNECTIONS = 1024;
+/** A client that has not taken its answer by then loses its connection, and the answer its memory. */
+const ANSWER_MS = 60_000;
 
 /** Throws a TypeError for what cannot be right. */
 export function checkListen(where: string, options: ListenOptions): void {
@@ -102,9 +104,10 @@ export class HttpListener {
     );
     this.#server.maxHeadersCount = 100;
     this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on('connection', (socket) => socket.on('close', () => this.#lost(socket)));
   }
 
-  /** Rejects with what the system says: the port is taken, or not permitted. */
+  /** Rejects with what the system says: the port is taken, or not permitted; or with what `onListening` threw. */
   async open(): Promise<ListenAddress> {
     const { port, host = '127.0.0.1', onListening } = this.options;
     await new Promise<void>((resolve, reject) => {
@@ -120,7 +123,12 @@ export class HttpListener {
     if (typeof address !== 'object' || address === null) throw new TypeError('the listener has no port');
     const name = address.address.includes(':') ? `[${address.address}]` : address.address;
     const at = { host: address.address, port: address.port, url: `http://${name}:${address.port}${this.#path}` };
-    onListening?.(at);
+    try {
+      onListening?.(at);
+    } catch (cause) {
+      await this.close(0);
+      throw cause;
+    }
     return at;
   }
 
@@ -145,6 +153,15 @@ export class HttpListener {
     const refusal = this.#refusal(request, response);
     if (refusal !== undefined) answerError(request, response, ...refusal);
     else this.handler(request, response);
+  }
+
+  /** H2. Of a response that waits behind another on its connection, Node does not tell that the connection is gone. */
+  #lost(socket: IncomingMessage['socket']): void {
+    for (const response of this.#open) {
+      if (response.req.socket !== socket || response.socket !== null) continue;
+      response.destroy();
+      response.emit('close');
+    }
   }
 
   /** H1. */
@@ -180,6 +197,8 @@ export function answer(request: IncomingMessage, response: ServerResponse, statu
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
   });
+  const timer = systemClock.at(systemClock.now() + ANSWER_MS, () => request.socket.destroy());
+  response.on('close', () => timer.cancel());
   response.end(text);
   if (!request.complete) request.resume();
 }

@@ -9,7 +9,7 @@ import type { Sink } from '../sink.js';
 import { jsonOf } from './json-lines.js';
 
 export interface ToHttpOptions<T = unknown> {
-  /** Sent with every request; a token goes here. */
+  /** Sent with every request; a token goes here. A content-type given here stands in the place of the format's own. */
   headers?: Readonly<Record<string, string>>;
   /** Most records of one POST. 1 sends the value itself, and makes the sink idempotent where the receiver is. Default 100. */
   batch?: number;
@@ -39,7 +39,13 @@ export function toHttp<T = unknown>(url: string | URL, options: ToHttpOptions<T>
   checkKey('key', key);
   return new HttpSink(
     target,
-    { headers: checkHeaders('headers', headers), batch, format, timeoutMs, retry: retryPlan('retry', retry, 5) },
+    {
+      headers: checkHeaders('headers', headers, ['idempotency-key']),
+      batch,
+      format,
+      timeoutMs,
+      retry: retryPlan('retry', retry, 5),
+    },
     new RecordKeys(key),
   );
 }
@@ -91,8 +97,8 @@ class HttpSink implements Sink<unknown> {
     const backoff = new Backoff(this.plan.retry);
     const { signal } = this.#ending;
     const headers = {
-      ...this.plan.headers,
       'content-type': this.#isNdjson ? 'application/x-ndjson' : 'application/json',
+      ...this.plan.headers,
       'idempotency-key': keyOf(keys),
     };
     for (;;) {

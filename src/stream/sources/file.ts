@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 import type { RecordFailure } from '../envelope.js';
 import { checkCount, checkKeys, checkOneOf, refuse } from '../options.js';
+import { parseJson } from '../parse-json.js';
 import type { Source, SourceReader } from '../source.js';
 import { CsvParser, type CsvRow } from './csv.js';
 import { LineReader, parseFailed, type LineBlock, type LinePlace } from './lines.js';
@@ -145,10 +146,10 @@ export function parserOf(
 ): LineParser {
   if (format === 'csv') return new CsvParser(path, maxLineBytes, columns);
   if (format === 'lines') return { push: (block) => block.lines.map(withoutReturn), end: () => [] };
-  return { push: (block) => parseJson(path, block), end: () => [] };
+  return { push: (block) => parseLines(path, block), end: () => [] };
 }
 
-function parseJson(path: string, block: LineBlock): unknown[] {
+function parseLines(path: string, block: LineBlock): unknown[] {
   const values: unknown[] = [];
   block.lines.forEach((line, index) => {
     if (typeof line !== 'string') {
@@ -157,7 +158,7 @@ function parseJson(path: string, block: LineBlock): unknown[] {
     }
     if (line === '' || line.trim() === '') return;
     try {
-      values.push(JSON.parse(line));
+      values.push(parseJson(line));
     } catch (cause) {
       const words = `is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`;
       values.push(parseFailed(path, block.firstNumber + index, words, withoutReturn(line), cause));

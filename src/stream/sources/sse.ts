@@ -15,6 +15,7 @@ import { RecordFailure, Stamped } from '../envelope.js';
 import { wordsOf } from '../foreign.js';
 import { HttpFailure, checkHeaders, checkUrl, nameOf, send, type HttpAnswer } from '../http-client.js';
 import { checkCount, checkFlag, checkKeys, checkOneOf, checkText, refuse } from '../options.js';
+import { parseJson } from '../parse-json.js';
 import type { ResumeFrom, Source, SourceReader } from '../source.js';
 import { GAP_EVENT } from '../sse-events.js';
 
@@ -57,7 +58,8 @@ interface Position {
 }
 
 const DEFAULT_RETRY_MS = 1000;
-const MIN_RETRY_MS = 10;
+/** A server that is broken may say 0, and end every connection at once. */
+const MIN_RETRY_MS = 100;
 const MAX_RETRY_MS = 60_000;
 
 /**
@@ -95,7 +97,7 @@ export function fromSse<T = unknown>(url: string | URL, options: FromSseOptions 
   const plan: Plan = {
     url: target,
     name: nameOf(target),
-    headers: checkHeaders('headers', headers),
+    headers: checkHeaders('headers', headers, ['accept', 'last-event-id']),
     format,
     events: events === undefined ? undefined : new Set(events),
     replayable,
@@ -173,6 +175,7 @@ class SseReader implements SourceReader<unknown> {
     while (!signal.aborted) {
       try {
         this.#connection = await this.#open();
+        this.#backoff.reset();
         return;
       } catch (cause) {
         if (cause instanceof TroupeError || signal.aborted) throw cause;
@@ -252,7 +255,7 @@ class SseReader implements SourceReader<unknown> {
         // Fields nobody knows are left out, as the standard has it.
         if (error.type !== 'max-buffer-size-exceeded') return;
         const limit = `maxEventBytes (${this.plan.maxEventBytes})`;
-        this.#failure ??= this.#failed(`an event after ${String(this.#parsed.lastEventId)} is longer than ${limit}`);
+        this.#failure ??= this.#failed(`an event ${this.#place} is longer than ${limit}`);
       },
     });
     return {
@@ -296,10 +299,9 @@ class SseReader implements SourceReader<unknown> {
     const { name, events, replayable } = this.plan;
     // Nothing after a gap may move the position beyond it.
     if (this.#failure !== undefined) return;
-    this.#backoff.reset();
     if (event === GAP_EVENT) {
       if (!replayable) return;
-      const after = `the events after ${String(this.#parsed.lastEventId)} are gone from the server`;
+      const after = `the events ${this.#place} are gone from the server`;
       this.#failure ??= this.#failed(`${after}; replayable: false goes on without them`);
       return;
     }
@@ -321,12 +323,17 @@ class SseReader implements SourceReader<unknown> {
   #valueOf(data: string): unknown {
     if (this.plan.format === 'text') return data;
     try {
-      return JSON.parse(data) as unknown;
+      return parseJson(data);
     } catch (cause) {
-      const which = `the event ${this.#parsed.skip === 0 ? '' : `${this.#parsed.skip} after `}${String(this.#parsed.lastEventId)}`;
+      const which = this.#parsed.skip === 0 ? `the event ${this.#parsed.lastEventId}` : `an event ${this.#place}`;
       const message = `${this.plan.name}: ${which} is not JSON: ${wordsOf(cause)}`;
       return new RecordFailure(new TroupeError('PARSE_FAILED', message, { cause }), data);
     }
+  }
+
+  get #place(): string {
+    const { lastEventId } = this.#parsed;
+    return lastEventId === undefined ? 'without an id before it' : `after ${lastEventId}`;
   }
 
   #failed(words: string, cause?: unknown): TroupeError {

@@ -118,6 +118,7 @@ test('what is busy, late or broken is tried again under the same key', async (t)
     status(503),
     status(429, { 'retry-after': '0' }),
     status(500),
+    status(507),
     (response: ServerResponse) => response.destroy(),
   ]) {
     const { url, got } = await receiver(t, bad, bad, status(204));
@@ -142,8 +143,9 @@ test('when tries are used up, or the answer is final, the write fails and names 
   const rounds: readonly [(response: ServerResponse) => void, number, RegExp][] = [
     [status(503, {}, 'over capacity'), 3, /hook did not take records 4 to 5 after 3 tries: status 503: over capacity/],
     [status(422, {}, 'no such field'), 1, /did not take records 4 to 5: status 422: no such field/],
-    [status(302, { location: 'http://127.0.0.1:1/' }), 1, /status 302/],
+    [status(302, { location: 'http://127.0.0.1:1/' }), 1, /status 302, a redirect, which is not followed/],
     [status(404), 1, /status 404/],
+    [status(400, {}, '\u001b[31mred\u0007\u202e'), 1, /status 400: \[31mred$/],
     [(response) => response.destroy(), 3, /after 3 tries/],
   ];
   for (const [bad, tries, message] of rounds) {
@@ -169,6 +171,12 @@ test('close ends a request that nobody answers, and the wait before a next try',
     await sink.close();
     t.like(await t.throwsAsync(Promise.resolve(writing)), { code: 'SINK_FAILED' });
   }
+});
+
+test('a header in any writing is sent once, and a content-type of the user stands in the place of ours', async (t) => {
+  const { url, got } = await receiver(t);
+  await open(t, url, { headers: { 'Content-Type': 'application/vnd.x+json', 'X-A': 'é' } }).write(['v'], records(0));
+  t.like(got[0]?.headers, { 'content-type': 'application/vnd.x+json', 'x-a': 'é' });
 });
 
 test('a value that is no JSON fails the write and names the record', async (t) => {
@@ -200,6 +208,8 @@ test('what toHttp posts fromHttp reads, with names that survive a second POST', 
 test('a wrong option throws a TypeError that names it and shows no secret', (t) => {
   const wrong: readonly [unknown, object, RegExp][] = [
     ['ftp://a', {}, /^url must be an http or https URL/],
+    ['ftp://me:pw@a', {}, /^url must be .* got "another string"/],
+    ['http://me:pw@a:99999', {}, /^url must be .* got "another string"/],
     ['/relative', {}, /^url must be/],
     ['http://me:pw@a', {}, /^url must have no user name/],
     ['http://a', { batch: 0 }, /^batch must be/],
@@ -210,6 +220,10 @@ test('a wrong option throws a TypeError that names it and shows no secret', (t) 
     ['http://a', { key: '' }, /^key must be/],
     ['http://a', { headers: { 'x-a': 'b\r\nc: d' } }, /^headers: header "x-a"/],
     ['http://a', { headers: { 'x a': 'b' } }, /^headers: header "x a"/],
+    ['http://a', { headers: { 'x-a': 'pw \u20ac' } }, /^headers: header "x-a" must be a name with a string of Latin-1/],
+    ['http://a', { headers: { 'Idempotency-Key': 'pw' } }, /^headers: header "Idempotency-Key" is set by the request/],
+    ['http://a', { headers: { Host: 'pw' } }, /^headers: header "Host" is set by the request/],
+    ['http://a', { headers: { 'X-a': '1', 'x-A': '2' } }, /^headers: header "x-a" is there twice/],
     ['http://a', { heders: {} }, /unknown option "heders"/],
   ];
   for (const [url, options, message] of wrong) {

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { stream } from '../../../src/stream/pipeline.js';
 import type { Report } from '../../../src/stream/report.js';
 import { toArray } from '../../../src/stream/sinks/array.js';
+import { toLines } from '../../../src/stream/sinks/json-lines.js';
 import { fromFile, type FromFileOptions } from '../../../src/stream/sources/file.js';
 import { folder } from '../folder.js';
 
@@ -47,6 +48,13 @@ test('a line that is no JSON fails alone and names file and line', async (t) => 
   t.regex(failures[0] ?? '', /^a\.ndjson:3 is not JSON: /);
   t.deepEqual(inputs, ['{bad']);
   t.like(report, { records: 4, results: 3, failed: 1, errors: { PARSE_FAILED: 1 } });
+});
+
+test('a line of JSON nested too deep to be written again fails alone', async (t) => {
+  const nested = (depth: number): string => `${'['.repeat(depth)}${']'.repeat(depth)}`;
+  const { values, failures } = await read(t, 'a.ndjson', `1\n${nested(5000)}\n${nested(1000)}\n`);
+  t.deepEqual(failures, ['a.ndjson:2 is not JSON: it is nested deeper than 1000']);
+  t.deepEqual(toLines(values, 'ndjson'), `1\n${nested(1000)}\n`);
 });
 
 test('a line longer than maxLineBytes fails alone, also when it is larger than many blocks', async (t) => {

@@ -1,11 +1,18 @@
 import { gzipSync, deflateSync } from 'node:zlib';
 import { readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { TroupeError } from '../../../src/kernel/errors.js';
 import { RecordFailure } from '../../../src/stream/envelope.js';
 import type { Acknowledgement } from '../../../src/stream/source.js';
 import { fromHttp } from '../../../src/stream/sources/http.js';
+import { ByteBudget, readBody } from '../../../src/stream/http-body.js';
+import type { IncomingMessage } from '../../../src/stream/http-listener.js';
 import { stream } from '../../../src/stream/pipeline.js';
 import type { Report } from '../../../src/stream/report.js';
 import { toArray } from '../../../src/stream/sinks/array.js';
@@ -301,6 +308,60 @@ test('bodies that are held are bounded in bytes', async (t) => {
   const [again] = await take(reader, 1);
   await reader.acknowledge?.([{ token: again?.token, values: [] }]);
   t.is((await next).status, 200);
+});
+
+test.serial('a body in chunks of one byte costs what its bytes cost', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as () => void;
+  const heldNow = (): number => {
+    gc();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    return heapUsed + arrayBuffers;
+  };
+  let growth = 0;
+  async function* chunks(): AsyncGenerator<Buffer> {
+    const before = heldNow();
+    for (let n = 0; n < 300_000; n += 1) {
+      yield Buffer.from([0x20]);
+      // As from a socket: what is over is let go of between two turns.
+      if (n % 1000 === 0) await setImmediate();
+    }
+    growth = heldNow() - before;
+    yield Buffer.from('1');
+  }
+  const request = Object.assign(Readable.from(chunks()), { headers: {} }) as unknown as IncomingMessage;
+  const body = await readBody(request, 1_000_000, new ByteBudget(1_000_000));
+  t.true(body !== undefined && 'bytes' in body && body.bytes.toString().trim() === '1' && body.held === 300_001);
+  t.true(growth < 3_000_000, `300,000 chunks of one byte hold ${growth} bytes`);
+});
+
+test('requests that wait behind another on a connection that breaks cost nothing, and hold no end up', async (t) => {
+  t.timeout(20_000);
+  const { reader, url } = await listen(t);
+  const { port } = new URL(url);
+  const one =
+    'POST /records HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n1';
+  const client = connect(Number(port), '127.0.0.1', () =>
+    client.write(`${one.repeat(3)}GET / HTTP/1.1\r\nhost: localhost\r\n\r\n`),
+  );
+  t.is((await take(reader, 3)).length, 3);
+  client.resetAndDestroy();
+  t.is((await ask(url, { method: 'GET' })).status, 405, 'by now the server knows of it');
+  await reader.close();
+});
+
+test('an onListening that throws fails the source, and leaves no listener behind', async (t) => {
+  let port = 0;
+  const source = fromHttp({
+    port: 0,
+    onListening: (at) => {
+      ({ port } = at);
+      throw new Error('no place to tell of it');
+    },
+  });
+  await t.throwsAsync(async () => source.open(), { code: 'SOURCE_FAILED', message: /no place to tell of it/ });
+  const again = await fromHttp({ port }).open();
+  await again.close();
 });
 
 test('a client that goes away costs nothing: its record finishes and the source goes on', async (t) => {

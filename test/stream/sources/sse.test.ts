@@ -132,6 +132,13 @@ test('an event that is no JSON fails alone and names its id', async (t) => {
   t.true(failure instanceof RecordFailure && failure.error.code === 'PARSE_FAILED' && failure.input === '{oops');
   t.regex((failure as RecordFailure).error.message, /events: the event 7 is not JSON/);
   t.is(good?.value, 1);
+  const deep = await serve(t, events(`data: ${'['.repeat(5000)}${']'.repeat(5000)}\n\ndata: 1\n\n`));
+  const [nested, next] = valuesOf(await read(await open(t, deep.url), 2));
+  t.regex(
+    (nested as RecordFailure).error.message,
+    /events: an event without an id before it is not JSON: it is nested deeper/,
+  );
+  t.is(next, 1);
 });
 
 test('204, and the end of a connection with reconnect: false, end the source', async (t) => {
@@ -161,6 +168,30 @@ test('a server that is busy is asked again; one that says no ends the source, in
     t.regex(error?.message ?? '', words);
     t.notRegex(error?.message ?? '', /secret/);
   }
+});
+
+test('tries that fail are counted in a row: a connection that is made ends the row, also where nothing comes', async (t) => {
+  const silent = events('', { end: true });
+  const { url, asked } = await serve(
+    t,
+    silent,
+    status(503),
+    silent,
+    status(503),
+    silent,
+    status(503),
+    events('data: 1\n\n'),
+  );
+  t.deepEqual(valuesOf(await read(await open(t, url), 1)), [1]);
+  t.is(asked.length, 7);
+});
+
+test('an id that no header can hold ends the source when it would have to be sent back, without further tries', async (t) => {
+  const { url, asked } = await serve(t, events('id: a\u0001b\ndata: 1\n\n', { end: true }));
+  const reader = await open(t, url);
+  t.deepEqual(valuesOf(await read(reader, 1)), [1]);
+  await t.throwsAsync(async () => reader.read(1), { code: 'SOURCE_FAILED', message: /invalid last-event-id header/ });
+  t.is(asked.length, 1);
 });
 
 test('an event longer than maxEventBytes ends the source after those before it', async (t) => {
