@@ -17,9 +17,9 @@ const CONNECT_TIMEOUT_MS = 5000;
 const STATEMENT_TIMEOUT_MS = 30_000;
 /**
  * Worth another try: the connection (08), a shutdown or a start (57P), too many clients (53300), a lost race (40001,
- * 40P01), a lock (55P03).
+ * 40P01), a lock (55P03), a time limit (57014).
  */
-const TRANSIENT = /^(08...|57P0[123]|53300|40001|40P01|55P03)$/;
+const TRANSIENT = /^(08...|57P0[123]|57014|53300|40001|40P01|55P03)$/;
 
 export function checkConnection(option: string, value: unknown): void {
   const isText = typeof value === 'string' && /^(postgres(ql)?:\/\/|socket:)/.test(value);
@@ -66,7 +66,7 @@ export function checkName(option: string, value: unknown): void {
   if (typeof value !== 'string' || value === '' || value.includes('\0')) refuse(option, 'a name', value);
 }
 
-/** The server understood the statement and refuses it; trying again is of no use. */
+/** The server understood the statement and refuses it, or the client its settings; trying again is of no use. */
 export class PostgresRefusal extends Error {
   constructor(
     readonly sqlState: string,
@@ -143,7 +143,7 @@ export class PostgresLink {
 
   async #connect(): Promise<Connection> {
     if (this.#ending.signal.aborted) throw new Error('the connection was ended');
-    const connection = await connect(this.name, this.settings, this.onNotification);
+    const connection = await connect(this.name, this.settings, this.onNotification, this.#ending.signal);
     this.#epoch += 1;
     if (!this.#ending.signal.aborted) return connection;
     connection.drop();
@@ -165,15 +165,25 @@ interface Connection {
   drop(): void;
 }
 
-async function connect(name: string, settings: PostgresConnection, onNotification: () => void): Promise<Connection> {
+async function connect(
+  name: string,
+  settings: PostgresConnection,
+  onNotification: () => void,
+  signal: AbortSignal,
+): Promise<Connection> {
   const { default: pg } = await importOptional(name, 'pg', '8', () => import('pg'));
-  const client = new pg.Client({
-    application_name: 'troupe',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    query_timeout: STATEMENT_TIMEOUT_MS,
-    keepAlive: true,
-    ...(typeof settings === 'string' ? { connectionString: settings } : settings),
-  });
+  let client: InstanceType<typeof pg.Client>;
+  try {
+    client = new pg.Client({
+      application_name: 'troupe',
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: STATEMENT_TIMEOUT_MS,
+      keepAlive: true,
+      ...(typeof settings === 'string' ? { connectionString: settings } : settings),
+    });
+  } catch (cause) {
+    throw new PostgresRefusal('', cause as Error);
+  }
   let failure: Error | undefined;
   // Told of a connection that breaks while nothing is under way; unheard, the event would end the process.
   client.on('error', (error) => {
@@ -182,11 +192,19 @@ async function connect(name: string, settings: PostgresConnection, onNotificatio
   });
   client.on('notification', onNotification);
   const drop = (): void => void client.end().catch(() => undefined);
+  let onAbort = (): void => undefined;
+  // connect() of a client that is ended meanwhile may never settle.
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(new Error('the connection was ended'));
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
   try {
-    await client.connect();
+    await Promise.race([client.connect(), aborted]);
   } catch (cause) {
     drop();
     throw refusalOr(cause);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
   }
   return {
     drop,

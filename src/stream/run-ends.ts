@@ -96,9 +96,11 @@ export class RunEnds {
     for (const [index, sink] of this.sinks.entries()) {
       const resume = resumes[index];
       try {
-        const opening = resume === undefined ? sink.open?.() : sink.open?.({ state: resume.state });
+        const giveUp = new AbortController();
+        const opening = sink.open?.(resume === undefined ? undefined : { state: resume.state }, giveUp.signal);
         // A FIFO opens when somebody reads from it, which may be never.
         if (isThenable(opening) && (await interrupt.guard(opening)) === INTERRUPTED) {
+          giveUp.abort();
           void Promise.resolve(opening)
             .then(() => sink.close())
             .catch(() => undefined);
@@ -120,10 +122,13 @@ export class RunEnds {
       return { read: () => undefined, close: () => undefined };
     }
     try {
-      const opened = resumed?.place === undefined ? source.open() : source.open({ position: resumed.place.position });
+      const giveUp = new AbortController();
+      const from = resumed?.place === undefined ? undefined : { position: resumed.place.position };
+      const opened = source.open(from, giveUp.signal);
       // A FIFO opens when somebody writes to it, which may be never.
       const reader = isThenable(opened) ? await reading.guard(opened) : opened;
       if (reader === INTERRUPTED) {
+        giveUp.abort();
         void Promise.resolve(opened)
           .then((late) => late.close())
           .catch(() => undefined);

@@ -12,9 +12,10 @@ export interface Sink<T = unknown> {
   readonly name: string;
   /**
    * Rejects when writing can never work, so that nothing is read in vain. With `resume` the sink goes back to the
-   * state that `prepare` gave, and commits it (again).
+   * state that `prepare` gave, and commits it (again). `giveUp` is set when the run ends before that: nothing more is to
+   * be tried. A sink that is open later is closed.
    */
-  open?(resume?: { readonly state: unknown }): void | Promise<void>;
+  open?(resume?: { readonly state: unknown }, giveUp?: AbortSignal): void | Promise<void>;
   /** Takes the values in order. A promise holds the whole pipeline back until it resolves: this is the back-pressure. */
   write(values: readonly T[], records: readonly RecordInfo[]): void | Promise<void>;
   /** A control element came, after everything written before and before everything written later. */

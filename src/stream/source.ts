@@ -6,9 +6,10 @@ export interface Source<T> {
   readonly name: string;
   /**
    * Rejects with SOURCE_FAILED when nothing can be read at all. `from` is a position that a reader of an equal source
-   * gave in an earlier run: the reader goes on there, with the very records that came after it then.
+   * gave in an earlier run: the reader goes on there, with the very records that came after it then. `giveUp` is set
+   * when the run ends before that: nothing more is to be tried. A reader that comes later is closed.
    */
-  open(from?: ResumeFrom): SourceReader<T> | Promise<SourceReader<T>>;
+  open(from?: ResumeFrom, giveUp?: AbortSignal): SourceReader<T> | Promise<SourceReader<T>>;
   /** How many records a run will read, for a progress bar: only where that is much cheaper than reading them. */
   count?(): number | Promise<number>;
 }

@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { inspect } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import pg from 'pg';
 import { TroupeError } from '../../src/kernel/errors.js';
@@ -280,6 +283,76 @@ test('a channel tells a waiting reader at once, also after its connection broke'
   t.deepEqual(valuesOf(await second), [{ n: 2 }]);
   await sink.close();
   await reader.close();
+});
+
+test('a claim whose answer was given up is made anew once the table is free, and costs no row an attempt', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  for (const limit of [{ query_timeout: 100 }, { options: '-c statement_timeout=100' }]) {
+    await on.queue(1, 2, 3);
+    const reader = await on
+      .source({ connection: { connectionString: on.url, ...limit }, endWhenEmpty: true, createTable: false })
+      .open();
+    await on.sql('BEGIN');
+    await on.sql(`LOCK TABLE ${on.table} IN ACCESS EXCLUSIVE MODE`);
+    const reading = read(t, reader, 3);
+    const waiting = `SELECT pid FROM pg_locks WHERE NOT granted AND relation = '${on.table}'::regclass`;
+    const pids = new Set<unknown>();
+    while (pids.size < 2) for (const { pid } of await on.sql(waiting)) pids.add(pid);
+    await on.sql('COMMIT');
+    const items = await reading;
+    t.deepEqual(valuesOf(items), [1, 2, 3]);
+    t.deepEqual(
+      items.map(({ metadata }) => (metadata as { attempt: number }).attempt),
+      [1, 1, 1],
+    );
+    await reader.acknowledge?.(acked(items));
+    t.is(await reader.read(1), undefined);
+    await reader.close();
+  }
+});
+
+test('a row that is nested too deep fails alone', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  await on.queue();
+  const nested = (depth: number): string => `${'['.repeat(depth)}${']'.repeat(depth)}`;
+  for (const text of [nested(2000), nested(1000)]) {
+    await on.sql(`INSERT INTO ${on.table} (value) VALUES ($1)`, [text]);
+  }
+  const reader = await on.source().open();
+  const [deep, fine] = await read(t, reader, 2);
+  t.true(deep?.value instanceof RecordFailure && deep.value.error.code === 'PARSE_FAILED');
+  t.regex((deep?.value as RecordFailure).error.message, /row \d+ is no JSON that can be used: it is nested deeper/);
+  t.is(JSON.stringify(fine?.value), nested(1000));
+  await reader.close();
+});
+
+test('settings that cannot work are refused without further tries, and a try under way ends with the run', async (t) => {
+  const reconnect = { attempts: 20, backoffMs: 60_000, maxBackoffMs: 60_000 };
+  const silent = createServer(() => undefined);
+  silent.listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  t.teardown(() => silent.close());
+  const there = `postgres://me:hidden@127.0.0.1:${(silent.address() as AddressInfo).port}/d`;
+  const ends = (connection: string) => [
+    (signal?: AbortSignal) => fromPostgres({ connection, table: 't', reconnect }).open(undefined, signal),
+    (signal?: AbortSignal) => toPostgres({ connection, table: 't', reconnect }).open?.(undefined, signal),
+  ];
+  for (const open of ends('postgres://me:hidden@127.0.0.1:99999/d')) {
+    const error = await t.throwsAsync(async () => open(), { message: /Invalid URL/ });
+    t.notRegex(inspect(error, { depth: 10 }), /hidden/);
+  }
+  for (const open of ends(there)) {
+    const ending = new AbortController();
+    const connected = once(silent, 'connection');
+    const opening = t.throwsAsync(async () => open(ending.signal), { message: /the connection was ended/ });
+    const [socket] = (await connected) as [Socket];
+    socket.resume();
+    ending.abort();
+    await opening;
+    if (!socket.destroyed) await once(socket, 'close');
+  }
 });
 
 test('any name is a name: tables, columns and values that look like SQL are data', async (t) => {

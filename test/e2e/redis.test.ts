@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { createClient } from 'redis';
 import { TroupeError } from '../../src/kernel/errors.js';
@@ -354,11 +356,126 @@ test.serial('a failed record without a dead letter stays with the group; with on
   t.is((await on.client.xPending('s', 'g')).pending, 0);
 });
 
+test.serial('a record whose entry could not be added is not taken for written when it comes again', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  const sink = on.sink();
+  await sink.open?.();
+  await sink.write(['one'], records(1));
+  await on.client.rename('s', 'aside');
+  await on.client.set('s', 'of another type');
+  await t.throwsAsync(async () => sink.write(['two'], records(1, 1)), { code: 'SINK_FAILED', message: /WRONGTYPE/ });
+  await on.client.rename('aside', 's');
+  await sink.write(['one', 'two'], records(2));
+  const entries = (await on.client.xRange('s', '-', '+')) ?? [];
+  t.deepEqual(
+    entries.map(({ message }) => message['value']),
+    ['"one"', '"two"'],
+  );
+  await sink.close();
+});
+
+test.serial('large values go out in several scripts, in order', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  const sink = on.sink();
+  await sink.open?.();
+  const letters = ['a', 'b', 'c', 'd'];
+  await sink.write(
+    letters.map((letter) => letter.repeat(1_500_000)),
+    records(4),
+  );
+  const entries = (await on.client.xRange('s', '-', '+')) ?? [];
+  t.deepEqual(
+    entries.map(({ message }) => message['value']?.[1]),
+    letters,
+  );
+  t.regex(String(await on.client.sendCommand(['INFO', 'commandstats'])), /cmdstat_eval:calls=2,/);
+  await sink.close();
+});
+
+test.serial('what the server refuses is not tried again: a wrong password, a database that is not there', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  const reconnect = { attempts: 20, backoffMs: 60_000, maxBackoffMs: 60_000 };
+  await on.client.sendCommand(['CONFIG', 'SET', 'requirepass', 'correct']);
+  for (const url of [on.server.url.replace('//', '//:wrong@'), on.server.url.replace('//', '//:correct@') + '/4096']) {
+    const error = await t.throwsAsync(async () => on.source({ url, reconnect }).open(), { code: 'SOURCE_FAILED' });
+    t.regex(error?.message ?? '', /WRONGPASS|DB index is out of range/);
+    t.notRegex(error?.message ?? '', /wrong@|correct/);
+    await t.throwsAsync(async () => on.sink({ url, reconnect }).open?.(), { code: 'SINK_FAILED' });
+  }
+});
+
+test.serial('a server that is full is waited for, like one that is away', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  const sink = on.sink();
+  await sink.open?.();
+  await on.client.sendCommand(['CONFIG', 'SET', 'maxmemory', '1']);
+  const writing = sink.write([1], records(1));
+  while (!/OOM/.test(String(await on.client.sendCommand(['INFO', 'errorstats'])))) continue;
+  t.is(await on.client.xLen('s'), 0);
+  await on.client.sendCommand(['CONFIG', 'SET', 'maxmemory', '0']);
+  await writing;
+  t.is(await on.client.xLen('s'), 1);
+  await sink.close();
+});
+
+test.serial('an entry that is not UTF-8, or nested too deep, fails alone', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  for (const value of [
+    Buffer.from([0x22, 0xff, 0x22]),
+    '"\uFFFD is a character like others"',
+    `${'['.repeat(5000)}${']'.repeat(5000)}`,
+  ]) {
+    await on.client.sendCommand(['XADD', 's', '*', 'value', value] as string[]);
+  }
+  const reader = await on.source().open();
+  const [bytes, text, deep] = valuesOf(await read(t, reader, 3));
+  t.true(bytes instanceof RecordFailure && /is not valid UTF-8/.test(bytes.error.message));
+  t.is(text, '\uFFFD is a character like others');
+  t.true(deep instanceof RecordFailure && /nested deeper than 1000/.test(deep.error.message));
+  const fields = await on.source({ group: 'other', format: 'fields' }).open();
+  const [mangled, whole] = valuesOf(await read(t, fields, 3));
+  t.true(mangled instanceof RecordFailure && mangled.error.code === 'PARSE_FAILED');
+  t.like(whole, { value: '"\uFFFD is a character like others"' });
+  await fields.close();
+  await reader.close();
+});
+
+test('a server that takes the connection and says nothing is given up, and at once when the run ends', async (t) => {
+  const silent = createServer(() => undefined);
+  silent.listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  t.teardown(() => silent.close());
+  const url = `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+  const options = { url, stream: 's', group: 'g', consumer: 'c' };
+  const source = fromRedis({ ...options, reconnect: { attempts: 1 } });
+  await t.throwsAsync(async () => source.open(), { code: 'SOURCE_FAILED', message: /said nothing for 5000 ms/ });
+  for (const open of [
+    (signal: AbortSignal) => fromRedis(options).open(undefined, signal),
+    (signal: AbortSignal) => toRedis({ url, stream: 's' }).open?.(undefined, signal),
+  ]) {
+    const ending = new AbortController();
+    const connected = once(silent, 'connection');
+    const opening = t.throwsAsync(async () => open(ending.signal), { message: /the connection was ended/ });
+    const [socket] = (await connected) as [Socket];
+    socket.resume();
+    ending.abort();
+    await opening;
+    if (!socket.destroyed) await once(socket, 'close');
+  }
+});
+
 test('a wrong option throws a TypeError that names it and shows no password', (t) => {
   const good = { url: 'redis://h', stream: 's', group: 'g', consumer: 'c' };
   const wrong: readonly [object, RegExp][] = [
     [{ url: 'http://me:hidden@h' }, /^url must be a redis:/],
     [{ url: 5 }, /^url must be a redis:/],
+    [{ url: 'redis://me:hidden@h/table' }, /^url must be a redis:.* at most a database number/],
+    [{ url: 'redis://me:hidden@h:99999' }, /^url must be a redis:/],
     [{ stream: '' }, /^stream must be/],
     [{ group: 1 }, /^group must be/],
     [{ consumer: undefined }, /^consumer must be/],

@@ -105,11 +105,12 @@ class PostgresSink implements Sink<unknown> {
     this.#insert = insertStatement(plan);
   }
 
-  async open(resume?: { readonly state: unknown }): Promise<void> {
+  async open(resume?: { readonly state: unknown }, giveUp?: AbortSignal): Promise<void> {
     const { connection, table, createTable, keyColumn, valueColumn, retry } = this.plan;
     this.keys.open(resume);
     this.#link?.end();
     this.#link = new PostgresLink(this.name, connection, retry);
+    giveUp?.addEventListener('abort', () => this.#link?.end(), { once: true });
     try {
       if (createTable) {
         const columns = `${quoteName(keyColumn)} text PRIMARY KEY, ${quoteName(valueColumn)} jsonb`;
@@ -132,7 +133,8 @@ class PostgresSink implements Sink<unknown> {
       if (this.plan.channel !== undefined) await link.query('SELECT pg_notify($1, $2)', [this.plan.channel, '']);
     } catch (cause) {
       if (!(cause instanceof PostgresRefusal) || !cause.isAboutData || values.length === 1) {
-        throw this.#failed(`write records ${records[0]?.id} and following to`, cause);
+        const which = values.length === 1 ? `record ${records[0]?.id}` : `records ${records[0]?.id} and following`;
+        throw this.#failed(`write ${which} to`, cause);
       }
       await this.#writeSingly(link, { keys, texts }, records);
     }

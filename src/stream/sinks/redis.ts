@@ -51,21 +51,26 @@ interface Plan {
   readonly retry: RetryPlan;
 }
 
-/** A script holds the whole server while it runs. */
+/** A script holds the whole server while it runs, and its bytes must get there before the command is given up. */
 const RECORDS_PER_SCRIPT = 256;
+const CHARS_PER_SCRIPT = 4_194_304;
 
-/** The score counts up from the highest there is, so the oldest keys have the lowest ranks. */
+/**
+ * The score counts up from the highest there is, so the oldest keys have the lowest ranks. What goes wrong half-way is
+ * not undone, so a key is noted after its entry is there: never a key without its entry.
+ */
 const SCRIPT = `
 local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 local score = last[2] and tonumber(last[2]) or 0
 for index = 4, #ARGV, 2 do
-  score = score + 1
-  if redis.call('ZADD', KEYS[2], 'NX', score, ARGV[index]) == 1 then
+  if not redis.call('ZSCORE', KEYS[2], ARGV[index]) then
     if ARGV[2] == '' then
       redis.call('XADD', KEYS[1], '*', ARGV[3], ARGV[index + 1])
     else
       redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', ARGV[3], ARGV[index + 1])
     end
+    score = score + 1
+    redis.call('ZADD', KEYS[2], score, ARGV[index])
   end
 end
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - tonumber(ARGV[1]))
@@ -85,15 +90,17 @@ class RedisSink implements Sink<unknown> {
     this.name = redisName(plan.url, plan.stream);
   }
 
-  async open(resume?: { readonly state: unknown }): Promise<void> {
+  async open(resume?: { readonly state: unknown }, giveUp?: AbortSignal): Promise<void> {
     const { url, stream, retry } = this.plan;
     this.keys.open(resume);
     this.#link?.end();
     this.#link = new RedisLink(this.name, url, retry);
+    giveUp?.addEventListener('abort', () => this.#link?.end(), { once: true });
     try {
       const type = await this.#link.send(['TYPE', stream]);
       if (type !== 'none' && type !== 'stream') throw new Error(`it is a ${String(type)}, not a stream`);
     } catch (cause) {
+      this.#link.end();
       throw this.#failed('open', cause);
     }
   }
@@ -106,12 +113,13 @@ class RedisSink implements Sink<unknown> {
     });
     const head = ['EVAL', SCRIPT, '2', stream, writtenKey(stream)];
     const settings = [String(remember), maxLength === undefined ? '' : String(maxLength), field];
-    for (let from = 0; from < words.length; from += RECORDS_PER_SCRIPT) {
-      const some = words.slice(from, from + RECORDS_PER_SCRIPT).flat();
+    for (let from = 0, to = 0; from < words.length; from = to) {
+      to = endOfScript(words, from);
       try {
-        await (this.#link as RedisLink).send([...head, ...settings, ...some]);
+        await (this.#link as RedisLink).send([...head, ...settings, ...words.slice(from, to).flat()]);
       } catch (cause) {
-        throw this.#failed(`write records ${records[from]?.id} and following to`, cause);
+        const which = to - from === 1 ? `record ${records[from]?.id}` : `records ${records[from]?.id} and following`;
+        throw this.#failed(`write ${which} to`, cause);
       }
     }
   }
@@ -129,6 +137,19 @@ class RedisSink implements Sink<unknown> {
     const words = cause instanceof Error ? cause.message : String(cause);
     return new TroupeError('SINK_FAILED', `Cannot ${what} ${this.name}: ${words}`, { cause });
   }
+}
+
+/** Behind the last record of a script that begins with the one at `from`; at least that one is in it. */
+function endOfScript(words: readonly (readonly [string, string])[], from: number): number {
+  let chars = 0;
+  let to = from;
+  while (to < words.length && to - from < RECORDS_PER_SCRIPT) {
+    const [key, text] = words[to] as readonly [string, string];
+    chars += key.length + text.length;
+    if (to > from && chars > CHARS_PER_SCRIPT) break;
+    to += 1;
+  }
+  return to;
 }
 
 /** In a cluster both keys of the script must lie in one slot; braces name the part of a key that decides. */

@@ -5,13 +5,16 @@
  * Q1 a row is claimed by one reader at a time: FOR UPDATE SKIP LOCKED, and a date in the future.
  * Q2 the claims of this reader are renewed while it lives, so a slow record is no lost one.
  * Q3 a row is deleted, or marked, after its outcome, never before.
+ * Q4 rows whose claim got through and whose answer got lost with the connection are free again before the next claim.
  */
 import { randomUUID } from 'node:crypto';
 import { systemClock, type Timer } from '../../kernel/clock.js';
-import { TroupeError } from '../../kernel/errors.js';
+import { TroupeError, type ErrorCode } from '../../kernel/errors.js';
 import { pause, retryPlan, type BackoffOptions, type RetryPlan } from '../backoff.js';
 import { RecordFailure, Stamped } from '../envelope.js';
+import { wordsOf } from '../foreign.js';
 import { checkCount, checkFlag, checkKeys, checkText } from '../options.js';
+import { parseJson } from '../parse-json.js';
 import {
   PostgresLink,
   checkConnection,
@@ -123,8 +126,9 @@ export function fromPostgres<T = unknown>(options: FromPostgresOptions): Source<
   };
   return {
     name,
-    open: async () => {
+    open: async (_from, giveUp) => {
       const reader = new PostgresReader(plan);
+      giveUp?.addEventListener('abort', () => void reader.close(), { once: true });
       await reader.start();
       return reader as SourceReader<T>;
     },
@@ -155,9 +159,13 @@ class PostgresReader implements SourceReader<unknown> {
   readonly #table: string;
   /** SQL type of `id`, from the catalogue. */
   #idType = 'bigint';
+  /** The value comes as text, because pg would parse it to any depth. */
+  #isJson = true;
   /** Claimed here and without outcome. True: done with, whatever comes of it. */
   readonly #underWay = new Map<string, boolean>();
   #listeningEpoch = 0;
+  /** Of the connection up to which no claim can have got lost. */
+  #epoch = 0;
   /** Ends the wait for more rows. */
   #news = new AbortController();
   #renewal: Timer | undefined;
@@ -184,11 +192,13 @@ class PostgresReader implements SourceReader<unknown> {
         throw new Error(`it has no column ${missing.join(', ')}; createTable: true makes a table that fits`);
       }
       this.#idType = types.get('id') as string;
+      this.#isJson = /^jsonb?$/.test(types.get(valueColumn) as string);
       if (consumer !== undefined) await this.#release();
     } catch (cause) {
       this.#link.end();
       throw this.#failed(cause);
     }
+    this.#epoch = this.#link.epoch;
     this.#scheduleRenewal(leaseMs / 3);
   }
 
@@ -197,12 +207,15 @@ class PostgresReader implements SourceReader<unknown> {
       while (!this.#isClosed) {
         this.#news = new AbortController();
         await this.#listen();
+        await this.#recover();
         // After close() has let go of all claims there must be no new one.
         if (this.#isClosed) break;
         const rows = await this.#claim(max);
         // Closed meanwhile: close() asked after this claim, so it has let go of these rows too.
         if (this.#isClosed) break;
         if (rows.length > 0) return rows.map((row) => this.#itemOf(row));
+        // It may have nothing because the one before it, whose answer got lost, has it all.
+        if (this.#epoch !== this.#link.epoch) continue;
         if (this.plan.endWhenEmpty) return undefined;
         await pause(this.plan.pollMs, this.#news.signal);
       }
@@ -246,9 +259,22 @@ class PostgresReader implements SourceReader<unknown> {
     this.#link.end();
   }
 
+  /** Q4. They were not tried, so it costs no attempt. A statement that the server still holds back comes before this one. */
+  async #recover(): Promise<void> {
+    while (this.#epoch !== this.#link.epoch) {
+      const { epoch } = this.#link;
+      await this.#link.query(
+        `UPDATE ${this.#table} SET claimed_by = NULL, claimed_until = NULL, attempts = attempts - 1
+         WHERE claimed_by = $1 AND done_at IS NULL AND failed_at IS NULL AND NOT id = ANY($2::text[]::${this.#idType}[])`,
+        [this.#consumer, [...this.#underWay.keys()]],
+      );
+      this.#epoch = epoch;
+    }
+  }
+
   /** Q1. */
   async #claim(max: number): Promise<readonly Row[]> {
-    const value = quoteName(this.plan.valueColumn);
+    const value = `${quoteName(this.plan.valueColumn)}${this.#isJson ? '::text' : ''}`;
     const rows = await this.#link.query(
       `WITH picked AS (
          SELECT id FROM ${this.#table}
@@ -271,11 +297,23 @@ class PostgresReader implements SourceReader<unknown> {
     const { name, table, maxAttempts } = this.plan;
     const attempt = Number(attempts);
     const metadata: PostgresMetadata = { key: `postgres:${table}:${String(id)}`, table, id: String(id), attempt };
-    if (attempt <= maxAttempts) return new Stamped(value, { token: String(id), metadata });
-    this.#underWay.set(String(id), true);
-    const message = `${name}: row ${String(id)} was claimed ${attempt - 1} times without an outcome, maxAttempts is ${maxAttempts}`;
-    const failure = new RecordFailure(new TroupeError('DELIVERY_LIMIT', message), value);
-    return new Stamped<unknown>(failure, { token: String(id), metadata });
+    const failed = (code: ErrorCode, words: string, cause?: unknown): Stamped<unknown> => {
+      this.#underWay.set(String(id), true);
+      const error = new TroupeError(code, `${name}: row ${String(id)} ${words}`, { cause });
+      return new Stamped<unknown>(new RecordFailure(error, value), { token: String(id), metadata });
+    };
+    if (attempt > maxAttempts) {
+      return failed(
+        'DELIVERY_LIMIT',
+        `was claimed ${attempt - 1} times without an outcome, maxAttempts is ${maxAttempts}`,
+      );
+    }
+    try {
+      const parsed = this.#isJson && typeof value === 'string' ? parseJson(value) : value;
+      return new Stamped(parsed, { token: String(id), metadata });
+    } catch (cause) {
+      return failed('PARSE_FAILED', `is no JSON that can be used: ${wordsOf(cause)}`, cause);
+    }
   }
 
   /** Whoever holds the row by now: its outcome is safe, so it is done. */

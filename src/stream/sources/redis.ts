@@ -6,11 +6,13 @@
  * E2 an entry is acknowledged after its outcome, never before.
  * E3 what was given to this consumer in an earlier run, or got lost with a connection, is read before anything new.
  */
+import { isUtf8 } from 'node:buffer';
 import { systemClock, type Timer } from '../../kernel/clock.js';
 import { TroupeError } from '../../kernel/errors.js';
 import { retryPlan, type BackoffOptions, type RetryPlan } from '../backoff.js';
 import { RecordFailure, Stamped } from '../envelope.js';
 import { checkCount, checkKeys, checkOneOf, checkText, checkFlag } from '../options.js';
+import { parseJson } from '../parse-json.js';
 import { RedisLink, RedisRefusal, checkRedisUrl, redisName, type RedisReply } from '../redis-client.js';
 import type { Acknowledgement, Source, SourceReader } from '../source.js';
 
@@ -88,8 +90,9 @@ export function fromRedis<T = unknown>(options: FromRedisOptions): Source<T> {
   const plan: Plan = { name, url, stream, group, consumer, claimIdleMs, maxDeliveries, endWhenEmpty, retry, decode };
   return {
     name,
-    open: async () => {
+    open: async (_from, giveUp) => {
       const reader = new RedisReader(plan);
+      giveUp?.addEventListener('abort', () => reader.close(), { once: true });
       await reader.start(start === 'oldest' ? '0' : '$');
       return reader as SourceReader<T>;
     },
@@ -115,6 +118,8 @@ interface Entry {
   readonly id: string;
   /** Undefined: deleted from the stream while it was under way. */
   readonly fields: Fields | undefined;
+  /** The client has put replacement characters in the place of bytes. */
+  readonly isMangled?: boolean;
 }
 
 class RedisReader implements SourceReader<unknown> {
@@ -221,7 +226,7 @@ class RedisReader implements SourceReader<unknown> {
     const [next, found] = (await this.#reading.send(command)) as [string, RedisReply[]];
     this.#claimFrom = next;
     if (next === '0-0') this.#claimAt = now + claimIdleMs / 2;
-    const entries = entriesOf(found);
+    const entries = await this.#checked(entriesOf(found));
     if (entries.length === 0) return next === '0-0' ? undefined : [];
     return this.#give(entries, await this.#deliveriesOf(entries));
   }
@@ -239,7 +244,21 @@ class RedisReader implements SourceReader<unknown> {
     const block = blockMs > 0 ? ['BLOCK', String(blockMs)] : [];
     const command = ['XREADGROUP', 'GROUP', group, consumer, 'COUNT', String(max), ...block, 'STREAMS', stream, from];
     const reply = (await this.#reading.send(command, blockMs)) as [string, RedisReply[]][] | null;
-    return entriesOf(reply?.[0]?.[1] ?? []);
+    return this.#checked(entriesOf(reply?.[0]?.[1] ?? []));
+  }
+
+  /** Replacement characters may stand in the entry itself; where there are any, its bytes are asked for. */
+  #checked(entries: readonly Entry[]): Promise<Entry[]> {
+    return Promise.all(
+      entries.map(async (entry) => {
+        const words = Object.entries(entry.fields ?? {}).flat();
+        if (!words.some((word) => word.includes('\uFFFD'))) return entry;
+        const { id } = entry;
+        const found = await this.#reading.sendForBytes(['XRANGE', this.plan.stream, id, id]);
+        const [, bytes = []] = (found as [Buffer, Buffer[]][])[0] ?? [];
+        return bytes.every((word) => isUtf8(word)) ? entry : { ...entry, isMangled: true };
+      }),
+    );
   }
 
   /** How often each entry has been given, this time included. */
@@ -255,10 +274,11 @@ class RedisReader implements SourceReader<unknown> {
   /** E1. */
   #give(entries: readonly Entry[], deliveries: ReadonlyMap<string, number>): Stamped<unknown>[] {
     const items: Stamped<unknown>[] = [];
-    for (const { id, fields } of entries) {
+    for (const entry of entries) {
+      const { id } = entry;
       if (this.#underWay.has(id) || this.#justSettled?.has(id) === true) continue;
       const count = deliveries.get(id) ?? 1;
-      const value = this.#valueOf(id, fields, count);
+      const value = this.#valueOf(entry, count);
       this.#underWay.set(id, value instanceof RecordFailure);
       const { stream } = this.plan;
       const metadata: RedisMetadata = { key: `redis:${stream}:${id}`, stream, id, redeliveries: count - 1 };
@@ -268,7 +288,7 @@ class RedisReader implements SourceReader<unknown> {
     return items;
   }
 
-  #valueOf(id: string, fields: Fields | undefined, deliveries: number): unknown {
+  #valueOf({ id, fields, isMangled }: Entry, deliveries: number): unknown {
     const { name, maxDeliveries, decode } = this.plan;
     if (fields === undefined) {
       const message = `${name}: entry ${id} was deleted from the stream before it was acknowledged`;
@@ -277,6 +297,10 @@ class RedisReader implements SourceReader<unknown> {
     if (deliveries > maxDeliveries) {
       const message = `${name}: entry ${id} was given ${deliveries - 1} times without an outcome, maxDeliveries is ${maxDeliveries}`;
       return new RecordFailure(new TroupeError('DELIVERY_LIMIT', message), fields);
+    }
+    if (isMangled === true) {
+      const message = `${name}: entry ${id} is not valid UTF-8`;
+      return new RecordFailure(new TroupeError('PARSE_FAILED', message), fields);
     }
     try {
       return decode(fields);
@@ -339,7 +363,7 @@ function parseField(fields: Fields, field: string): unknown {
   const text = Object.hasOwn(fields, field) ? fields[field] : undefined;
   if (text === undefined) throw new Error(`has no field "${field}"; it has ${Object.keys(fields).join(', ')}`);
   try {
-    return JSON.parse(text) as unknown;
+    return parseJson(text);
   } catch (cause) {
     throw new Error(`has no JSON in field "${field}": ${cause instanceof Error ? cause.message : String(cause)}`, {
       cause,

@@ -109,8 +109,9 @@ export function fromSse<T = unknown>(url: string | URL, options: FromSseOptions 
   };
   return {
     name: plan.name,
-    open: async (from) => {
+    open: async (from, giveUp) => {
       const reader = new SseReader(plan, from === undefined ? { lastEventId, skip: 0 } : positionOf(plan.name, from));
+      giveUp?.addEventListener('abort', () => reader.close(), { once: true });
       await reader.connect();
       return reader as SourceReader<T>;
     },
