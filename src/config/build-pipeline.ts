@@ -1,7 +1,7 @@
 import type { InferTarget } from '../actor/infer-target.js';
-import type { CheckpointOptions } from '../stream/checkpoint/options.js';
+import { checkpointPlan, type CheckpointOptions } from '../stream/checkpoint/options.js';
 import type { DeadLetter } from '../stream/envelope.js';
-import type { InferOptions } from '../stream/infer-options.js';
+import { inferPlan, type InferOptions } from '../stream/infer-options.js';
 import { type Pipeline, stream } from '../stream/pipeline.js';
 import type { Sink } from '../stream/sink.js';
 import { toFile } from '../stream/sinks/file.js';
@@ -103,6 +103,45 @@ export function buildPipeline(name: string, config: PipelineConfig, parts: Pipel
       instead?.deadLetters ?? (deadLetters === undefined ? undefined : (toFile(deadLetters.file) as Sink<DeadLetter>)),
   };
 }
+
+/** A part of a pipeline, by its keys below the pipeline, and what it has against its options. */
+export interface Objection {
+  readonly part: readonly PropertyKey[];
+  readonly words: string;
+}
+
+/**
+ * What the schema cannot know: options that do not go together, and what only the parts themselves can check. They are
+ * made for that, and nothing is opened.
+ */
+export function objectionsTo({ source, steps, sink, checkpoint }: PipelineConfig): readonly Objection[] {
+  const objections: Objection[] = [];
+  const attempt = (part: readonly PropertyKey[], make: () => unknown): void => {
+    try {
+      make();
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      objections.push({ part, words: error.message });
+    }
+  };
+  attempt(['source'], () => sourceOf(source));
+  for (const [index, entry] of steps.entries()) {
+    const step = stepOf(entry);
+    if (step.kind !== 'infer') continue;
+    const make = (): StepFunction => () => undefined;
+    attempt(['steps', index, 'infer'], () =>
+      inferPlan(
+        NO_POOL,
+        inferOptions(step.options, make, () => NO_POOL),
+      ),
+    );
+  }
+  attempt(['sink'], () => sinkOf(sink));
+  if (checkpoint !== undefined) attempt(['checkpoint'], () => checkpointPlan(checkpoint));
+  return objections;
+}
+
+const NO_POOL = { offer: () => undefined } as unknown as InferTarget<unknown, unknown>;
 
 type AnyInferOptions = InferOptions<unknown, unknown, unknown, unknown, unknown>;
 

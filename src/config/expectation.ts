@@ -1,6 +1,7 @@
 import type { z } from '../kernel/schema.js';
 import { pathText, type Problem } from './problem.js';
 import type { JsonSchema } from './schema.js';
+import { shownText } from './secret.js';
 import { suggest } from './suggest.js';
 import { nodeAt, type TreeNode } from './yaml-tree.js';
 
@@ -22,7 +23,7 @@ export function problemsOf(issues: readonly z.core.$ZodIssue[], tree: TreeNode, 
       case 'custom':
         return [{ at: node.at, path, text: issue.message }];
       case 'invalid_format':
-        return [{ at: node.at, path, text: `${issue.message}; found ${found(node)}` }];
+        return [{ at: node.at, path, text: `${issue.message}; found ${found(node, issue.path)}` }];
     }
     const expected = `expected ${wanted === undefined ? issue.message : expectation(wanted)}`;
     if (depth < issue.path.length) {
@@ -30,7 +31,7 @@ export function problemsOf(issues: readonly z.core.$ZodIssue[], tree: TreeNode, 
     }
     // A text of a certain form says the form, which "a string" does not.
     const form = wanted?.pattern === undefined ? '' : hint(wanted);
-    return [{ at: node.at, path, text: `${expected}${form}; found ${found(node)}` }];
+    return [{ at: node.at, path, text: `${expected}${form}; found ${found(node, issue.path)}` }];
   });
 }
 
@@ -40,7 +41,10 @@ export function expectation(schema: JsonSchema): string {
   if (schema.enum !== undefined) return `one of ${schema.enum.join(', ')}`;
   switch (schema.type) {
     case 'string':
-      return schema.minLength === 1 ? 'a string that is not empty' : 'a string';
+      if (schema.minLength === undefined) return 'a string';
+      return schema.minLength === 1
+        ? 'a string that is not empty'
+        : `a string of at least ${schema.minLength} characters`;
     case 'integer':
     case 'number': {
       const limits = [
@@ -86,12 +90,12 @@ function hint(schema: JsonSchema | undefined): string {
 }
 
 /** Never what a variable holds: it may be a secret. */
-function found(node: TreeNode): string {
+function found(node: TreeNode, path: readonly PropertyKey[]): string {
   if (node.kind === 'map') return 'a map';
   if (node.kind === 'list') return 'a list';
   if (node.value === null) return 'nothing';
   if (node.variables.length > 0) return `a ${typeof node.value} made from ${node.variables.join(', ')}`;
-  const text = String(node.value);
+  const text = shownText(path, String(node.value));
   const shown = text.length > 60 ? `${text.slice(0, 57)}...` : text;
   return typeof node.value === 'string' ? `${JSON.stringify(shown)} (a string)` : `${shown} (a ${typeof node.value})`;
 }

@@ -1,12 +1,13 @@
 import type { LoadedConfig } from './load.js';
 import { pathText, type Position } from './problem.js';
+import { shownText } from './secret.js';
 import { nodeAt } from './yaml-tree.js';
 
 /** One resolved value of a config and where it came from. */
 export interface ExplainedValue {
   /** Key path, `pools.sentiment.replicas`. */
   readonly path: string;
-  /** As the system will see it: defaults filled in, paths absolute. `***` where a variable looks like a secret. */
+  /** As the system will see it: defaults filled in, paths absolute. `***` where a key or a variable looks like a secret. */
   readonly value: unknown;
   readonly origin:
     | { readonly kind: 'file'; readonly at: Position }
@@ -35,7 +36,8 @@ export function originText(file: string, { origin }: ExplainedValue): string {
 
 const SECRET_NAME = /SECRET|TOKEN|PASSW|KEY|CREDENTIAL/i;
 
-function explain({ tree }: LoadedConfig, path: readonly PropertyKey[], value: unknown): ExplainedValue {
+function explain({ tree }: LoadedConfig, path: readonly PropertyKey[], given: unknown): ExplainedValue {
+  const value = typeof given === 'string' ? shownText(path, given) : given;
   const { node, depth } = nodeAt(tree, path);
   const at = node.at;
   if (depth < path.length) return { path: pathText(path), value, origin: { kind: 'default' } };

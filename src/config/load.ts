@@ -5,6 +5,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { readyMadeNames } from '../actor/ready-made.js';
 import { isTroupeError } from '../kernel/errors.js';
 import { conflictsOf } from './claims.js';
+import { objectionsTo } from './build-pipeline.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
 import { configError, pathText, type Problem } from './problem.js';
@@ -145,7 +146,33 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
     };
   });
   for (const { at, text } of conflictsOf(pipelines, identityOf)) refuse(at, text);
+  for (const [name, pipeline] of Object.entries(pipelines)) {
+    for (const { part, words } of objectionsTo(pipeline)) {
+      const at = optionAt(tree, ['pipelines', name, ...part], words);
+      refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
+    }
+  }
   return { config: { ...config, pools, pipelines }, problems };
+}
+
+/** The place of the option that the words begin with, below `part` or the one kind that stands in it. */
+function optionAt(tree: TreeNode, part: readonly PropertyKey[], words: string): readonly PropertyKey[] {
+  const { node } = nodeAt(tree, part);
+  const kinds = node.kind === 'map' ? [...node.entries.keys()] : [];
+  const [, option = ''] = /^(?:infer\.|checkpoint\.)?([\w.]+)/.exec(words) ?? [];
+  const options = option.split('.');
+  const places = [
+    [...part, ...options],
+    ...kinds.map((kind) => [...part, kind, ...options]),
+    ...kinds.map((kind) => [...part, kind]),
+  ];
+  return places.find((place) => nodeAt(tree, place).depth === place.length) ?? part;
+}
+
+function hasVariables(node: TreeNode): boolean {
+  if (node.kind === 'scalar') return node.variables.length > 0;
+  if (node.kind === 'list') return node.items.some(hasVariables);
+  return [...node.entries.values()].some(({ node: child }) => hasVariables(child));
 }
 
 /** However the path is written. Undefined where several may write: devices such as /dev/null, and pipes. */

@@ -25,3 +25,23 @@ test('the value of a variable whose name sounds secret is not shown', (t) => {
   t.is(lineOf('pools.a.options.apiKey'), '*** <- API_KEY at troupe.yaml:8:15');
   t.notRegex(JSON.stringify(values), /hunter2/);
 });
+
+test('a token, a header and the password in a URL are not shown, though they stand in the file', (t) => {
+  const text = `pipelines:
+  p:
+    source: { http: { port: 0, token: hunter2-hunter2-hunter2 } }
+    sink: { http: { url: 'http://h/x', headers: { x-a: hunter2 } } }
+  q:
+    source: { redis: { url: 'redis://me:hunter2@h/1', stream: s, group: g, consumer: c } }
+    sink: { postgres: { connection: '\${DATABASE}', table: t, keyColumn: id } }
+`;
+  const env = { DATABASE: 'postgres://me:hunter2/@h/d' };
+  const explained = explainConfig(parseConfig(text, { file: 'troupe.yaml', env }));
+  t.notRegex(JSON.stringify(explained), /hunter2/);
+  const shown = new Map(explained.map(({ path, value }) => [path, value]));
+  t.is(shown.get('pipelines.p.source.http.token'), '***');
+  t.is(shown.get('pipelines.p.sink.http.url'), 'http://h/x');
+  t.is(shown.get('pipelines.q.source.redis.url'), 'redis://***@h/1');
+  t.is(shown.get('pipelines.q.sink.postgres.connection'), 'postgres://***@h/d');
+  t.is(shown.get('pipelines.q.sink.postgres.keyColumn'), 'id');
+});

@@ -127,6 +127,65 @@ test('a source, a sink and a step name exactly one kind', (t) => {
   );
 });
 
+/** A pipeline with these ends, and more options of its step. */
+const withEnds = (source: string, sink = 'stdout: auto', more = ''): string => `
+pools: { types: { actor: ./actor.js } }
+pipelines:
+  p:
+    source: { ${source} }
+    steps: [{ infer: { pool: types${more} } }]
+    sink: { ${sink} }
+`;
+
+test('what only the parts of a pipeline can check is refused with its place, before anything runs', (t) => {
+  const redis = 'stream: s, group: g, consumer: c';
+  const rounds: readonly [string, RegExp][] = [
+    [withEnds('http: { port: 0, path: x }'), /:5:38 pipelines\.p\.source\.http\.path: path must be a path .* got "x"$/],
+    [withEnds('http: { port: 0, host: 0.0.0.0 }'), /:5:21 pipelines\.p\.source\.http: .* token must be given/],
+    [withEnds('http: { port: 0, waitMs: 0.5 }'), /source\.http\.waitMs: waitMs must be a whole number/],
+    [withEnds(`redis: { url: 'redis://:hidden@h/x', ${redis} }`), /source\.redis\.url: url must be a redis:/],
+    [
+      withEnds(`redis: { url: 'redis://h', ${redis}, reconnect: { backoffMs: 20000 } }`),
+      /source\.redis: reconnect\.maxBackoffMs must be a whole number of at least 20000/,
+    ],
+    [withEnds('file: in', "http: { url: 'ftp://me:hidden@h' }"), /sink\.http\.url: url must be an http or https URL/],
+    [
+      withEnds('file: in', "http: { url: 'http://h', headers: { host: hidden } }"),
+      /sink\.http\.headers: headers: header "host" is set by the request itself/,
+    ],
+    [
+      withEnds('file: in', "postgres: { connection: 'postgres://h/d', table: t, createTable: true, columns: [a] }"),
+      /sink\.postgres\.columns: columns says where values go/,
+    ],
+    [
+      withEnds('file: in', 'stdout: auto', ', priority: 1000'),
+      /steps\[0\]\.infer\.priority: infer\.priority must be a whole number from -100 to 100/,
+    ],
+  ];
+  for (const [text, expected] of rounds) {
+    const message = refused(t, text);
+    t.regex(message, expected);
+    t.notRegex(message, /hidden/);
+  }
+  const message = refused(t, withEnds("http: { port: 0, path: '${WHERE}' }"), { WHERE: 'hidden' });
+  t.regex(message, /source\.http\.path: path must be a path such as \/records$/);
+});
+
+test('what stands in the place of a secret is not shown, nor are passwords in URLs', (t) => {
+  for (const [source, expected] of [
+    [
+      'http: { port: 0, token: hidden }',
+      /token: expected a string of at least 16 characters; found "\*\*\*" \(a string\)/,
+    ],
+    ["sse: { url: 'http://h', headers: { x-key: 4711 } }", /headers\.x-key: .* found \*\*\* \(a number\)/],
+    ["stdin: 'redis://me:hid/den@h'", /stdin: expected one of .* found "redis:\/\/\*\*\*@h" \(a string\)/],
+  ] as const) {
+    const message = refused(t, withEnds(source));
+    t.regex(message, expected);
+    t.notRegex(message, /hid|4711/);
+  }
+});
+
 test('a step that names a pool which is not there is refused with the pool that was meant', (t) => {
   const message = refused(t, VALID.replace('pool: types', 'pool: tyeps'));
   t.regex(message, /:14:24 pipelines\.walk\.steps\[1\]\.infer\.pool: .*there is no pool "tyeps"; did you mean types\?/);

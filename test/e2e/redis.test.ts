@@ -390,7 +390,7 @@ test.serial('large values go out in several scripts, in order', async (t) => {
     entries.map(({ message }) => message['value']?.[1]),
     letters,
   );
-  t.regex(String(await on.client.sendCommand(['INFO', 'commandstats'])), /cmdstat_eval:calls=2,/);
+  t.regex(await on.client.info('commandstats'), /cmdstat_eval:calls=2,/);
   await sink.close();
 });
 
@@ -414,7 +414,7 @@ test.serial('a server that is full is waited for, like one that is away', async 
   await sink.open?.();
   await on.client.sendCommand(['CONFIG', 'SET', 'maxmemory', '1']);
   const writing = sink.write([1], records(1));
-  while (!/OOM/.test(String(await on.client.sendCommand(['INFO', 'errorstats'])))) continue;
+  while (!/OOM/.test(await on.client.info('errorstats'))) continue;
   t.is(await on.client.xLen('s'), 0);
   await on.client.sendCommand(['CONFIG', 'SET', 'maxmemory', '0']);
   await writing;
