@@ -223,7 +223,7 @@ export const ERROR_CODES = {
   PACKAGE_NOT_INSTALLED: row(
     'not-started',
     false,
-    'The client package of a source or sink is not installed.',
+    'The client package of a source or sink is not installed, or too old.',
     'Run the install command in the message.',
   ),
   CONFIG_INVALID: row(

@@ -182,6 +182,25 @@ test('a sink that opens when the run has been cancelled is closed', async (t) =>
   t.true(isClosed);
 });
 
+test('a source or a sink that is still opening when the run ends is told to give up', async (t) => {
+  const told: string[] = [];
+  const opening = (who: string, giveUp: AbortSignal | undefined, begun: () => void): Promise<never> => {
+    giveUp?.addEventListener('abort', () => told.push(who));
+    begun();
+    return never;
+  };
+  const ending = new AbortController();
+  const sink = table({ open: (_resume, giveUp) => opening('sink', giveUp, () => ending.abort()) });
+  t.like(await stream(twoNumbers()).to(sink, { signal: ending.signal }), { results: 0, cancelled: true });
+  const stopping = new AbortController();
+  const source: Source<number> = {
+    name: 'away',
+    open: (_from, giveUp) => opening('source', giveUp, () => stopping.abort()),
+  };
+  t.like(await stream(source).to(table(), { stop: stopping.signal }), { results: 0, cancelled: false });
+  t.deepEqual(told, ['sink', 'source']);
+});
+
 test('a source that is refused after it was opened is closed', async (t) => {
   let closed = 0;
   const source = twoNumbers({ position: () => undefined, close: () => void (closed += 1) });

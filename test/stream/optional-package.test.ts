@@ -15,6 +15,13 @@ test('a package that is not installed is told by its install command; any other 
   t.is(await importOptional('x', 'redis', '6', async () => 7), 7);
 });
 
+test('a package of an older major is told by the version that was found, and the install command', async (t) => {
+  const error = await t.throwsAsync(importOptional('redis://h s', 'redis', '99', async () => import('redis')));
+  t.is((error as { code?: string }).code, 'PACKAGE_NOT_INSTALLED');
+  const words = /^redis:\/\/h s needs the package redis from version 99 on, and found 6\.\S+: npm install redis@99$/;
+  t.regex(error?.message ?? '', words);
+});
+
 /** Nobody has these two: what a user without them has. */
 const HOOK = `export async function resolve(name, context, next) {
   if (name !== 'redis' && name !== 'pg') return next(name, context);
