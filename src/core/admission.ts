@@ -7,6 +7,7 @@
  */
 
 import type { Batcher } from './batcher.js';
+import type { CostModel } from './cost-model.js';
 import type { Cell, Fleet } from './fleet.js';
 import type { Flight } from './ledger.js';
 import type { Mailbox } from './mailbox.js';
@@ -37,7 +38,7 @@ export class Admission {
     const { model } = size;
     const slackMs = request.deadlineAt - now;
     const ahead = this.#mailbox.aheadOf(request);
-    const fullMs = model.predict(size.size);
+    const fullMs = atBest(model, size.size);
     // Most have time in plenty; for them this is all.
     if (slackMs >= (Math.ceil(ahead / size.size) + 1 + MANY_STAGED) * fullMs) return 0;
     const { list } = this.#fleet;
@@ -54,7 +55,7 @@ export class Admission {
     const waitMs = freeMs + Math.floor(before / replicas) * fullMs;
     // While it waits others come: its batch will be about as large as those sent lately.
     const company = waitMs > 0 ? Math.min(size.size, size.recentSize) : 0;
-    const ownMs = model.predict(Math.max(ahead - before * size.size + 1, company));
+    const ownMs = atBest(model, Math.max(ahead - before * size.size + 1, company));
     const lateMs = (waitMs + ownMs) / (1 + FAVOUR * model.spread) - slackMs;
     if (lateMs <= 0) return 0;
     this.lastLateMs = lateMs;
@@ -66,11 +67,17 @@ export class Admission {
     let busyMs = 0;
     for (let i = 0; i < flights.length; i++) {
       const { requests, startedAt } = flights[i] as Flight;
-      const costMs = this.#batcher.sizeOf((requests[0] as Request).bucket)?.model.predict(requests.length) ?? 0;
+      const model = this.#batcher.sizeOf((requests[0] as Request).bucket)?.model;
+      const costMs = model === undefined ? 0 : atBest(model, requests.length);
       busyMs += i === 0 ? Math.max(0, startedAt + costMs - now) : costMs;
     }
     return busyMs;
   }
+}
+
+/** What nobody has seen of late is no reason to refuse a record. */
+function atBest(model: CostModel, size: number): number {
+  return Math.min(model.predict(size), model.longestMs);
 }
 
 /** More batches than this are never staged before a record that is let in. */

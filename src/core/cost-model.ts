@@ -5,7 +5,8 @@
  * of size (1, 2, 4 …), because some models get slower per record with size, which no line shows. Evidence of a size that
  * is not used any more stays, until a jump says that the machine or the model is no longer the same.
  *
- * C1 costs are never negative, and never fall with n where only the line speaks. C2 one odd batch moves a mean by a
+ * C1 costs are never negative, never fall with n where only the line speaks, and beyond the sizes that were seen grow no
+ * faster than twice in proportion. C2 one odd batch moves a mean by a
  * bounded share of it; several in a row on the same side are a jump, and then all that was known is rescaled and doubted.
  * C3 no clock, no chance: the same observations give the same beliefs.
  */
@@ -21,6 +22,8 @@ const ODD_LEAST = 0.1;
 const JUMP_AFTER = 4;
 /** Relative spread that is assumed until batches have shown theirs. */
 const PRIOR_SPREAD = 0.1;
+/** Per batch; after a hundred a long one counts for a third. */
+const FADE = 0.99;
 /** A batch of no measurable cost costs this; what divides by costs needs one. */
 const LEAST_MS = 1e-3;
 /** A warm-up run weighs as much as so many batches. */
@@ -47,6 +50,8 @@ export class CostModel {
   /** Batches observed, seeds not counted. */
   batchCount = 0;
   jumpCount = 0;
+  /** Longest batch of late; an old one fades. */
+  longestMs = 0;
   /** By size, ascending; few. */
   readonly classes: SizeClass[] = [];
   #fixedMs = 0;
@@ -85,6 +90,7 @@ export class CostModel {
     this.batchCount++;
     this.#lineIsStale = true;
     let seen = Math.max(ms, LEAST_MS);
+    this.longestMs = Math.max(seen, this.longestMs * FADE);
     const index = classOf(size);
     let one = this.#find(index);
     if (one === undefined) {
@@ -132,8 +138,12 @@ export class CostModel {
     }
     const top = classes[count - 1] as SizeClass;
     // Of one size alone nobody can tell the fixed part: that all of it grows with n is the careful guess.
+    const inProportion = top.ms / top.size;
+    // Two neighbouring classes can have nearly the same mean size, and then what divides by their distance says anything.
     const slope =
-      count === 1 ? top.ms / top.size : Math.max(this.perItemMs, (top.ms - below.ms) / (top.size - below.size));
+      count === 1
+        ? inProportion
+        : Math.min(2 * inProportion, Math.max(this.perItemMs, (top.ms - below.ms) / (top.size - below.size)));
     return top.ms + slope * (n - top.size);
   }
 
@@ -164,6 +174,11 @@ export class CostModel {
     const length = Math.abs(this.#streak);
     if (length < JUMP_AFTER) return false;
     const scale = Math.exp(this.#streakLog / length);
+    for (let i = this.classes.length - 1; i >= 0; i--) {
+      const one = this.classes[i] as SizeClass;
+      // Twice removed from what was seen says nothing any more, and a third time would say nonsense.
+      if (one.count === 0) this.classes.splice(i, 1);
+    }
     for (const one of this.classes) {
       one.ms *= scale;
       one.count = 0;

@@ -76,3 +76,17 @@ test('a new version is judged by its own batches alone', (t) => {
   p.offerMany(50);
   t.is(p.offer({ deadlineAt: p.now + 1 }), 'accepted');
 });
+
+test('nobody is refused for a cost that no batch has had', (t) => {
+  const p = new PoolDriver({ maxSize: 128 });
+  // Small batches only, and dear ones: what a large one would cost is a guess.
+  for (let batch = 0; batch < 12; batch++) {
+    p.offerMany(1 + (batch % 2));
+    p.now += 10 * (1 + (batch % 2));
+    while (p.sent.length > 0) p.reply();
+  }
+  p.offerMany(1);
+  p.offerMany(100);
+  t.true((p.core.batcher.sizeOf('')?.model.predict(100) ?? 0) > 100);
+  t.is(p.offer({ deadlineAt: p.now + 45 }), 'accepted', 'the longest batch took 20 ms');
+});

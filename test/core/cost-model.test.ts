@@ -87,3 +87,23 @@ test('whatever batches cost, beliefs stay finite and never negative', (t) => {
   );
   t.pass();
 });
+
+test('what was seen of a size before the last jump is forgotten with the next, not scaled again and again', (t) => {
+  const model = taught(linear, [1, 64]);
+  // One size alone goes on: its costs jump up, and come back little by little, which is no jump.
+  for (let jump = 0; jump < 40; jump++) {
+    for (let n = 0; n < 20; n++) model.observe(64, 80);
+    for (let ms = 80; ms > 8; ms *= 0.97) for (let n = 0; n < 4; n++) model.observe(64, ms);
+  }
+  t.true(model.jumpCount > 20);
+  for (const n of [1, 16, 64, 128]) t.true(model.predict(n) <= 4 * 96, `${n}: ${model.predict(n)} ms`);
+});
+
+test('two classes of nearly one size say nothing of much larger batches', (t) => {
+  const model = new CostModel();
+  for (let n = 0; n < 5; n++) {
+    model.observe(11, 1);
+    model.observe(12, 2);
+  }
+  t.true(model.predict(128) <= 2 + 2 * (2 / 12) * 116 + 1e-9, `${model.predict(128)} ms`);
+});
