@@ -1,7 +1,9 @@
 import { parseArgs } from 'node:util';
+import { benchAdaptive } from './adaptive.js';
 import { benchAsk } from './ask.js';
 import { benchBulk } from './bulk.js';
 import { benchCheckpoint } from './checkpoint.js';
+import { benchEngines } from './engines.js';
 import { benchGrowth } from './growth.js';
 import { benchMemory } from './memory.js';
 import { benchOne } from './one.js';
@@ -44,6 +46,8 @@ const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
   operator: () => benchOperator({ rounds, records: 20_000, progress }),
   checkpoint: () => benchCheckpoint({ rounds: Math.ceil(rounds / 5), progress }),
   growth: () => benchGrowth({ rounds: Math.ceil(rounds / 3), records: 64_000, progress }),
+  adaptive: async () => benchAdaptive({ seeds: Math.ceil(rounds / 6), progress }),
+  engines: () => benchEngines({ rounds, laneMs: 4 * laneMs, progress }),
   telemetry: () => benchTelemetry({ rounds, laneMs, progress }),
   tensor: () => benchTensor({ rounds, laneMs, progress }),
   overlap: () => benchOverlap({ rounds, laneMs: 2 * laneMs, progress }),

@@ -14,7 +14,7 @@ import type { Mailbox } from './mailbox.js';
 import type { Request } from './request.js';
 
 /** Fewer batches than this are no evidence to refuse anything by. */
-const EVIDENCE_LEAST = 8;
+const EVIDENCE_LEAST = 4;
 /** How far to its own favour the prediction is taken, in typical deviations. */
 const FAVOUR = 1;
 

@@ -28,7 +28,8 @@ const FADE = 0.99;
 const LEAST_MS = 1e-3;
 /** A warm-up run weighs as much as so many batches. */
 const SEED_COUNT = 3;
-/** What was faster by this share than the very first ones tells that those were cold, not slow. */
+/** Of so many first batches of a class the fastest counts: what is slower by this share was cold, or had bad luck. */
+const FEW = 3;
 const COLD_SHARE = 0.7;
 
 /** Mean size and cost of batches of about the same size. */
@@ -101,18 +102,20 @@ export class CostModel {
     const ratio = seen / expected;
     const odd = Math.max(ODD_SPREADS * this.spread, ODD_LEAST);
     // Of a class that was hardly seen nothing is odd.
-    if (one.count >= 3) {
+    if (one.count >= FEW) {
       if (ratio <= 1 + odd && ratio >= 1 / (1 + odd)) this.#streak = 0;
       else if (this.#isJump(ratio)) one = this.#find(index) as SizeClass;
       else seen = ratio > 1 ? expected * (1 + odd) : expected / (1 + odd); // C2
     }
     const deviation = Math.abs(seen / this.predict(size) - 1);
-    this.spread += (1.25 * Math.min(deviation, 1) - this.spread) / MEMORY;
+    // The assumed spread weighs as much as three batches.
+    this.spread += (1.25 * Math.min(deviation, 1) - this.spread) / Math.min(this.batchCount + 3, MEMORY);
     one.lastAt = this.batchCount;
-    if (one.count < 3 && seen < COLD_SHARE * one.ms) {
+    const isFew = one.count < FEW;
+    if (isFew && seen < COLD_SHARE * one.ms) {
       one.ms = seen;
       one.size = size;
-    } else {
+    } else if (!isFew || seen * COLD_SHARE <= one.ms) {
       const weight = 1 / (Math.min(one.count, MEMORY - 1) + 1);
       one.ms += weight * (seen - one.ms);
       one.size += weight * (size - one.size);

@@ -36,6 +36,10 @@ const DOUBT = 2;
 const MARGIN = 0.005;
 /** Worse by this, and the second look has time. */
 const HOPELESS = Math.log(1.4);
+/** A trial that is off by this from what those before have shown makes them worthless. */
+const SURPRISE = 0.3;
+/** One odd batch makes a trial no worse, and no better, than this. */
+const ODD_MOST = 0.4;
 /** Batches until something no worse is tried again; T2. */
 const AGAIN_AFTER = 32;
 const AGAIN_LATEST = 4096;
@@ -55,6 +59,12 @@ class Contest {
   ) {}
 
   add(value: number): void {
+    // Not what it used to be: the old trials say nothing any more.
+    if (this.count >= SOME && Math.abs(value - this.mean) > SURPRISE) {
+      this.count = 0;
+      this.mean = 0;
+      this.#squares = 0;
+    }
     const weight = 1 / (Math.min(this.count, MEMORY - 1) + 1);
     const before = value - this.mean;
     this.mean += weight * before;
@@ -122,7 +132,8 @@ export class SizeTrials {
       } else if (index === contest.from) {
         this.#trial = undefined;
         contest.lastAt = this.#batchCount;
-        contest.add(trial.seen - (trial.before + value) / 2);
+        const loss = trial.seen - (trial.before + value) / 2;
+        contest.add(Math.max(-ODD_MOST, Math.min(ODD_MOST, loss)));
         this.#judge(contest);
       }
       if (this.#batchCount - trial.begunAt > PATIENCE) this.#trial = undefined;
@@ -143,7 +154,7 @@ export class SizeTrials {
     let to = -1;
     if (this.bestClass === from && this.#fits(from + 1, count, most) && this.#isDue(from, from + 1, expectedMs))
       to = from + 1;
-    else if (this.#lastMs >= LONG_MS)
+    else if (this.#lastMs >= LONG_MS && !this.#isBeaten(from))
       for (let step = 2; step >= 1 && to < 0; step--)
         if (from >= step && this.#isDue(from, from - step, expectedMs)) to = from - step;
     if (to < 0) return 0;
@@ -178,8 +189,19 @@ export class SizeTrials {
     const loss = mean + WORTH * (to - from);
     if (count < ENOUGH && loss < Math.max(MARGIN, DOUBT * error)) return true;
     if (count < SOME && loss < HOPELESS) return true;
-    const latest = to > from ? LARGER_AGAIN_LATEST : count < SOME ? AGAIN_LATEST / 8 : AGAIN_LATEST;
+    const latest = to > from ? LARGER_AGAIN_LATEST : AGAIN_LATEST / 4 ** Math.max(0, SOME - count);
     return this.#batchCount - contest.lastAt >= patienceFor(loss, latest);
+  }
+
+  /** This size, or one above it, is known to be worse than a larger one: then still smaller ones are, too. */
+  #isBeaten(index: number): boolean {
+    const contests = this.#contests;
+    for (let i = 0; i < contests.length; i++) {
+      const { from, to, mean, count, error } = contests[i] as Contest;
+      if (to < index || to > from || count === 0) continue;
+      if (mean + WORTH * (to - from) > Math.max(MARGIN, DOUBT * error)) return true;
+    }
+    return false;
   }
 
   #contest(from: number, to: number): Contest | undefined {

@@ -227,8 +227,8 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     this.disarm();
     this.phase = transition('link', LINK_LIFECYCLE, this.phase, 'loaded');
     this.description = answer.value;
-    const { signature, methods, repeatable, pid } = answer.value;
-    this.events.ready({ signature, methods, repeatable, pid });
+    const { signature, methods, repeatable, pid, costs } = answer.value;
+    this.events.ready({ signature, methods, repeatable, pid, costs });
   }
 
   private startFailed(cause: unknown): void {

@@ -7,6 +7,7 @@ import type { ErrorCode } from '../kernel/errors.js';
 import { askCycle } from './ask-cycle.js';
 import { FAULT, type FaultKind, noFaults } from './faults.js';
 import { fairShare, metastableOverload } from './open-loop.js';
+import { runLearningRows } from './learning-rows.js';
 import { type RunReport, runScenario } from './run.js';
 import { type Scenario, swarmScenario } from './scenario.js';
 import type { SimPool } from './sim-pool.js';
@@ -429,7 +430,7 @@ const OTHERS: readonly {
 export function runRows(): RowResult[] {
   const results = ROWS.map(runRow);
   for (const { id, title, run } of OTHERS) results.push({ id, title, ...run() });
-  results.push(...runStreamRows());
+  results.push(...runLearningRows(), ...runStreamRows());
   return results.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
 }
 

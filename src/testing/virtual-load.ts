@@ -1,7 +1,7 @@
-import { PoolCore } from '../src/core/pool-core.js';
-import type { Effect } from '../src/core/effects.js';
-import type { BatchLimits } from '../src/core/batcher.js';
-import { Request } from '../src/core/request.js';
+import { PoolCore } from '../core/pool-core.js';
+import type { Effect } from '../core/effects.js';
+import type { BatchLimits } from '../core/batcher.js';
+import { Request } from '../core/request.js';
 
 /**
  * One pool core in virtual time under a given trace of arrivals: replicas whose batches cost what a function says, and
@@ -11,8 +11,13 @@ import { Request } from '../src/core/request.js';
 export interface VirtualLoad {
   /** Instants of arrival in milliseconds, ascending. */
   readonly arrivals: Float64Array;
-  /** What a batch of n costs; `index` counts batches. */
-  readonly costMs: (n: number, index: number) => number;
+  /** What a batch of n costs; `index` counts batches, `bucket` and `version` tell what it is of. */
+  readonly costMs: (n: number, index: number, bucket: string, version: string) => number;
+  /** The shape of a record, by its place among the arrivals; all alike without it. */
+  readonly bucketOf?: (index: number) => string;
+  /** Before the batch of this index another version is rolled out. */
+  readonly swapAtBatch?: number;
+  readonly onBatch?: (batch: VirtualBatch) => void;
   readonly batching: Partial<BatchLimits>;
   readonly replicas?: number;
   readonly maxInFlight?: number;
@@ -30,6 +35,14 @@ export interface VirtualResult {
   readonly batches: number;
   readonly endMs: number;
   readonly core: PoolCore;
+}
+
+/** A batch as it was sent. */
+export interface VirtualBatch {
+  readonly size: number;
+  readonly bucket: string;
+  readonly version: string;
+  readonly costMs: number;
 }
 
 interface Running {
@@ -64,6 +77,7 @@ export function runVirtualLoad(load: VirtualLoad): VirtualResult {
     },
     () => 0,
   );
+  const versions = new Map<number, string>();
   const latencies = new Float64Array(arrivals.length).fill(NaN);
   // By replica: what it was sent, the first runs.
   const lanes = new Map<number, Running[]>();
@@ -92,16 +106,24 @@ export function runVirtualLoad(load: VirtualLoad): VirtualResult {
   const apply = (effect: Effect): void => {
     if (effect.kind === 'start') {
       lanes.set(effect.cell, []);
+      versions.set(effect.cell, effect.version as string);
       core.ready(effect.cell, effect.incarnation);
     } else if (effect.kind === 'send') {
       const lane = lanes.get(effect.cell) as Running[];
       const begins = Math.max(now, lane.at(-1)?.endAt ?? now);
       const { cell, batchId, requests } = effect;
-      lane.push({ cell, batchId, requests, endAt: begins + costMs(requests.length, batches++) });
+      const { bucket } = requests[0] as Request;
+      const version = versions.get(cell) as string;
+      const ms = costMs(requests.length, batches++, bucket, version);
+      lane.push({ cell, batchId, requests, endAt: begins + ms });
+      load.onBatch?.({ size: requests.length, bucket, version, costMs: ms });
+    } else if (effect.kind === 'stop') {
+      core.died(effect.cell, 1, { cause: 'stopped' }, now);
+      lanes.delete(effect.cell);
     }
   };
 
-  core.rollOut(undefined, replicas, 0);
+  core.rollOut('1', replicas, 0);
   turn();
   for (;;) {
     const arriveAt = next < arrivals.length ? (arrivals[next] as number) : Infinity;
@@ -117,6 +139,7 @@ export function runVirtualLoad(load: VirtualLoad): VirtualResult {
       (lanes.get(first.cell) as Running[]).shift();
       const results = first.requests.map(() => ({ ok: true, value: 0 }) as const);
       core.reply(first.cell, 1, first.batchId, results, now);
+      if (batches === load.swapAtBatch) core.rollOut('2', replicas, now);
     } else if (arriveAt <= now) {
       // What comes at one instant comes in one turn.
       for (; next < arrivals.length && arrivals[next] === now; next++) {
@@ -126,7 +149,7 @@ export function runVirtualLoad(load: VirtualLoad): VirtualResult {
           owner: undefined,
           sender: 0,
           priority: 0,
-          bucket: '',
+          bucket: load.bucketOf?.(next) ?? '',
           bytes: 1,
           weight: 1,
           offeredAt: now,
