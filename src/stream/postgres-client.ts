@@ -16,10 +16,10 @@ export type Row = Readonly<Record<string, unknown>>;
 const CONNECT_TIMEOUT_MS = 5000;
 const STATEMENT_TIMEOUT_MS = 30_000;
 /**
- * Worth another try: the connection (08), a shutdown or a start (57P), too many clients (53300), a lost race (40001,
- * 40P01), a lock (55P03), a time limit (57014).
+ * Worth another try: the connection (08), a shutdown or a start (57P), a server that is full (53) or a standby for now
+ * (25006), a lost race (40001, 40P01), a lock (55P03), a time limit (57014).
  */
-const TRANSIENT = /^(08...|57P0[123]|57014|53300|40001|40P01|55P03)$/;
+const TRANSIENT = /^(08...|25006|53...|57P0[1235]|57014|40001|40P01|55P03)$/;
 
 export function checkConnection(option: string, value: unknown): void {
   const isText = typeof value === 'string' && /^(postgres(ql)?:\/\/|socket:)/.test(value);

@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT_MS = 5000;
 const COMMAND_TIMEOUT_MS = 10_000;
 /** What a server says while it starts, fails over, is full, or is busy with a script. */
 const TRANSIENT =
-  /^(LOADING|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|READONLY|NOREPLICAS|OOM|ERR max number of clients reached)\b/;
+  /^(LOADING|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|READONLY|NOREPLICAS|OOM|MISCONF|ERR max number of clients reached)\b/;
 
 export function checkRedisUrl(option: string, value: unknown): string {
   if (typeof value === 'string' && URL.canParse(value)) {

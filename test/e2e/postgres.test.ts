@@ -312,6 +312,25 @@ test('a claim whose answer was given up is made anew once the table is free, and
   }
 });
 
+test('a server that is read only for now is waited for', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  const role = `r_${on.table}`;
+  await on.sql(`CREATE ROLE ${role} LOGIN SUPERUSER`);
+  await on.sql(`CREATE TABLE ${on.table} (key text PRIMARY KEY, value jsonb)`);
+  await on.sql(`ALTER ROLE ${role} SET default_transaction_read_only = on`);
+  const sink = on.sink({ connection: on.url.replace('user=troupe', `user=${role}`), createTable: false });
+  const opening = sink.open?.();
+  const seen = `SELECT pid FROM pg_stat_activity WHERE usename = '${role}'`;
+  const pids = new Set<unknown>();
+  while (pids.size < 2) for (const { pid } of await on.sql(seen)) pids.add(pid);
+  await on.sql(`ALTER ROLE ${role} RESET default_transaction_read_only`);
+  await opening;
+  await sink.write([1], records(1));
+  t.is((await on.sql(`SELECT * FROM ${on.table}`)).length, 1);
+  await sink.close();
+});
+
 test('a row that is nested too deep fails alone', async (t) => {
   const on = await stage(t);
   if (on === undefined) return;

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { TroupeError } from '../../kernel/errors.js';
 import { checkCount, checkKeys, checkOneOf } from '../options.js';
 import type { Source, SourceReader } from '../source.js';
 import type { CsvRow } from './csv.js';
@@ -31,16 +32,25 @@ export function fromStdin(options: FromStdinOptions = {}): Source<unknown> {
   };
 }
 
-/** The reader of fromStdin over any stream of bytes. */
+/** Streams that have a reader: two would tear each other's lines apart. */
+const inUse = new WeakSet<Readable>();
+
+/** The reader of fromStdin over any stream of bytes. Throws SOURCE_FAILED where it has one already. */
 export function readStream(
   name: string,
   input: Readable,
   format: FileFormat,
   maxLineBytes: number,
 ): SourceReader<unknown> {
+  if (inUse.has(input)) {
+    throw new TroupeError('SOURCE_FAILED', `Cannot read ${name}: another pipeline reads it already; only one can`);
+  }
+  inUse.add(input);
   const lines = LineReader.over(name, new StreamInput(input), maxLineBytes);
   return new FileReader(lines, parserOf(format, name, maxLineBytes));
 }
+
+const ignore = (): void => undefined;
 
 /** A handle on the process, where the stream has one: it must not keep the process alive once nobody reads. */
 interface Handled {
@@ -87,10 +97,11 @@ class StreamInput implements LineInput {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    inUse.delete(this.stream);
     for (const event of ['readable', 'end', 'close']) this.stream.off(event, this.#onChange);
     this.stream.off('error', this.#onError);
     // Unheard, an error that comes later (a broken terminal) would end the process.
-    this.stream.on('error', () => undefined);
+    if (!this.stream.listeners('error').includes(ignore)) this.stream.on('error', ignore);
     this.stream.pause();
     this.stream.unref?.();
     this.#wake?.();

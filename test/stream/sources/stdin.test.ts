@@ -65,6 +65,18 @@ test('close ends an open read, leaves the stream open, and a later reader goes o
   t.deepEqual(await readAll(readStream('stdin', input, 'lines', 100)), [], 'at its end it stays');
 });
 
+test('a second reader is refused while there is one: each would get a part of the lines', async (t) => {
+  const input = new PassThrough();
+  const reader = readStream('stdin', input, 'lines', 100);
+  t.throws(() => readStream('stdin', input, 'lines', 100), {
+    code: 'SOURCE_FAILED',
+    message: 'Cannot read stdin: another pipeline reads it already; only one can',
+  });
+  await reader.close();
+  for (let round = 0; round < 20; round += 1) await readStream('stdin', input, 'lines', 100).close();
+  t.is(input.listenerCount('error'), 1, 'what readers leave behind does not add up');
+});
+
 test('standard input has no positions, and wrong options throw at once', async (t) => {
   const reader = readStream('stdin', Readable.from([]), 'lines', 100);
   t.is(reader.position, undefined);
