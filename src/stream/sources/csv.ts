@@ -1,6 +1,7 @@
 import { parse } from 'csv-parse/sync';
 import { TroupeError } from '../../kernel/errors.js';
-import type { RecordFailure } from '../envelope.js';
+import { RecordFailure } from '../envelope.js';
+import { csvFault } from './csv-fault.js';
 import { parseFailed, type LineBlock } from './lines.js';
 
 /** The door to csv-parse. Its options, once for header and rows. */
@@ -17,9 +18,8 @@ interface Candidate {
 
 /**
  * Turns lines into rows. csv-parse goes on inside the wreck of a bad record and then loses good ones, so the borders of
- * records are found here (a record ends at a line end outside quotes) and rows are parsed in groups; a group that fails
- * is parsed row by row. Where a row of several lines fails, only its first line is the bad record: a forgotten quote
- * must not swallow the rest of the file.
+ * records are found here (a record ends at a line end outside quotes) and rows are parsed in groups, without the bad ones. Where a row of several lines fails, only its first line is the bad record: a forgotten quote
+ * must not swallow the rest of the file. To parse row by row takes a parser for each, so bad ones are told by csvFault.
  */
 export class CsvParser {
   #columns: readonly string[] | undefined;
@@ -87,7 +87,9 @@ export class CsvParser {
       group = [];
       if (isGood) continue;
       // Its first line was the bad record; the others are tried anew, before those that come after them.
-      lines = [...candidate.text.split('\n').slice(1), ...lines.slice(index + 1)];
+      index -= candidate.lineCount - 1;
+      if (index >= 0) continue;
+      lines = [...candidate.text.split('\n').slice(1), ...lines.slice(index + candidate.lineCount)];
       base = candidate.firstNumber + 1;
       index = -1;
     }
@@ -122,7 +124,7 @@ export class CsvParser {
     this.#take(rest, number + 1, rows);
   }
 
-  /** Parses candidates together, and one by one where that fails. False when the last one is bad. */
+  /** Parses candidates together, without the bad ones where that fails. False when the last one is bad. */
   #parse(group: readonly Candidate[], rows: (CsvRow | RecordFailure)[]): boolean {
     let candidates = group;
     while (this.#columns === undefined) {
@@ -133,25 +135,65 @@ export class CsvParser {
     }
     if (candidates.length === 0) return true;
     const options = { ...OPTIONS, columns: [...this.#columns] };
+    const rowsOf = (some: readonly Candidate[]): CsvRow[] =>
+      parse(some.map(({ text }) => `${text}\n`).join(''), options) as CsvRow[];
+    const columnCount = this.#columns.length;
+    // Where a quote was forgotten, every second line may end a record of several lines, and a bad one.
+    const last = candidates.at(-1) as Candidate;
+    const isBad = last.lineCount > 1 && csvFault(last.text, columnCount) !== undefined;
     try {
-      for (const row of parse(candidates.map(({ text }) => `${text}\n`).join(''), options)) rows.push(row as CsvRow);
-      return true;
+      if (!isBad) {
+        for (const row of rowsOf(candidates)) rows.push(row);
+        return true;
+      }
     } catch {
-      // Each alone tells which one is bad, and why.
+      // Some of them are bad.
+    }
+    return this.#parseAround(candidates, columnCount, rowsOf, rows);
+  }
+
+  /** As #parse, where some of the candidates are known to be bad: the good ones among them are parsed together. */
+  #parseAround(
+    candidates: readonly Candidate[],
+    columnCount: number,
+    rowsOf: (some: readonly Candidate[]) => CsvRow[],
+    rows: (CsvRow | RecordFailure)[],
+  ): boolean {
+    const faults = candidates.map(({ text }) => csvFault(text, columnCount));
+    const good = candidates.filter(({ text }, index) => faults[index] === undefined && !isEmpty(text));
+    let together: readonly CsvRow[] = [];
+    try {
+      if (good.length > 0) together = rowsOf(good);
+    } catch {
+      // csv-parse is stricter than csvFault: then each alone.
     }
     let isGood = true;
-    for (const { text, firstNumber } of candidates) {
-      try {
-        for (const row of parse(`${text}\n`, options)) rows.push(row as CsvRow);
-        isGood = true;
-      } catch (cause) {
-        const words = cause instanceof Error ? cause.message.replace(/ (on|at) line \d+/, '') : String(cause);
-        const [line] = text.split('\n');
-        rows.push(parseFailed(this.path, firstNumber, `is not a CSV record: ${words}`, line, cause));
-        isGood = false;
-      }
+    let next = 0;
+    for (const [index, candidate] of candidates.entries()) {
+      const fault = faults[index];
+      if (fault === undefined && isEmpty(candidate.text)) continue;
+      const row =
+        fault === undefined ? (together[next] ?? this.#alone(candidate, rowsOf)) : this.#bad(candidate, fault);
+      if (fault === undefined) next += 1;
+      isGood = !(row instanceof RecordFailure);
+      rows.push(row);
     }
     return isGood;
+  }
+
+  #alone(candidate: Candidate, rowsOf: (some: readonly Candidate[]) => CsvRow[]): CsvRow | RecordFailure {
+    try {
+      return rowsOf([candidate])[0] as CsvRow;
+    } catch (cause) {
+      return this.#bad(
+        candidate,
+        cause instanceof Error ? cause.message.replace(/ (on|at) line \d+/, '') : String(cause),
+      );
+    }
+  }
+
+  #bad({ text, firstNumber }: Candidate, words: string): RecordFailure {
+    return parseFailed(this.path, firstNumber, `is not a CSV record: ${words}`, text.split('\n', 1)[0]);
   }
 
   #header(candidate: Candidate): string[] | undefined {
@@ -166,6 +208,11 @@ export class CsvParser {
     if (twice !== undefined) throw headerFailed(this.path, candidate, `column "${twice}" is there twice`);
     return columns;
   }
+}
+
+/** csv-parse passes over it. */
+function isEmpty(text: string): boolean {
+  return text === '' || text === '\r';
 }
 
 function hasOddQuotes(line: string): boolean {

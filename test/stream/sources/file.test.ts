@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { parse } from 'csv-parse/sync';
 import fc from 'fast-check';
 import { stream } from '../../../src/stream/pipeline.js';
 import type { Report } from '../../../src/stream/report.js';
 import { toArray } from '../../../src/stream/sinks/array.js';
 import { toLines } from '../../../src/stream/sinks/json-lines.js';
+import { csvFault } from '../../../src/stream/sources/csv-fault.js';
 import { fromFile, type FromFileOptions } from '../../../src/stream/sources/file.js';
 import { folder } from '../folder.js';
 
@@ -94,6 +96,53 @@ test('a bad CSV row fails alone, and a forgotten quote does not swallow the rows
     ['a.csv:3', 'a.csv:4', 'a.csv:5', 'a.csv:7', 'a.csv:9'],
   );
 });
+
+test('what is no CSV record is told without a parser, and is what csv-parse refuses', (t) => {
+  const options = { record_delimiter: ['\r\n', '\n'], skip_empty_lines: true, columns: ['a', 'b'] };
+  const isRefused = (text: string): boolean => {
+    try {
+      parse(`${text}\n`, options);
+      return false;
+    } catch {
+      return true;
+    }
+  };
+  const texts = fc.string({ unit: fc.constantFrom('a', ',', '"', '\n', '\r', ' '), maxLength: 12 });
+  // A record of several lines begins inside quotes at each of them; a carriage return is found before a line end alone.
+  const isCandidate = (text: string): boolean => {
+    const lines = text.split('\n');
+    const odd = lines.map((line) => line.split('"').length % 2 === 0);
+    const isWhole = odd.every((isOdd, at) => isOdd === (lines.length > 1 && (at === 0 || at === lines.length - 1)));
+    return isWhole && !/\r(?!$)/.test(text.replaceAll('\r\n', ''));
+  };
+  fc.assert(
+    fc.property(texts.filter(isCandidate), (text) => {
+      t.is(csvFault(text, 2) !== undefined, isRefused(text), JSON.stringify(text));
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+test.serial(
+  'bad CSV rows cost little more than good ones: a block of them does not hold the event loop for long',
+  async (t) => {
+    const cpuOf = async (rows: string): Promise<number> => {
+      const before = process.cpuUsage();
+      const { values, failures } = await read(t, 'a.csv', `a,b\n1,2\n${rows.repeat(5000)}3,4\n`);
+      t.is(values.length + failures.length, 15_002);
+      const { user, system } = process.cpuUsage(before);
+      return user + system;
+    };
+    await cpuOf('x,y\n"z",1\n,\n');
+    const good = await cpuOf('x,y\n"z",1\n,\n');
+    for (const rows of ['x\n"y"z,1\na"b,"\n', 'x"\nx"\nx"\n']) {
+      const bad = await cpuOf(rows);
+      // With a parser for each it is more than ten times as much.
+      t.true(bad < 8 * good, `${JSON.stringify(rows)}: ${bad / good} times the time of good rows`);
+      t.log(`${(bad / good).toFixed(1)} times the time of good rows`);
+    }
+  },
+);
 
 test('a CSV header that names a column twice ends the run, because rows would lose a value', async (t) => {
   const error = await t.throwsAsync(read(t, 'a.csv', 'a,a\n1,2\n'));
