@@ -375,6 +375,16 @@ test.serial('a record whose entry could not be added is not taken for written wh
   await sink.close();
 });
 
+test.serial('what keeps a sink from writing is met when it opens, before anything is read', async (t) => {
+  const on = await stage(t);
+  if (on === undefined) return;
+  await on.client.set('{s}:troupe-written', 'of another type');
+  await t.throwsAsync(async () => on.sink().open?.(), { code: 'SINK_FAILED', message: /Cannot open .*WRONGTYPE/ });
+  await on.client.sendCommand(['ACL', 'SETUSER', 'reader', 'on', '>correct', '~*', '+@all', '-eval']);
+  const url = on.server.url.replace('//', '//reader:correct@');
+  await t.throwsAsync(async () => on.sink({ url, stream: 'other' }).open?.(), { message: /Cannot open .*NOPERM/ });
+});
+
 test.serial('large values go out in several scripts, in order', async (t) => {
   const on = await stage(t);
   if (on === undefined) return;
@@ -390,7 +400,7 @@ test.serial('large values go out in several scripts, in order', async (t) => {
     entries.map(({ message }) => message['value']?.[1]),
     letters,
   );
-  t.regex(await on.client.info('commandstats'), /cmdstat_eval:calls=2,/);
+  t.regex(await on.client.info('commandstats'), /cmdstat_eval:calls=3,/, 'one of them to open');
   await sink.close();
 });
 

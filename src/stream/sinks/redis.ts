@@ -99,6 +99,8 @@ class RedisSink implements Sink<unknown> {
     try {
       const type = await this.#link.send(['TYPE', stream]);
       if (type !== 'none' && type !== 'stream') throw new Error(`it is a ${String(type)}, not a stream`);
+      // Adding nothing meets every trouble that is not about values: permissions, the sorted set.
+      await this.#link.send(this.#script([]));
     } catch (cause) {
       this.#link.end();
       throw this.#failed('open', cause);
@@ -106,22 +108,23 @@ class RedisSink implements Sink<unknown> {
   }
 
   async write(values: readonly unknown[], records: readonly RecordInfo[]): Promise<void> {
-    const { stream, field, maxLength, remember } = this.plan;
-    const words = values.map((value, index) => {
+    let words: string[] = [];
+    let chars = 0;
+    let from = 0;
+    for (const [index, value] of values.entries()) {
       const record = records[index] as RecordInfo;
-      return [this.keys.of(value, record), jsonOf(value, record)] as const;
-    });
-    const head = ['EVAL', SCRIPT, '2', stream, writtenKey(stream)];
-    const settings = [String(remember), maxLength === undefined ? '' : String(maxLength), field];
-    for (let from = 0, to = 0; from < words.length; from = to) {
-      to = endOfScript(words, from);
-      try {
-        await (this.#link as RedisLink).send([...head, ...settings, ...words.slice(from, to).flat()]);
-      } catch (cause) {
-        const which = to - from === 1 ? `record ${records[from]?.id}` : `records ${records[from]?.id} and following`;
-        throw this.#failed(`write ${which} to`, cause);
+      const key = this.keys.of(value, record);
+      const text = jsonOf(value, record);
+      if (words.length === 2 * RECORDS_PER_SCRIPT || (words.length > 0 && chars + text.length > CHARS_PER_SCRIPT)) {
+        await this.#add(words, records.slice(from, index));
+        words = [];
+        chars = 0;
+        from = index;
       }
+      words.push(key, text);
+      chars += key.length + text.length;
     }
+    await this.#add(words, records.slice(from));
   }
 
   prepare(): unknown {
@@ -132,24 +135,26 @@ class RedisSink implements Sink<unknown> {
     this.#link?.end();
   }
 
+  async #add(words: readonly string[], records: readonly RecordInfo[]): Promise<void> {
+    try {
+      await this.#link?.send(this.#script(words));
+    } catch (cause) {
+      const which = records.length === 1 ? `record ${records[0]?.id}` : `records ${records[0]?.id} and following`;
+      throw this.#failed(`write ${which} to`, cause);
+    }
+  }
+
+  #script(words: readonly string[]): string[] {
+    const { stream, field, maxLength, remember } = this.plan;
+    const settings = [String(remember), maxLength === undefined ? '' : String(maxLength), field];
+    return ['EVAL', SCRIPT, '2', stream, writtenKey(stream), ...settings, ...words];
+  }
+
   #failed(what: string, cause: unknown): TroupeError {
     if (cause instanceof TroupeError) return cause;
     const words = cause instanceof Error ? cause.message : String(cause);
     return new TroupeError('SINK_FAILED', `Cannot ${what} ${this.name}: ${words}`, { cause });
   }
-}
-
-/** Behind the last record of a script that begins with the one at `from`; at least that one is in it. */
-function endOfScript(words: readonly (readonly [string, string])[], from: number): number {
-  let chars = 0;
-  let to = from;
-  while (to < words.length && to - from < RECORDS_PER_SCRIPT) {
-    const [key, text] = words[to] as readonly [string, string];
-    chars += key.length + text.length;
-    if (to > from && chars > CHARS_PER_SCRIPT) break;
-    to += 1;
-  }
-  return to;
 }
 
 /** In a cluster both keys of the script must lie in one slot; braces name the part of a key that decides. */
