@@ -39,7 +39,7 @@ const HOPELESS = Math.log(1.4);
 /** A trial that is off by this from what those before have shown makes them worthless. */
 const SURPRISE = 0.3;
 /** One odd batch makes a trial no worse, and no better, than this. */
-const ODD_MOST = 0.4;
+const ODD_MOST = 0.7;
 /** Batches until something no worse is tried again; T2. */
 const AGAIN_AFTER = 32;
 const AGAIN_LATEST = 4096;
@@ -104,9 +104,8 @@ export class SizeTrials {
   #trial: Trial | undefined;
   #batchCount = 0;
   // Of the batch that came back last.
-  #lastClass = -1;
+  #lastSize = 0;
   #lastMs = 0;
-  #lastValue = 0;
 
   /** The warm-up showed this class to be best; trials go on from there. */
   start(bestClass: number): void {
@@ -122,25 +121,9 @@ export class SizeTrials {
   /** A batch came back. */
   observe(size: number, ms: number): void {
     this.#batchCount++;
-    const index = classOf(size);
-    const value = valueOf(size, ms);
-    const trial = this.#trial;
-    if (trial !== undefined) {
-      const { contest } = trial;
-      if (Number.isNaN(trial.seen)) {
-        if (index === contest.to) trial.seen = value;
-      } else if (index === contest.from) {
-        this.#trial = undefined;
-        contest.lastAt = this.#batchCount;
-        const loss = trial.seen - (trial.before + value) / 2;
-        contest.add(Math.max(-ODD_MOST, Math.min(ODD_MOST, loss)));
-        this.#judge(contest);
-      }
-      if (this.#batchCount - trial.begunAt > PATIENCE) this.#trial = undefined;
-    }
-    this.#lastClass = index;
+    if (this.#trial !== undefined) this.#follow(this.#trial, size, ms);
+    this.#lastSize = size;
     this.#lastMs = ms;
-    this.#lastValue = value;
   }
 
   /**
@@ -150,7 +133,7 @@ export class SizeTrials {
   propose(count: number, size: number, most: number, expectedMs: (size: number) => number): number {
     if (count < COUNT_LEAST || this.#batchCount < FIRST_AT || this.#trial !== undefined) return 0;
     const from = classOf(size);
-    if (this.#lastClass !== from) return 0;
+    if (this.#lastSize === 0 || classOf(this.#lastSize) !== from) return 0;
     let to = -1;
     if (this.bestClass === from && this.#fits(from + 1, count, most) && this.#isDue(from, from + 1, expectedMs))
       to = from + 1;
@@ -160,8 +143,24 @@ export class SizeTrials {
     if (to < 0) return 0;
     const contest = this.#contest(from, to) ?? this.#newContest(from, to);
     contest.lastAt = this.#batchCount;
-    this.#trial = { contest, begunAt: this.#batchCount, before: this.#lastValue, seen: NaN };
+    this.#trial = { contest, begunAt: this.#batchCount, before: valueOf(this.#lastSize, this.#lastMs), seen: NaN };
     return 2 ** to;
+  }
+
+  /** One step of the trial: its own batch, then one of the usual size. */
+  #follow(trial: Trial, size: number, ms: number): void {
+    const { contest } = trial;
+    const index = classOf(size);
+    if (Number.isNaN(trial.seen)) {
+      if (index === contest.to) trial.seen = valueOf(size, ms);
+    } else if (index === contest.from) {
+      this.#trial = undefined;
+      contest.lastAt = this.#batchCount;
+      const loss = trial.seen - (trial.before + valueOf(size, ms)) / 2;
+      contest.add(Math.max(-ODD_MOST, Math.min(ODD_MOST, loss)));
+      this.#judge(contest);
+    }
+    if (this.#batchCount - trial.begunAt > PATIENCE) this.#trial = undefined;
   }
 
   #fits(index: number, count: number, most: number): boolean {
@@ -182,7 +181,7 @@ export class SizeTrials {
     const contest = this.#contest(from, to);
     if (contest === undefined || contest.count === 0) {
       // What batches of other sizes cost tells something of this one: what looks hopeless has time.
-      const loss = valueOf(2 ** to, expectedMs(2 ** to)) - this.#lastValue;
+      const loss = valueOf(2 ** to, expectedMs(2 ** to)) - valueOf(this.#lastSize, this.#lastMs);
       return loss < HOPELESS || this.#batchCount - (contest?.lastAt ?? 0) >= patienceFor(loss, GUESS_LATEST);
     }
     const { mean, count, error } = contest;

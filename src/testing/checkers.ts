@@ -99,7 +99,8 @@ export class PoolOracle {
       this.#violate('admission', `${overflow} refused record ${record.id} as too late`);
     if (request.deadlineAt === Infinity)
       this.#violate('admission', `record ${record.id} has no deadline and was refused as too late`);
-    if (core.mailbox.held > 0) return;
+    // What the core has decided and nobody has carried out is not seen in the replicas.
+    if (core.mailbox.held > 0 || !core.isQuiet) return;
     for (const replica of live)
       if (
         replica.isReady &&

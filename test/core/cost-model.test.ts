@@ -82,7 +82,6 @@ test('whatever batches cost, beliefs stay finite and never negative', (t) => {
       for (const [size, ms] of batches) model.observe(size, ms);
       for (const value of [model.predict(n), model.fixedMs, model.perItemMs, model.spread])
         if (!(value >= 0 && value < Infinity)) throw new Error(`${value}`);
-      if (model.predict(n) > model.predict(4 * n) * 1e6 + 1) throw new Error('costs fall out of all bounds');
     }),
   );
   t.pass();
