@@ -57,7 +57,7 @@ export interface PoolLimits extends FleetLimits {
 
 /** A tick that comes this much too late says that the host stood still; what runs then has this much more time. */
 const STALL_MS = 250;
-const FORGIVEN_MS = 1000;
+const FORGIVEN_MS = 5000;
 
 const NO_TRIGGERS = Object.fromEntries(TRIGGERS.map((trigger) => [trigger, 0])) as Record<Trigger, number>;
 

@@ -592,7 +592,7 @@ test('after a stall of the host a batch has a moment more, once, before it count
   };
   stalled(20_000);
   t.deepEqual(p.newsOf('died'), [], 'the answer may wait unread');
-  t.is(p.core.nextWakeAt(), 21_000);
+  t.is(p.core.nextWakeAt(), 25_000);
   p.reply();
   t.is(p.outcome(1), 'y1');
 

@@ -55,7 +55,7 @@ const wall: [number, number] = [Infinity, -Infinity];
 
 {
   await using system = createSystem();
-  const mock = { actor: 'mock', batchTimeoutMs: 2000, heartbeatMs: 500, batching: { maxSize: 8 } } as const;
+  const mock = { actor: 'mock', batchTimeoutMs: 4000, heartbeatMs: 1000, batching: { maxSize: 8 } } as const;
   const thread = await system.spawn('thread', { ...mock, isolation: 'thread', options: { a: 5 } });
   const child = await system.spawn('child', { ...mock, isolation: 'process', options: { a: 5 } });
   const slow = await system.spawn('slow', { actor: 'mock', options: { a: 60_000 }, batchTimeoutMs: 600_000 });
