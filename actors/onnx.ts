@@ -44,6 +44,7 @@ interface OnnxState {
 export default defineActor<TensorRecord, TensorRecord, OnnxState>({
   isolation: 'process',
   native: true,
+  handsOver: true,
 
   async load(context) {
     const options = resolveOnnxOptions(context);

@@ -1,6 +1,6 @@
 import type { Config } from './schema.js';
 
-/** A path that a pipeline writes to and nobody else may: two would destroy each other's output or checkpoints. */
+/** A path that a pipeline writes to and nobody else may touch: two would destroy each other's output or checkpoints. */
 interface Claim {
   /** Absolute. */
   readonly path: string;
@@ -23,14 +23,27 @@ export function conflictsOf(
 ): readonly Conflict[] {
   const conflicts: Conflict[] = [];
   const claimed = new Map<string, Claim>();
+  // Many may read a file, so long as none of them writes to it.
+  const read = new Map<string, Claim>();
+  for (const claim of sourcesOf(pipelines)) {
+    const identity = identityOf(claim.path);
+    if (identity !== undefined && !read.has(identity)) read.set(identity, claim);
+  }
   for (const claim of claimsOf(pipelines)) {
     const identity = identityOf(claim.path);
     if (identity === undefined) continue;
-    const first = claimed.get(identity);
+    const first = claimed.get(identity) ?? read.get(identity);
     if (first === undefined) claimed.set(identity, claim);
     else conflicts.push({ at: claim.at, text: `expected a path of its own; ${wordsOf(first, claim)}` });
   }
   return conflicts;
+}
+
+function* sourcesOf(pipelines: Config['pipelines']): Generator<Claim> {
+  for (const [pipeline, { source }] of Object.entries(pipelines)) {
+    if (source.file === undefined) continue;
+    yield { path: source.file, what: 'source file', pipeline, at: ['pipelines', pipeline, 'source', 'file'] };
+  }
 }
 
 function* claimsOf(pipelines: Config['pipelines']): Generator<Claim> {

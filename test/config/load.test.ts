@@ -337,3 +337,19 @@ test('two pipelines that write to one file, or share a directory of checkpoints,
   t.notThrows(() => parse(pipelines('sink: { file: /dev/null }', 'sink: { file: /dev/null }')));
   t.notThrows(() => parse(pipelines('sink: { file: k }', 'sink: { file: l }')));
 });
+
+test('a pipeline that writes into a file that is read is refused, its own source or that of another', (t) => {
+  const pipelines = (source: string, sink: string): string =>
+    `pipelines:\n  one: { source: { ${source} }, sink: { file: b } }\n  two: { source: { file: c }, ${sink} }\n`;
+  t.is(
+    refused(t, pipelines('file: a', 'sink: { file: c }')),
+    `troupe.yaml:3:45 pipelines.two.sink.file: expected a path of its own; it is already the source file of the same ` +
+      'pipeline, and pipeline "two" cannot have it as its sink file',
+  );
+  t.regex(refused(t, pipelines('file: a', 'sink: { file: x/../a }')), /already the source file of pipeline "one"/);
+  t.regex(
+    refused(t, pipelines('file: a', 'sink: { file: d }, deadLetters: { file: c }')),
+    /two\.deadLetters\.file: .*already the source file of the same pipeline/,
+  );
+  t.notThrows(() => parse(pipelines('file: c', 'sink: { file: d }')));
+});

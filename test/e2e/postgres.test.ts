@@ -135,7 +135,7 @@ test('fromPostgres and toPostgres conform', async (t) => {
       unreachable: () => fromPostgres({ connection: refused, table: 't', reconnect: { attempts: 1 } }),
       readAheadMax: 0,
     });
-    conforms(t, report, 11);
+    conforms(t, report, 12);
   }
   for (const columns of [undefined, ['n', 'text']]) {
     const report = await checkSink(`toPostgres, columns: ${String(columns)}`, {

@@ -88,7 +88,7 @@ test.serial('fromRedis and toRedis conform', async (t) => {
       fromRedis({ url: 'redis://127.0.0.1:1', stream: 's', group: 'g', consumer: 'c', reconnect: { attempts: 1 } }),
     readAheadMax: 0,
   });
-  conforms(t, source, 12);
+  conforms(t, source, 13);
   const ending = await checkSource('fromRedis, endWhenEmpty', {
     stand: async (values) => {
       const name = randomUUID();
@@ -97,7 +97,7 @@ test.serial('fromRedis and toRedis conform', async (t) => {
     },
     hasBadRecords: false,
   });
-  conforms(t, ending, 8);
+  conforms(t, ending, 9);
   const sink = await checkSink('toRedis', {
     stand: async () => {
       const name = randomUUID();

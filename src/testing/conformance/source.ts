@@ -151,6 +151,24 @@ const CHECKS: readonly Check<SourceSubject>[] = [
     },
   ],
   [
+    'every record has a token of its own, which a checkpoint can hold',
+    async (subject) => {
+      await within(subject, RECORDS, async ({ source }) => {
+        await reading(source, async (reader) => {
+          needAcknowledge(reader);
+          const items = await take(reader, RECORDS.length, 7);
+          const tokens = items.map((item) => (item instanceof Stamped ? item.token : undefined));
+          const missing = tokens.indexOf(undefined);
+          expect(missing < 0, `record ${missing + 1} has none; give it with new Stamped(value, { token })`);
+          const texts = tokens.map((token) => JSON.stringify(token) as string | undefined);
+          expect(!texts.includes(undefined), 'a token is no JSON');
+          expectEqual(new Set(texts).size, RECORDS.length, 'different tokens');
+          await settle(reader, items);
+        });
+      });
+    },
+  ],
+  [
     'what was acknowledged does not come again, and what was not does',
     async (subject) => {
       await within(subject, RECORDS, async ({ source }) => {

@@ -7,6 +7,7 @@ import { fromFiles } from '../../../src/stream/sources/files.js';
 import { fromHttp } from '../../../src/stream/sources/http.js';
 import { fromIterable } from '../../../src/stream/sources/iterable.js';
 import { readStream } from '../../../src/stream/sources/stdin.js';
+import { Stamped } from '../../../src/stream/envelope.js';
 import type { Source } from '../../../src/stream/source.js';
 import { checkSource } from '../../../src/testing/index.js';
 import { listen } from '../../stream/http-stand.js';
@@ -125,7 +126,7 @@ test('fromHttp conforms, with a client that posts again what was not answered we
       unreachable: () => fromHttp({ port: Number(new URL(url).port) }),
       readAheadMax: 4096,
     });
-    conforms(t, report, 9);
+    conforms(t, report, 10);
   }
 });
 
@@ -147,6 +148,37 @@ test('fromSse conforms, with ids on every event and with ids on some', async (t)
       t.regex(failed[0]?.reason ?? '', /its events have no ids/);
     }
   }
+});
+
+test('the kit sees an acknowledging source whose records have no token, the same one, or one that is no JSON', async (t) => {
+  const reasonWith = async (tokenOf: (index: number) => unknown): Promise<string | undefined> => {
+    const report = await checkSource('tokens', {
+      stand: async (records) => ({
+        ends: true,
+        source: {
+          name: 'tokens',
+          open: () => {
+            let left = records.map((value, index) => new Stamped(value, { token: tokenOf(index) }));
+            return {
+              read: (max: number) => {
+                const given = left.slice(0, max);
+                left = left.slice(max);
+                return given.length === 0 ? undefined : given;
+              },
+              acknowledge: () => undefined,
+              close: () => undefined,
+            };
+          },
+        },
+      }),
+      unreachable: () => fromIterable([]),
+    });
+    return report.checks.find(({ title }) => title.startsWith('every record has a token'))?.reason;
+  };
+  t.is(await reasonWith((index) => index), undefined);
+  t.regex((await reasonWith((index) => (index === 3 ? undefined : index))) ?? '', /^record 4 has none/);
+  t.regex((await reasonWith(() => () => 0)) ?? '', /no JSON/);
+  t.regex((await reasonWith((index) => index >> 1)) ?? '', /^different tokens: expected 25, got 13/);
 });
 
 test('the kit sees what is wrong with a source', async (t) => {
