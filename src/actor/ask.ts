@@ -1,3 +1,4 @@
+import type { BatchCall } from '../core/effects.js';
 import type { Outcome } from './outcome.js';
 
 /** One ask: its options, and who gets its outcome. */
@@ -89,7 +90,7 @@ export function checkOptions(where: string, options: unknown): void {
 
 /** Who gets the outcome of a request. */
 export interface Owner {
-  settled(outcome: Outcome<any>): void; // any: the pool's core does not know the record types
+  settled(outcome: Outcome<any>, call?: BatchCall): void; // any: the pool's core does not know the record types
 }
 
 /** Settles the promise of one ask, and listens to its signal while it waits. */

@@ -1,3 +1,4 @@
+import type { BatchCall } from '../core/effects.js';
 import type { Outcome } from './outcome.js';
 
 /** One record on its way into a pool by the bulk path. The object may be reused only after `settled` was called. */
@@ -12,8 +13,11 @@ export interface Submission<In, Out> {
   readonly callTimeoutMs?: number | undefined;
   /** Records of one key run one after another, in the order they were accepted; free across keys. */
   readonly key?: string | undefined;
-  /** Called exactly once for every accepted submission, never from inside `offer`. */
-  settled(outcome: Outcome<Out>): void;
+  /**
+   * Called exactly once for every accepted submission, never from inside `offer`. `call` is the batch whose end settled
+   * it, one object for all its records; undefined where it settled otherwise (expired, refused).
+   */
+  settled(outcome: Outcome<Out>, call?: BatchCall): void;
 }
 
 /** Cancels one accepted submission: it settles with CANCELLED unless it has settled already. */

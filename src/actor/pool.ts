@@ -582,14 +582,14 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       this.#latency.record(now - request.offeredAt);
       this.#queueWait.record(request.sentAt - request.offeredAt);
       if (owner instanceof AskOwner) owner.resolved(request.value as Out);
-      else owner.settled({ ok: true, value: request.value, version: request.version, call });
+      else owner.settled({ ok: true, value: request.value, version: request.version }, call);
       return;
     }
     if (request.error.ran === 'failed') this.#voice.recordFailed(request.error, now);
     if (owner === NOBODY || request.error.code === 'MAILBOX_DROPPED') {
       this.#voice.emit('dead-letter', { input: request.input, error: request.error });
     }
-    owner.settled({ ok: false, error: request.error, call });
+    owner.settled({ ok: false, error: request.error }, call);
   }
 
   #carryOut(effect: Effect): void {

@@ -1,18 +1,12 @@
 import type { TroupeError } from '../kernel/errors.js';
 import type { Lease } from './breaker.js';
-import type { BatchCall } from './effects.js';
 import type { Due } from './deadlines.js';
 import { EmissionSlot } from './emission.js';
 
 /** How one try of one record ended. */
 export type RecordOutcome =
-  | {
-      readonly ok: true;
-      readonly value: unknown;
-      readonly version: string | undefined;
-      readonly call?: BatchCall | undefined;
-    }
-  | { readonly ok: false; readonly error: TroupeError; readonly call?: BatchCall | undefined };
+  | { readonly ok: true; readonly value: unknown; readonly version: string | undefined }
+  | { readonly ok: false; readonly error: TroupeError };
 
 /**
  * Where a record stands. queued -> sent -> settled; between two tries backoff; after the last failure, where another

@@ -38,6 +38,8 @@ import { WakeUp } from './wake-up.js';
 /** One held record; what the pool sees of it is the Submission. */
 export class InferSlot extends OperatorSlot implements Submission<unknown, unknown> {
   ticket: Ticket | undefined = undefined;
+  /** The batch that ended its last try. */
+  call: BatchCall | undefined = undefined;
 
   constructor(
     readonly envelope: Envelope,
@@ -54,7 +56,8 @@ export class InferSlot extends OperatorSlot implements Submission<unknown, unkno
     return this.stage.callTimeoutMs;
   }
 
-  settled(outcome: Outcome<unknown>): void {
+  settled(outcome: Outcome<unknown>, call?: BatchCall): void {
+    this.call = call;
     this.stage.slotSettled(this, outcome);
   }
 }
@@ -152,7 +155,7 @@ export class InferStage implements Stage {
     let inPool = 0;
     for (const slot of this.#core.held()) {
       if (slot.state === 'sent' || slot.state === 'second-sent') inPool += 1;
-      else if (slot.outcome?.call !== undefined) pending.add(slot.outcome.call);
+      else if (slot.state === 'settled' && slot.call !== undefined) pending.add(slot.call);
     }
     const { retries, budgetRefusals, breakerRefusals, timeouts } = this.#core.counts;
     return {
@@ -188,7 +191,7 @@ export class InferStage implements Stage {
   slotSettled(slot: InferSlot, outcome: Outcome<unknown>): void {
     slot.ticket = undefined;
     this.#recordCount += 1;
-    const { call } = outcome;
+    const { call } = slot;
     if (call !== undefined && call !== this.#lastCall) {
       this.#lastCall = call;
       this.#meter.count(call);

@@ -1,5 +1,5 @@
 import test from 'ava';
-import type { Outcome, TroupeError } from 'troupe';
+import type { BatchCall, TroupeError } from 'troupe';
 import { virtualPool } from './virtual-pool.js';
 
 test('the ten figures of AsyncBatch are counted when a batch has ended', async (t) => {
@@ -74,19 +74,19 @@ test('a batch in which time runs out counts as one timeout, however many of its 
 test('all records of a batch carry the same call; those that expired before its end carry none', async (t) => {
   const { pool, clock, next } = await virtualPool();
   const sender = pool.openSender('test');
-  const outcomes = new Map<string, Outcome<string>>();
+  const calls = new Map<string, BatchCall | undefined>();
   for (const [input, deadlineAt] of [
     ['a', Infinity],
     ['b', 5],
     ['c', Infinity],
   ] as const) {
-    pool.offer({ input, sender, priority: 0, deadlineAt, settled: (outcome) => void outcomes.set(input, outcome) });
+    pool.offer({ input, sender, priority: 0, deadlineAt, settled: (_, call) => void calls.set(input, call) });
   }
   const batch = await next();
   clock.advance(7);
   batch.answer(['A', 'B', 'C']);
   await pool.drain();
-  t.deepEqual(outcomes.get('a')?.call, {
+  t.deepEqual(calls.get('a'), {
     batchId: 1,
     size: 3,
     waitedMs: 0,
@@ -96,8 +96,8 @@ test('all records of a batch carry the same call; those that expired before its 
     timedOut: true,
     settledCount: 2,
   });
-  t.is(outcomes.get('a')?.call, outcomes.get('c')?.call);
-  t.is(outcomes.get('b')?.call, undefined);
+  t.is(calls.get('a'), calls.get('c'));
+  t.is(calls.get('b'), undefined);
   await pool.stop();
 });
 

@@ -58,7 +58,7 @@ test('askMany answers in order, one outcome per record, and feeds itself through
   const outcomes = await pool.askMany(Array.from({ length: 100 }, (_, n) => n));
   t.is(outcomes.length, 100);
   for (const [n, outcome] of outcomes.entries()) {
-    if (outcome.ok) t.is(outcome.value, n);
+    if (outcome.ok) t.deepEqual(outcome, { ok: true, value: n, version: undefined });
     else t.is(outcome.error.code, 'PREDICT_FAILED');
     t.is(outcome.ok, n % 5 !== 0);
   }

@@ -170,7 +170,7 @@ test('the ten figures are counted when calls end, not when they are sent (B13)',
   const [, b, c] = [...target.waiting];
   for (const submission of [b!, c!]) {
     target.waiting.splice(target.waiting.indexOf(submission), 1);
-    submission.settled({ ok: true, value: 1, version: undefined, call });
+    submission.settled({ ok: true, value: 1, version: undefined }, call);
   }
   const { batchSize, batchLatencyMs, asyncCallDurationMs, ...rest } = stage.metrics();
   t.like(batchSize, { count: 1, mean: 2 });
