@@ -3,6 +3,7 @@
 // Needs a build.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { ERROR_CODES } from '../dist/src/kernel/errors.js';
+import { FAMILY_TABLE } from '../dist/src/telemetry/families.js';
 import { POOL_LIFECYCLE, REPLICA_LIFECYCLE } from '../dist/src/core/lifecycles.js';
 import { configJsonSchema } from '../dist/src/config/schema.js';
 import { configReference } from '../dist/src/config/reference.js';
@@ -10,6 +11,12 @@ import { configReference } from '../dist/src/config/reference.js';
 const TABLES = {
   'replica-lifecycle': () => lifecycleTable(REPLICA_LIFECYCLE),
   'pool-lifecycle': () => lifecycleTable(POOL_LIFECYCLE),
+  'metrics-pools': () => familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels[0] === 'pool'),
+  'metrics-pipelines': () =>
+    familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels[0] === 'pipeline'),
+  'metrics-process': () => familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels.length === 0),
+  'metrics-asyncbatch': () => familyTable((name) => name.startsWith('async_batch_')),
+  'metrics-triton': () => familyTable((name) => name.startsWith('nv_')),
 };
 
 const isCheck = process.argv.includes('--check');
@@ -44,6 +51,13 @@ function withTables(text, page) {
       throw new Error(`docs/${page}: no table ${name}; there are ${Object.keys(TABLES).join(', ')}`);
     return `<!-- table:${name} -->\n${table()}\n<!-- /table -->`;
   });
+}
+
+function familyTable(isWanted) {
+  const rows = Object.entries(FAMILY_TABLE)
+    .filter(([name]) => isWanted(name))
+    .map(([name, { type, labels, help }]) => [`\`${name}\``, type, labels.join(', '), help]);
+  return markdownTable(['name', 'type', 'labels', 'what it counts'], rows);
 }
 
 function lifecycleTable(table) {

@@ -1,5 +1,5 @@
-// Makes sure that the tests find redis-server, postgres, strace and faketime. What is not installed is fetched as Debian packages and
-// unpacked below node_modules/.cache: nothing is installed, nothing runs as a daemon, and no privileges are needed.
+// Makes sure that the tests find redis-server, postgres, prometheus, strace and faketime. What is not installed is fetched as Debian
+// packages and unpacked below node_modules/.cache: nothing is installed, nothing runs as a daemon, and no privileges are needed.
 // Needs a build. `node scripts/servers.mjs` says what there is; the tests that need a missing one say why they do not run.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
@@ -7,7 +7,13 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { UNPACKED, findServer, serverEnvironment } from '../dist/test/e2e/servers.js';
 
-const PACKAGES = { 'redis-server': 'redis-server', postgres: 'postgresql', strace: 'strace', faketime: 'faketime' };
+const PACKAGES = {
+  'redis-server': 'redis-server',
+  postgres: 'postgresql',
+  prometheus: 'prometheus',
+  strace: 'strace',
+  faketime: 'faketime',
+};
 
 /** Gives the environment for the tests: for every server that cannot be had, why. */
 export function provideServers(say) {
@@ -45,12 +51,12 @@ function unpack(name, pack, say) {
   return tried?.status === 0 ? undefined : `${name} was unpacked and does not start: ${lastLine(tried?.stderr)}`;
 }
 
-/** What an installation would add to this system; without the compiler of PostgreSQL, which is large and of no use here. */
+/** What an installation would add to this system; without what is of no use here: PostgreSQL's compiler, Prometheus' pages. */
 function simulate(pack) {
   const { status, stdout } = run('apt-get', ['install', '-s', '--no-install-recommends', pack]);
   if (status !== 0) return undefined;
   const names = [...stdout.matchAll(/^Inst (\S+)/gm)].map((match) => match[1]);
-  return names.filter((name) => !name.startsWith('libllvm'));
+  return names.filter((name) => !/^(libllvm|libjs-|fonts-)/.test(name));
 }
 
 function run(command, args, options = {}) {

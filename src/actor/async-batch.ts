@@ -29,9 +29,9 @@ export interface AsyncBatchStats {
 
 /** Counts the calls of one pool or one step. */
 export class AsyncBatchMeter {
-  readonly #size = new Histogram();
-  readonly #waited = new Histogram();
-  readonly #duration = new Histogram();
+  readonly size = new Histogram();
+  readonly waitedMs = new Histogram();
+  readonly durationMs = new Histogram();
   #batches = 0;
   #records = 0;
   #failures = 0;
@@ -40,9 +40,9 @@ export class AsyncBatchMeter {
 
   /** A call has ended. */
   count(end: BatchCall): void {
-    this.#size.record(end.size);
-    this.#waited.record(end.waitedMs);
-    this.#duration.record(end.durationMs);
+    this.size.record(end.size);
+    this.waitedMs.record(end.waitedMs);
+    this.durationMs.record(end.durationMs);
     this.#batches++;
     this.#records += end.settledCount;
     if (!end.answered) this.#failures++;
@@ -52,9 +52,9 @@ export class AsyncBatchMeter {
 
   stats(inflightBatches: number, pendingOrderedBatches: number): AsyncBatchStats {
     return {
-      batchSize: this.#size.summary(),
-      batchLatencyMs: this.#waited.summary(),
-      asyncCallDurationMs: this.#duration.summary(),
+      batchSize: this.size.summary(),
+      batchLatencyMs: this.waitedMs.summary(),
+      asyncCallDurationMs: this.durationMs.summary(),
       inflightBatches,
       totalBatchesProcessed: this.#batches,
       totalRecordsProcessed: this.#records,

@@ -1,4 +1,5 @@
 import type { BatchCall } from '../core/effects.js';
+import type { MetricsRegistry } from '../telemetry/registry.js';
 import type { Outcome } from './outcome.js';
 
 /** One record on its way into a pool by the bulk path. The object may be reused only after `settled` was called. */
@@ -33,6 +34,8 @@ export interface InferTarget<In, Out> {
   readonly name: string;
   /** Batches that are with replicas now, where it is known. */
   readonly inFlightBatches?: number;
+  /** Where pipelines that use it say what they count; a pool has that of its system. */
+  readonly metrics?: MetricsRegistry | undefined;
   openSender(name: string): number;
   closeSender(sender: number): void;
   offer(submission: Submission<In, Out>): Ticket | undefined;

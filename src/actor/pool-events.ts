@@ -26,6 +26,8 @@ const FAILURE_LINE_MS = 1000;
 
 /** Tells the world of a pool: events for code, lines for people. */
 export class PoolVoice extends EventEmitter<PoolEvents> {
+  /** How often each event was told, whether or not somebody listened. */
+  readonly told = new Map<keyof PoolEvents, number>();
   readonly #pool: string;
   readonly #log: Log;
   #untoldCount = 0;
@@ -45,6 +47,7 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
 
   /** Listeners are foreign code, called amid our work: what one throws must neither stop that nor be lost. */
   override emit<Name extends keyof PoolEvents>(name: Name, ...args: PoolEvents[Name]): boolean {
+    this.told.set(name, (this.told.get(name) ?? 0) + 1);
     try {
       return super.emit(name, ...(args as never));
     } catch (error) {

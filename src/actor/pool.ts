@@ -20,6 +20,7 @@ import type { Overflow } from '../core/mailbox.js';
 import type { Description, StartLink } from '../host/link.js';
 import { LatencyWindow } from '../telemetry/latency.js';
 import type { Log } from '../telemetry/log.js';
+import type { MetricsRegistry } from '../telemetry/registry.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import { shapeKey } from '../wire/columns.js';
 import { toFault } from '../wire/fault.js';
@@ -43,6 +44,7 @@ import { locateModel } from './locate.js';
 import { Milestones } from './milestones.js';
 import type { Outcome } from './outcome.js';
 import { type PoolEvents, PoolVoice } from './pool-events.js';
+import type { PoolMeters } from './pool-metrics.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import { ReplicaLinks } from './replica-links.js';
 import { type PoolStats, poolStats } from './stats.js';
@@ -64,6 +66,7 @@ export interface StopReport {
 export interface PoolParts {
   readonly startLink: StartLink;
   readonly log: Log;
+  readonly metrics?: MetricsRegistry;
   readonly clock?: Clock;
   readonly random?: Random;
 }
@@ -101,6 +104,7 @@ interface RoomWaiter {
 
 export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, AsyncDisposable {
   readonly name: string;
+  readonly metrics: MetricsRegistry | undefined;
   readonly #spec: PoolSpec<In>;
   readonly #plainRules: AskRules;
   readonly #core: PoolCore;
@@ -128,6 +132,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   constructor(spec: PoolSpec<In>, parts: PoolParts) {
     this.name = spec.name;
+    this.metrics = parts.metrics;
     this.#spec = spec;
     this.#plainRules = plainRules(spec.options.timeoutMs);
     this.#clock = parts.clock ?? systemClock;
@@ -355,6 +360,19 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       startedAt: this.#startedAt,
     };
     return poolStats(this.#core, edge, this.#clock.now());
+  }
+
+  /** For the metrics of the system. */
+  meters(): PoolMeters {
+    return {
+      stats: this.stats(),
+      maxBatchSize: this.#spec.options.batching.maxSize,
+      latencyMs: this.#latency,
+      queueWaitMs: this.#queueWait,
+      calls: this.#calls,
+      told: this.#voice.told,
+      residentBytes: this.#links.residentBytes(),
+    };
   }
 
   // ------------------------------------------------- InferTarget: the bulk path

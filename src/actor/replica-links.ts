@@ -2,6 +2,7 @@ import type { Cell } from '../core/fleet.js';
 import type { DeathNotice, Effect } from '../core/effects.js';
 import { TroupeError } from '../kernel/errors.js';
 import type { Description, Link, RecordResult, StartLink } from '../host/link.js';
+import { residentBytesOf } from '../host/resident.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import type { Signature } from '../wire/tensor.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
@@ -33,6 +34,8 @@ interface Held {
   readonly link: Link;
   readonly incarnation: number;
   readonly version: string | undefined;
+  /** Of a child process, once it is ready. */
+  pid: number | undefined;
 }
 
 export class ReplicaLinks {
@@ -100,12 +103,21 @@ export class ReplicaLinks {
         stale: (batchId) => listener.stale(cell, incarnation, batchId),
       },
     );
-    this.#held.set(cell, { link, incarnation, version });
+    this.#held.set(cell, { link, incarnation, version, pid: undefined });
+  }
+
+  /** Of the replicas that are child processes, where the system says it. */
+  residentBytes(): { readonly replica: number; readonly bytes: number }[] {
+    return [...this.#held.values()].flatMap(({ link, pid }) => {
+      const bytes = pid === undefined ? undefined : residentBytesOf(pid);
+      return bytes === undefined ? [] : [{ replica: link.spec.replica, bytes }];
+    });
   }
 
   #ready(cell: number, incarnation: number, description: Description): void {
     const held = this.#held.get(cell);
     if (held === undefined || held.incarnation !== incarnation) return;
+    if (this.#plan.isolation === 'process') held.pid = description.pid;
     this.description ??= description;
     const serving = signatureText(this.description.signature);
     const offered = signatureText(description.signature);

@@ -13,10 +13,12 @@ import { z } from '../kernel/schema.js';
 import { SupervisorCore, type SupervisorEffect } from '../core/supervisor.js';
 import { startLink } from '../host/start-link.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
+import { MetricsRegistry } from '../telemetry/registry.js';
 import type { ActorDefinition } from '../wire/definition.js';
 import { locateActor } from './locate.js';
 import { checkOptions } from './ask.js';
 import { Pool, type StopOptions, type StopReport, stopTimeoutOf } from './pool.js';
+import { collectPool } from './pool-metrics.js';
 import { nameSchema, type PoolOptions, poolOptionsSchema } from './pool-options.js';
 import type { PoolStats } from './stats.js';
 
@@ -87,6 +89,7 @@ export class System implements AsyncDisposable {
   readonly #pools = new Map<string, Pool<any, any>>();
   readonly #starts = new Map<string, Deferred<void>>();
   readonly #events = new EventEmitter<SystemEvents>();
+  readonly #metrics = new MetricsRegistry();
   readonly #reports = Object.create(null) as Record<string, StopReport>;
   /** Pools stopped for good, which a restart going on at the same time must not hold for later. */
   readonly #leaving = new WeakSet<Pool<any, any>>();
@@ -124,8 +127,9 @@ export class System implements AsyncDisposable {
       throw new TroupeError('POOL_STOPPED', `System "${this.name}" is stopping and spawns no pool "${name}"`);
     if (this.#pools.has(name))
       throw new TypeError(`spawn: a pool named "${name}" exists already; every pool has its own name`);
-    const pool = new Pool<In, Out>(this.#specOf(name, options), { startLink, log: this.#log });
+    const pool = new Pool<In, Out>(this.#specOf(name, options), { startLink, log: this.#log, metrics: this.#metrics });
     this.#pools.set(name, pool);
+    pool.on('stopped', this.#metrics.add({ collect: (into) => collectPool(into, pool.meters()) }));
     pool.on('failed', ({ error }) => this.#failed(name, error));
     pool.on('stopped', () => this.#stoppedItself(name, pool));
     const started = deferred<void>();
@@ -154,6 +158,14 @@ export class System implements AsyncDisposable {
 
   stats(): Readonly<Record<string, PoolStats>> {
     return Object.fromEntries([...this.#pools].map(([name, pool]) => [name, pool.stats()]));
+  }
+
+  /**
+   * Everything the pools of this system and the pipelines that use them count, in the text format of Prometheus; see
+   * docs/metrics.md. Counters go on when a pool is stopped or a pipeline ends.
+   */
+  metrics(): string {
+    return this.#metrics.text();
   }
 
   /** Stops all pools, the last spawned first; each drains for at most timeoutMs. May be called again, with 0 to end now. */
@@ -275,6 +287,7 @@ export class System implements AsyncDisposable {
     // Failed pools are no longer supervised but still hold their place; they go with the rest.
     this.#carryOut(this.#supervisor.stopAll());
     for (const [name, pool] of [...this.#pools].reverse()) this.#reports[name] = await pool.stop(this.#stopOptions);
+    this.#metrics.close();
     return { pools: { ...this.#reports } };
   }
 }

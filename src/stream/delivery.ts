@@ -145,7 +145,7 @@ export class Delivery {
     const { clock, counts } = this.#options;
     const now = clock.now();
     for (const envelope of chunk) {
-      counts.latency.add(now - envelope.pulledAt);
+      counts.latency.record(now - envelope.pulledAt);
       switch (envelope.kind) {
         case 'value':
           counts.results += 1;

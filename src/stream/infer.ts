@@ -31,6 +31,7 @@ import type { InferPlan } from './infer-options.js';
 import { IdleWatch } from './idle-watch.js';
 import { InferRecords } from './infer-record.js';
 import { Lane } from './lane.js';
+import type { StepMeters } from './run-metrics.js';
 import type { HeldState, RunContext, Stage } from './stage.js';
 import type { StepMetrics } from './step-metrics.js';
 import { WakeUp } from './wake-up.js';
@@ -170,6 +171,10 @@ export class InferStage implements Stage {
       timeouts,
       breaker: this.#core.breaker?.state,
     };
+  }
+
+  meters(): StepMeters {
+    return { metrics: this.metrics(), calls: this.#meter };
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import type { TroupeError } from '../kernel/errors.js';
+import { MetricsRegistry } from '../telemetry/registry.js';
 import { checkpointPlan, type CheckpointOptions } from './checkpoint/options.js';
 import type { DeadLetter, RecordInfo } from './envelope.js';
 import { inferPlan, type InferOptions } from './infer-options.js';
@@ -66,7 +67,7 @@ export function stream<T>(source: Source<T>, options: StreamOptions = {}): Pipel
   const { name = source.name, chunkSize = 128 } = options;
   if (typeof name !== 'string' || name === '') refuse('name', 'a string that is not empty', name);
   checkCount('chunkSize', chunkSize);
-  return new Pipeline<T>({ source, name, chunkSize, steps: [], stepDeadLetters: [] });
+  return new Pipeline<T>({ source, name, chunkSize, steps: [], stepDeadLetters: [], registries: [] });
 }
 
 interface Definition {
@@ -75,6 +76,7 @@ interface Definition {
   readonly chunkSize: number;
   readonly steps: readonly StageBuilder[];
   readonly stepDeadLetters: readonly Sink<DeadLetter>[];
+  readonly registries: readonly MetricsRegistry[];
 }
 
 let planOf: <T>(pipeline: Pipeline<T>, sink: Sink<T>, options: ToOptions) => RunPlan;
@@ -158,7 +160,10 @@ export class Pipeline<T> {
     options: InferOptions<T, In, Out, Next, Substitute> = {},
   ): Pipeline<Next | Substitute> {
     const plan = inferPlan(target, options as InferOptions<unknown, unknown, unknown, unknown, unknown>);
-    return this.#with((upstream, run, index) => new InferStage(plan, upstream, run, index), plan.deadLetters);
+    return this.#with((upstream, run, index) => new InferStage(plan, upstream, run, index), plan.deadLetters, [
+      plan.target,
+      ...(plan.fallback?.kind === 'pool' ? [plan.fallback.pool] : []),
+    ]);
   }
 
   /**
@@ -219,12 +224,19 @@ export class Pipeline<T> {
     };
   }
 
-  #with<Next>(step: StageBuilder, deadLetters?: Sink<DeadLetter>): Pipeline<Next> {
-    const { steps, stepDeadLetters } = this.#definition;
+  #with<Next>(
+    step: StageBuilder,
+    deadLetters?: Sink<DeadLetter>,
+    targets: readonly InferTarget<unknown, unknown>[] = [],
+  ): Pipeline<Next> {
+    const { steps, stepDeadLetters, registries } = this.#definition;
+    // A target of the user's own may have anything under this name.
+    const theirs = targets.flatMap(({ metrics }) => (metrics instanceof MetricsRegistry ? [metrics] : []));
     return new Pipeline<Next>({
       ...this.#definition,
       steps: [...steps, step],
       stepDeadLetters: deadLetters === undefined ? stepDeadLetters : [...stepDeadLetters, deadLetters],
+      registries: [...new Set([...registries, ...theirs])],
     });
   }
 }

@@ -8,6 +8,8 @@
  */
 import { systemClock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
+import type { Exposition } from '../telemetry/exposition.js';
+import type { MetricsRegistry } from '../telemetry/registry.js';
 import { Coordinator, type Storage } from './checkpoint/coordinator.js';
 import { realDisk } from './checkpoint/disk.js';
 import { loadHeld, saveHeld, type PipelineIdentity, type Snapshot } from './checkpoint/format.js';
@@ -22,6 +24,7 @@ import { deliveryOf } from './guarantee.js';
 import { Interrupt, isThenable } from './interrupt.js';
 import { Counts, StreamError, type Report, type RunFacts } from './report.js';
 import { RunEnds, type EndsPlan, type RunWorld } from './run-ends.js';
+import { collectRun, type StepMeters } from './run-metrics.js';
 import { SinkClosed } from './sink.js';
 import type { SourceReader } from './source.js';
 import { SourceStage, sourceFailed, type HeldState, type RunContext, type Stage } from './stage.js';
@@ -35,6 +38,8 @@ export interface RunPlan extends EndsPlan {
   readonly name: string;
   readonly chunkSize: number;
   readonly steps: readonly StageBuilder[];
+  /** Those of the pools it uses: who looks at them sees what the run counts. */
+  readonly registries: readonly MetricsRegistry[];
   readonly onFailed: ((record: unknown, error: TroupeError) => unknown) | undefined;
   readonly onProgress: ((report: Report) => unknown) | undefined;
   readonly progressMs: number;
@@ -63,6 +68,8 @@ class PipelineRun {
   /** What the source shows itself to be worth is known better with every record. */
   #delivers: () => Report['delivery'] = () => undefined;
   #facts: RunFacts = { cancelled: false, metrics: [] };
+  #steps: readonly StepMeters[] = [];
+  #isRunning = true;
   readonly #turn: FairTurn;
   #progressAt: number;
 
@@ -77,7 +84,9 @@ class PipelineRun {
   }
 
   async run(): Promise<Report> {
-    const { signal, stop } = this.#plan;
+    const { signal, stop, registries } = this.#plan;
+    const collect = (into: Exposition): void => this.#collect(into);
+    const leave = registries.map((registry) => registry.add({ collect }));
     const onAbort = (): void => this.#cancel();
     const onStop = (): void => this.#reading.set();
     if (signal?.aborted === true) this.#cancel();
@@ -103,6 +112,8 @@ class PipelineRun {
     failure = await this.#release(failure);
     this.#counts.giveUpHeld();
     const report = this.#report();
+    this.#isRunning = false;
+    for (const end of leave) end();
     if (failure === undefined) return report;
     throw new StreamError(isTroupeError(failure) ? failure : unexpected(failure), report);
   }
@@ -124,8 +135,23 @@ class PipelineRun {
     if (delivery !== undefined) this.#facts = { ...this.#facts, delivery };
     const checkpoints = this.#coordinator?.report;
     if (checkpoints !== undefined) this.#facts = { ...this.#facts, checkpoints };
-    const metrics = this.#stages.flatMap((stage) => stage.metrics?.() ?? []);
-    if (metrics.length > 0) this.#facts = { ...this.#facts, metrics };
+    const steps = this.#stages.flatMap((stage) => stage.meters?.() ?? []);
+    if (steps.length === 0) return;
+    this.#steps = steps;
+    this.#facts = { ...this.#facts, metrics: steps.map(({ metrics }) => metrics) };
+  }
+
+  #collect(into: Exposition): void {
+    const { held, latency } = this.#counts;
+    const report = this.#report();
+    collectRun(into, {
+      name: this.#plan.name,
+      report,
+      held,
+      isRunning: this.#isRunning,
+      latencyMs: latency,
+      steps: this.#steps,
+    });
   }
 
   async #open(): Promise<Stage> {

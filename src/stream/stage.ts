@@ -9,7 +9,7 @@ import { INTERRUPTED, isThenable, type Interrupt } from './interrupt.js';
 import type { Counts } from './report.js';
 import type { SourceReader } from './source.js';
 import type { SavedItem, Tracking } from './tracking.js';
-import type { StepMetrics } from './step-metrics.js';
+import type { StepMeters } from './run-metrics.js';
 
 /**
  * One running step of a pipeline. The end of the pipeline pulls, each stage pulls from the one before it, and `max`
@@ -21,7 +21,7 @@ export interface Stage {
   /** What it holds now, in order; `withOutcomes` where finished results are wanted. Only steps that ask actors have it. */
   held?(withOutcomes: boolean): readonly HeldState[];
   /** Steps that ask actors: what they did so far. */
-  metrics?(): StepMetrics;
+  meters?(): StepMeters;
   /** Lets go of everything; called once, after the run's interrupt is set. */
   close(): void | Promise<void>;
 }

@@ -1,5 +1,5 @@
 /**
- * Real Redis and PostgreSQL servers for tests: each in a directory of its own, with no daemon, no privileges and
+ * Real Redis, PostgreSQL and Prometheus servers for tests: each in a directory of its own, with no daemon, no privileges and
  * nothing kept, ended by its process id. `scripts/servers.mjs` fetches what is not installed.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
@@ -19,8 +19,8 @@ const NOBODY = 65_534;
 /** Where packages are unpacked; nothing of the system is touched. */
 export const UNPACKED = fileURLToPath(new URL('../../../node_modules/.cache/troupe-servers/', import.meta.url));
 
-/** strace and faketime are no servers, and come the same way. */
-export type ServerName = 'redis-server' | 'postgres' | 'strace' | 'faketime';
+/** strace and faketime are no servers, and come the same way; promtool comes with prometheus. */
+export type ServerName = 'redis-server' | 'postgres' | 'prometheus' | 'promtool' | 'strace' | 'faketime';
 
 /** The path of a server's binary, on the system or unpacked. */
 export function findServer(name: ServerName): string | undefined {

@@ -1,0 +1,145 @@
+/**
+ * What a scrape says of one pool. Everything here is counted by the pool anyway and read when somebody asks; nothing of
+ * a record, of an error's message or of options is looked at.
+ */
+import type { BreakerState } from '../core/breaker.js';
+import type { ErrorCode } from '../kernel/errors.js';
+import type { Exposition } from '../telemetry/exposition.js';
+import { FAMILIES } from '../telemetry/families.js';
+import type { LatencyWindow } from '../telemetry/latency.js';
+import type { AsyncBatchMeter } from './async-batch.js';
+import type { PoolEvents } from './pool-events.js';
+import type { PoolStats } from './stats.js';
+
+/** Of one pool: its snapshot, and what a snapshot only sums up. */
+export interface PoolMeters {
+  readonly stats: PoolStats;
+  readonly maxBatchSize: number;
+  readonly latencyMs: LatencyWindow;
+  readonly queueWaitMs: LatencyWindow;
+  readonly calls: AsyncBatchMeter;
+  /** How often each event was told. */
+  readonly told: ReadonlyMap<keyof PoolEvents, number>;
+  readonly residentBytes: readonly { readonly replica: number; readonly bytes: number }[];
+}
+
+export const BREAKER_STATES: readonly BreakerState[] = ['closed', 'half-open', 'open'];
+
+export function collectPool(into: Exposition, meters: PoolMeters): void {
+  const { stats } = meters;
+  const of = { pool: stats.name };
+  collectRecords(into, of, meters);
+  collectBatches(into, of, meters);
+  collectReplicas(into, of, meters);
+  const { breaker } = stats;
+  if (breaker !== undefined) {
+    for (const state of BREAKER_STATES)
+      into.add('troupe_breaker_state', { ...of, state }, breaker.state === state ? 1 : 0);
+    into.add('troupe_breaker_changes_total', of, breaker.changes);
+  }
+  collectAliases(into, meters);
+}
+
+function collectRecords(into: Exposition, of: { pool: string }, { stats, told, ...meters }: PoolMeters): void {
+  const { mailbox } = stats;
+  into.add('troupe_mailbox_records', of, mailbox.held);
+  into.add('troupe_mailbox_bytes', of, mailbox.heldBytes);
+  into.add('troupe_mailbox_capacity_records', of, mailbox.capacity);
+  into.add('troupe_mailbox_capacity_bytes', of, mailbox.capacityBytes);
+  into.add('troupe_mailbox_door_records', of, mailbox.waitingAtDoor);
+  into.add('troupe_held_records', of, stats.held);
+  into.add('troupe_in_flight_batches', of, stats.asyncBatch.inflightBatches);
+  into.add('troupe_accepted_records_total', of, stats.accepted);
+  into.add('troupe_refused_records_total', { ...of, reason: 'overloaded' }, stats.overloaded);
+  into.add('troupe_refused_records_total', { ...of, reason: 'full' }, stats.refused - stats.overloaded);
+  into.add('troupe_refused_records_total', { ...of, reason: 'breaker' }, stats.breaker?.refused ?? 0);
+  into.add('troupe_results_total', of, stats.results);
+  for (const [code, count] of Object.entries(stats.errors)) into.add('troupe_errors_total', { ...of, code }, count);
+  into.add('troupe_dead_letters_total', of, told.get('dead-letter') ?? 0);
+  into.add('troupe_late_results_total', of, stats.lateResults);
+  into.addDistribution(
+    'troupe_queue_wait_seconds',
+    of,
+    meters.queueWaitMs.distribution(FAMILIES.troupe_queue_wait_seconds.bounds),
+  );
+  into.addDistribution(
+    'troupe_latency_seconds',
+    of,
+    meters.latencyMs.distribution(FAMILIES.troupe_latency_seconds.bounds),
+  );
+}
+
+function collectBatches(into: Exposition, of: { pool: string }, { stats, maxBatchSize, calls }: PoolMeters): void {
+  const { asyncBatch } = stats;
+  into.addDistribution('troupe_call_seconds', of, calls.durationMs.distribution(FAMILIES.troupe_call_seconds.bounds));
+  into.addDistribution(
+    'troupe_batch_size_records',
+    of,
+    calls.size.distribution(FAMILIES.troupe_batch_size_records.bounds),
+  );
+  into.addDistribution(
+    'troupe_batch_wait_seconds',
+    of,
+    calls.waitedMs.distribution(FAMILIES.troupe_batch_wait_seconds.bounds),
+  );
+  into.add('troupe_batch_limit_records', of, maxBatchSize);
+  into.add('troupe_batch_fill_ratio', of, stats.meanBatchSize / maxBatchSize);
+  for (const [trigger, count] of Object.entries(stats.triggers))
+    into.add('troupe_batches_total', { ...of, trigger }, count);
+  into.add('troupe_batch_failures_total', of, asyncBatch.asyncCallFailures);
+  into.add('troupe_batch_retries_total', of, asyncBatch.batchRetryCount);
+  into.add('troupe_batch_timeouts_total', of, asyncBatch.batchTimeoutCount);
+  into.add('troupe_batch_expected_seconds', of, stats.expectedBatchMs / 1000);
+}
+
+function collectReplicas(into: Exposition, of: { pool: string }, { stats, told, residentBytes }: PoolMeters): void {
+  const serving = stats.version ?? '';
+  into.add('troupe_replicas', { ...of, state: 'ready', version: serving }, 0);
+  for (const { state, version = '' } of stats.replicas) into.add('troupe_replicas', { ...of, state, version }, 1);
+  for (const [cause, count] of Object.entries(stats.deaths))
+    into.add('troupe_replica_deaths_total', { ...of, cause }, count);
+  into.add('troupe_replica_restarts_total', of, stats.restarts);
+  into.add('troupe_replica_replacements_total', of, stats.replaced);
+  for (const { replica, bytes } of residentBytes)
+    into.add('troupe_replica_resident_bytes', { ...of, replica: String(replica) }, bytes);
+  into.add('troupe_stale_replies_total', of, stats.staleReplies);
+  into.add('troupe_version_info', { ...of, version: serving }, 1);
+  into.add('troupe_swaps_total', { ...of, outcome: 'done' }, told.get('swapped') ?? 0);
+  into.add('troupe_swaps_total', { ...of, outcome: 'failed' }, told.get('swap-failed') ?? 0);
+}
+
+const REASONS = ['REJECTED', 'CANCELED', 'BACKEND', 'OTHER'] as const;
+
+const REASON_OF: Partial<Record<ErrorCode, (typeof REASONS)[number]>> = {
+  MAILBOX_DROPPED: 'REJECTED',
+  DEADLINE_PASSED: 'REJECTED',
+  CANCELLED: 'CANCELED',
+  PREDICT_FAILED: 'BACKEND',
+  INPUT_INVALID: 'BACKEND',
+  PROTOCOL_VIOLATION: 'BACKEND',
+  ACTOR_CRASHED: 'BACKEND',
+  ACTOR_HUNG: 'BACKEND',
+  ACTOR_OOM: 'BACKEND',
+};
+
+/**
+ * Under Triton's names. A record's compute is what is left of its latency after the queue, so the three durations add
+ * up; they are counted for records with a result.
+ */
+function collectAliases(into: Exposition, { stats, latencyMs, queueWaitMs }: PoolMeters): void {
+  const of = { model: stats.name, version: stats.version ?? '' };
+  const failures = { REJECTED: stats.refused + (stats.breaker?.refused ?? 0), CANCELED: 0, BACKEND: 0, OTHER: 0 };
+  for (const [code, count] of Object.entries(stats.errors)) failures[REASON_OF[code as ErrorCode] ?? 'OTHER'] += count;
+  into.add('nv_inference_request_success', of, stats.results);
+  for (const reason of REASONS) into.add('nv_inference_request_failure', { ...of, reason }, failures[reason]);
+  into.add('nv_inference_count', of, stats.results);
+  into.add('nv_inference_exec_count', of, stats.asyncBatch.totalBatchesProcessed);
+  into.add('nv_inference_pending_request_count', of, stats.mailbox.held + stats.mailbox.waitingAtDoor);
+  into.add('nv_inference_request_duration_us', of, Math.round(latencyMs.sum * 1000));
+  into.add('nv_inference_queue_duration_us', of, Math.round(queueWaitMs.sum * 1000));
+  into.add(
+    'nv_inference_compute_infer_duration_us',
+    of,
+    Math.round(latencyMs.sum * 1000) - Math.round(queueWaitMs.sum * 1000),
+  );
+}

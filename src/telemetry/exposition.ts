@@ -1,0 +1,138 @@
+/**
+ * One scrape: samples by family and labels, and their text in Prometheus' format 0.0.4. Made anew for every scrape.
+ *
+ * The format is twenty lines of text, and what we count is counted already: a client library would want every value a
+ * second time, in instruments of its own, and cannot be given a finished histogram. promtool and a Prometheus check it.
+ *
+ * X1 one series for each family and label set; what is added twice adds up. X2 never more than SERIES_MAX series,
+ * whatever names there are: label sets beyond it share one whose values are all `_other`. X3 names come from FAMILIES.
+ */
+import { FAMILY_TABLE, type FamilyName, type LabelsOf } from './families.js';
+import type { Distribution } from './latency.js';
+
+export const SERIES_MAX = 10_000;
+export const OTHER = '_other';
+const VALUE_LENGTH_MAX = 128;
+
+type Sample = { kind: 'value'; value: number } | { kind: 'distribution'; distribution: Distribution };
+
+const NAMES = Object.keys(FAMILY_TABLE) as FamilyName[];
+
+/** So that every family can overflow. */
+const RESERVED = NAMES.reduce((total, name) => total + weightOf(name), 0);
+
+export class Exposition {
+  readonly #families = new Map<FamilyName, Map<string, Sample>>();
+  #seriesCount = 0;
+  #overflowCount = 0;
+
+  add<Name extends FamilyName>(name: Name, labels: LabelsOf<Name>, value: number): void {
+    this.#put(name, labelText(name, labels), { kind: 'value', value });
+  }
+
+  addDistribution<Name extends FamilyName>(name: Name, labels: LabelsOf<Name>, distribution: Distribution): void {
+    this.#put(name, labelText(name, labels), { kind: 'distribution', distribution });
+  }
+
+  /** Counters and histograms of the other one: what stays true when who counted is gone. */
+  addCumulative(other: Exposition): void {
+    this.#overflowCount += other.#overflowCount;
+    for (const [name, samples] of other.#families) {
+      if (FAMILY_TABLE[name].type === 'gauge') continue;
+      for (const [labels, sample] of samples) this.#put(name, labels, sample);
+    }
+  }
+
+  text(): string {
+    this.add('troupe_series_overflow', {}, this.#overflowCount);
+    const lines: string[] = [];
+    for (const name of NAMES) {
+      const samples = this.#families.get(name);
+      if (samples === undefined) continue;
+      const { help, type } = FAMILY_TABLE[name];
+      lines.push(`# HELP ${name} ${help.replace(/[\\\n]/g, (char) => (char === '\n' ? '\\n' : '\\\\'))}`);
+      lines.push(`# TYPE ${name} ${type}`);
+      for (const [labels, sample] of samples) {
+        if (sample.kind === 'value') lines.push(`${name}${braced(labels)} ${numberText(sample.value)}`);
+        else pushDistribution(lines, name, labels, sample.distribution);
+      }
+    }
+    return `${lines.join('\n')}\n`;
+  }
+
+  #put(name: FamilyName, labels: string, sample: Sample): void {
+    let samples = this.#families.get(name);
+    if (samples === undefined) this.#families.set(name, (samples = new Map()));
+    let key = labels;
+    const weight = weightOf(name);
+    if (!samples.has(key)) {
+      if (this.#seriesCount + weight > SERIES_MAX - RESERVED) {
+        this.#overflowCount++;
+        key = OVERFLOW_LABELS.get(name) as string;
+      } else this.#seriesCount += weight;
+    }
+    const there = samples.get(key);
+    samples.set(key, there === undefined ? sample : sum(there, sample));
+  }
+}
+
+function sum(a: Sample, b: Sample): Sample {
+  if (a.kind === 'value' && b.kind === 'value') return { kind: 'value', value: a.value + b.value };
+  if (a.kind !== 'distribution' || b.kind !== 'distribution') throw new TypeError('a family has samples of one kind');
+  const [one, other] = [a.distribution, b.distribution];
+  return {
+    kind: 'distribution',
+    distribution: {
+      bounds: one.bounds,
+      cumulative: one.cumulative.map((count, index) => count + (other.cumulative[index] as number)),
+      count: one.count + other.count,
+      sum: one.sum + other.sum,
+    },
+  };
+}
+
+/** How many series one label set has. */
+function weightOf(name: FamilyName): number {
+  const { bounds } = FAMILY_TABLE[name];
+  return bounds === undefined ? 1 : bounds.length + 3;
+}
+
+const OVERFLOW_LABELS = new Map(
+  NAMES.map((name) => [name, FAMILY_TABLE[name].labels.map((label) => `${label}="${OTHER}"`).join(',')]),
+);
+
+function labelText<Name extends FamilyName>(name: Name, labels: LabelsOf<Name>): string {
+  const values: Readonly<Record<string, string>> = labels;
+  return FAMILY_TABLE[name].labels
+    .filter((label) => values[label] !== '')
+    .map((label) => `${label}="${escaped(values[label] as string)}"`)
+    .join(',');
+}
+
+/** A pipeline may have any name, a path of 4,096 characters too. */
+function escaped(value: string): string {
+  const short = value.length > VALUE_LENGTH_MAX ? `${value.slice(0, VALUE_LENGTH_MAX - 1)}…` : value;
+  return short.replace(/[\p{Cc}\p{Surrogate}]/gu, ' ').replace(/["\\]/g, '\\$&');
+}
+
+function braced(labels: string): string {
+  return labels === '' ? '' : `{${labels}}`;
+}
+
+/** Times are counted in milliseconds; Prometheus wants seconds, and so does every name that says so. */
+function pushDistribution(lines: string[], name: FamilyName, labels: string, distribution: Distribution): void {
+  const { bounds, cumulative, count, sum: total } = distribution;
+  const unit = name.endsWith('_seconds') ? 1000 : 1;
+  const before = labels === '' ? '' : `${labels},`;
+  for (const [index, bound] of bounds.entries()) {
+    lines.push(`${name}_bucket{${before}le="${numberText(bound / unit)}"} ${cumulative[index] as number}`);
+  }
+  lines.push(`${name}_bucket{${before}le="+Inf"} ${count}`);
+  lines.push(`${name}_sum${braced(labels)} ${numberText(total / unit)}`);
+  lines.push(`${name}_count${braced(labels)} ${count}`);
+}
+
+function numberText(value: number): string {
+  if (value === Infinity) return '+Inf';
+  return value === -Infinity ? '-Inf' : String(value);
+}

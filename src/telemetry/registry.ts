@@ -1,0 +1,59 @@
+import { type Clock, systemClock } from '../kernel/clock.js';
+import { EventLoopWatch } from './event-loop.js';
+import { Exposition } from './exposition.js';
+import { FAMILY_TABLE } from './families.js';
+
+/** Counts anyway, and says what when it is asked. */
+export interface MetricsSource {
+  collect(into: Exposition): void;
+}
+
+/**
+ * Who counts what in one system, and the text of a scrape. Nothing is written here while the system works: a scrape asks.
+ *
+ * Counters go on when who counted them is gone: those of a pipeline that has ended, or of a pool that was stopped, stay,
+ * and what comes later under the same name adds to them.
+ */
+export class MetricsRegistry {
+  readonly #sources = new Set<MetricsSource>();
+  #past = new Exposition();
+  readonly #eventLoop: EventLoopWatch;
+
+  constructor(clock: Clock = systemClock) {
+    this.#eventLoop = new EventLoopWatch(clock);
+  }
+
+  /** Gives what takes it away again, which keeps what it has counted. */
+  add(source: MetricsSource): () => void {
+    this.#sources.add(source);
+    return () => {
+      if (!this.#sources.delete(source)) return;
+      const last = new Exposition();
+      source.collect(last);
+      this.#past.addCumulative(last);
+    };
+  }
+
+  /** In the text format 0.0.4 of Prometheus. The first call begins the watch of the event loop; `close` ends it. */
+  text(): string {
+    const scrape = new Exposition();
+    // First of all, so that no crowd of names can push it out.
+    this.#addProcess(scrape);
+    for (const source of this.#sources) source.collect(scrape);
+    scrape.addCumulative(this.#past);
+    return scrape.text();
+  }
+
+  close(): void {
+    this.#eventLoop.stop();
+  }
+
+  #addProcess(into: Exposition): void {
+    this.#eventLoop.start();
+    const { user, system } = process.cpuUsage();
+    const { bounds } = FAMILY_TABLE.troupe_event_loop_delay_seconds;
+    into.addDistribution('troupe_event_loop_delay_seconds', {}, this.#eventLoop.delay.distribution(bounds ?? []));
+    into.add('troupe_resident_bytes', {}, process.memoryUsage.rss());
+    into.add('troupe_cpu_seconds_total', {}, (user + system) / 1e6);
+  }
+}
