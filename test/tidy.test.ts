@@ -10,10 +10,10 @@ const ROOMS = [
   'wire',
   'core',
   'telemetry',
+  'models',
   'host',
   'entry',
   'actor',
-  'models',
   'devices',
   'stream',
   'serve',
@@ -241,7 +241,7 @@ const EFFECT_DOORS: readonly (readonly [RegExp, RegExp, string])[] = [
   [/from 'node:net'/, /^src\/(host|entry|wire)\//, 'sockets'],
   [
     /from 'node:fs(\/promises)?'/,
-    /^src\/(stream\/|config\/load\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|host\/|entry\/|testing\/)/,
+    /^src\/(stream\/|config\/load\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|models\/files\.ts|host\/|entry\/|testing\/)/,
     'files',
   ],
 ];

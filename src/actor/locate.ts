@@ -1,12 +1,14 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { isAbsolute, join, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { isAbsolute, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { TroupeError } from '../kernel/errors.js';
+import { isTroupeError, TroupeError } from '../kernel/errors.js';
+import type { ModelConfigFile } from '../models/model-config.js';
+import type { LocatedModel, ModelRepository } from '../models/repository.js';
 import { readyMade, readyMadeNames, type ResolvedActor } from './ready-made.js';
 
 /**
- * Finds what `spawn` names: the actor's module and the model's version directory. The door to the file system of this
- * room; only looks, never loads.
+ * Finds what `spawn` names: the actor's module, and through the repository the model's version directory. The door to the
+ * file system of this room; only looks, never loads.
  */
 
 /** A module of unknown make may hold native code, so it gets a process unless the pool says otherwise. */
@@ -32,54 +34,31 @@ export function locateActor(pool: string, actor: string): ResolvedActor {
   return { url, isolation: 'process' };
 }
 
-export interface LocatedModel {
-  /** Absolute `<model>/<version>`. */
-  readonly modelDir: string;
-  readonly version: string;
-}
-
-/** Triton layout: `<model>/<version>/...`, versions are numbers; `latest` is the highest. */
-export function locateModel(pool: string, model: string, version: string): LocatedModel {
-  const root = resolve(model);
-  const versions = listVersions(pool, root);
-  const highest = versions.at(-1);
-  if (highest === undefined) {
-    throw new TroupeError(
-      'MODEL_NOT_FOUND',
-      `Model of pool "${pool}": ${root} has no version directory; expected ${join(root, '1')}`,
-      { actor: pool },
-    );
-  }
-  const wanted = version === 'latest' ? highest : version;
-  if (!versions.includes(wanted)) {
-    throw new TroupeError(
-      'VERSION_NOT_FOUND',
-      `Model of pool "${pool}" has no version ${wanted}: ${root} has ${versions.join(', ')}`,
-      { actor: pool },
-    );
-  }
-  return { modelDir: join(root, wanted), version: wanted };
-}
-
-function listVersions(pool: string, root: string): string[] {
+/** Where a version lies, with the pool named in every error. Rejects as `ModelRepository.locate` does. */
+export async function locateModel(
+  pool: string,
+  models: ModelRepository,
+  model: string,
+  version: string,
+): Promise<LocatedModel> {
   try {
-    return readdirSync(root)
-      .filter((name) => /^(0|[1-9]\d{0,15})$/.test(name) && isDirectory(join(root, name)))
-      .sort((a, b) => Number(a) - Number(b));
-  } catch (cause) {
-    throw new TroupeError(
-      'MODEL_NOT_FOUND',
-      `Model of pool "${pool}" cannot be read: ${root}: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause, actor: pool },
-    );
+    return await models.locate(model, version);
+  } catch (error) {
+    throw ofPool(pool, error);
   }
 }
 
-/** A link that leads nowhere or in a loop is no version; it must not hide those beside it. */
-function isDirectory(path: string): boolean {
+/** What the model's config.pbtxt says of the pool; nothing where there is no model yet: the start of the pool tells. */
+export function modelDefaults(pool: string, models: ModelRepository, model: string): ModelConfigFile | undefined {
   try {
-    return statSync(path).isDirectory();
-  } catch {
-    return false;
+    return models.config(model);
+  } catch (error) {
+    if (isTroupeError(error) && error.code === 'MODEL_NOT_FOUND') return undefined;
+    throw ofPool(pool, error);
   }
+}
+
+function ofPool(pool: string, error: unknown): unknown {
+  if (!isTroupeError(error)) return error;
+  return new TroupeError(error.code, `Pool "${pool}": ${error.message}`, { cause: error.cause, actor: pool });
 }

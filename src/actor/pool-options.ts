@@ -1,5 +1,6 @@
 import { BREAKER_DEFAULTS } from '../core/breaker.js';
 import { z } from '../kernel/schema.js';
+import { nameSchema } from '../models/options.js';
 
 /**
  * The options of `spawn`, which are also the keys of a pool in the config file. One schema gives types, defaults,
@@ -12,11 +13,6 @@ const durationMs = z
   .min(0)
   .max(2 ** 40);
 const sizeBytes = z.number().int().min(1);
-
-/** One grammar for every name and version that can reach a path or a metric label. */
-export const nameSchema = z
-  .string()
-  .regex(/^(?!\.)[A-Za-z0-9._-]{1,128}$/, 'must be 1 to 128 of A-Z a-z 0-9 . _ - and not start with a dot');
 
 export const mailboxSchema = z
   .strictObject({
@@ -126,12 +122,18 @@ export const poolOptionsSchema = z.strictObject({
     .string()
     .min(1)
     .describe('File URL or path of the actor module, or the name of a ready-made actor (onnx, mock).'),
-  model: z.string().min(1).optional().describe('Model directory in Triton layout: <model>/<version>/model.onnx.'),
+  model: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Model directory in Triton layout, <model>/<version>/model.onnx; or the name of a model where models.roots are given.',
+    ),
   version: z
     .union([nameSchema, z.number().int().min(0)])
     .default('latest')
     .transform(String)
-    .describe('Model version, or latest for the highest number.'),
+    .describe('Model version: a number, an alias, or latest for the highest number.'),
   replicas: count.max(1024).default(1).describe('How many replicas run the actor.'),
   isolation: z
     .enum(['inline', 'thread', 'process'])

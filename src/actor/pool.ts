@@ -18,6 +18,8 @@ import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import type { Overflow } from '../core/mailbox.js';
 import type { Description, StartLink } from '../host/link.js';
+import { checkName, LATEST, plainName } from '../models/names.js';
+import { ModelRepository } from '../models/repository.js';
 import { LatencyWindow } from '../telemetry/latency.js';
 import type { Log } from '../telemetry/log.js';
 import type { MetricsRegistry } from '../telemetry/registry.js';
@@ -69,6 +71,8 @@ export interface PoolParts {
   readonly metrics?: MetricsRegistry;
   readonly clock?: Clock;
   readonly random?: Random;
+  /** Where models are looked for. Default: one without roots, for models given by their paths. */
+  readonly models?: ModelRepository;
 }
 
 export interface PoolSpec<In> {
@@ -109,6 +113,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #plainRules: AskRules;
   readonly #core: PoolCore;
   readonly #clock: Clock;
+  readonly #models: ModelRepository;
   readonly #voice: PoolVoice;
   readonly #links: ReplicaLinks;
   readonly #turn = new Turn(() => this.#endTurn());
@@ -136,6 +141,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#spec = spec;
     this.#plainRules = plainRules(spec.options.timeoutMs);
     this.#clock = parts.clock ?? systemClock;
+    this.#models = parts.models ?? new ModelRepository();
     this.#voice = new PoolVoice(spec.name, parts.log);
     this.#links = new ReplicaLinks({ ...spec, pool: spec.name }, parts.startLink, {
       ready: (cell, incarnation, description) => {
@@ -203,7 +209,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   /** Loads the first replicas. Rejects with the typed error of the load that failed; nothing is left running then. */
   start(): Promise<void> {
     return this.#operation(async () => {
-      const version = this.#locate(this.#spec.options.version);
+      const version = await this.#locate(this.#spec.options.version);
       await this.#rollOut(version, this.#spec.options.replicas);
     });
   }
@@ -276,7 +282,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       const from = this.version;
       const wanted = String(version);
       try {
-        const to = this.#locate(wanted);
+        const to = await this.#locate(wanted);
         const freed = this.#milestones.next('freed');
         await this.#rollOut(to, this.#core.fleet.replicas);
         this.#voice.emit('swapped', { from, to });
@@ -285,7 +291,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         const why = cause instanceof Error ? cause.message : String(cause);
         const error = new TroupeError(
           'SWAP_FAILED',
-          `Pool "${this.name}" stays on version ${from ?? 'none'}: version ${wanted} did not come up: ${why}`,
+          `Pool "${this.name}" stays on version ${from ?? 'none'}: version ${plainName(wanted)} did not come up: ${why}`,
           { cause, actor: this.name },
         );
         this.#voice.emit('swap-failed', { version: wanted, error });
@@ -692,15 +698,15 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     if (this.#roomWaiters.size > 0) this.#turn.schedule();
   };
 
-  #locate(version: string): string | undefined {
+  async #locate(version: string): Promise<string | undefined> {
     const { model } = this.#spec.options;
     if (model === undefined) {
-      const plain = version === 'latest' ? undefined : version;
-      this.#links.setModelDir(plain, undefined);
+      const plain = version === LATEST ? undefined : checkName('version', version);
+      this.#links.setModel(plain, undefined);
       return plain;
     }
-    const located = locateModel(this.name, model, version);
-    this.#links.setModelDir(located.version, located.modelDir);
+    const located = await locateModel(this.name, this.#models, model, version);
+    this.#links.setModel(located.version, located);
     return located.version;
   }
 

@@ -3,6 +3,7 @@ import type { DeathNotice, Effect } from '../core/effects.js';
 import { TroupeError } from '../kernel/errors.js';
 import type { Description, Link, RecordResult, StartLink } from '../host/link.js';
 import { residentBytesOf } from '../host/resident.js';
+import type { LocatedModel } from '../models/repository.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import type { Signature } from '../wire/tensor.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
@@ -45,7 +46,7 @@ export class ReplicaLinks {
   readonly #startLink: StartLink;
   readonly #listener: LinkListener;
   readonly #held = new Map<number, Held>();
-  readonly #modelDirs = new Map<string | undefined, string | undefined>();
+  readonly #models = new Map<string | undefined, LocatedModel | undefined>();
 
   constructor(plan: ReplicaPlan, startLink: StartLink, listener: LinkListener) {
     this.#plan = plan;
@@ -54,8 +55,8 @@ export class ReplicaLinks {
   }
 
   /** Where the files of a version lie, told before a replica of it is started. */
-  setModelDir(version: string | undefined, modelDir: string | undefined): void {
-    this.#modelDirs.set(version, modelDir);
+  setModel(version: string | undefined, model: LocatedModel | undefined): void {
+    this.#models.set(version, model);
   }
 
   link(cell: number): Link | undefined {
@@ -74,6 +75,7 @@ export class ReplicaLinks {
   start({ cell, replica, replicas, incarnation, version }: Extract<Effect, { kind: 'start' }>): void {
     const { pool, options, actor, isolation } = this.#plan;
     const listener = this.#listener;
+    const model = this.#models.get(version);
     const link = this.#startLink(
       {
         pool,
@@ -82,7 +84,8 @@ export class ReplicaLinks {
         incarnation,
         isolation,
         actor,
-        modelDir: this.#modelDirs.get(version),
+        modelDir: model?.modelDir,
+        modelConfig: model?.config?.config,
         version,
         options: options.options,
         device: options.device,

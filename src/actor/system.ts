@@ -15,11 +15,14 @@ import { startLink } from '../host/start-link.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
 import { MetricsRegistry } from '../telemetry/registry.js';
 import type { ActorDefinition } from '../wire/definition.js';
-import { locateActor } from './locate.js';
+import { nameSchema, type ModelsOptions, modelsSchema } from '../models/options.js';
+import { poolDefaults, withPoolDefaults } from '../models/pool-defaults.js';
+import { ModelRepository } from '../models/repository.js';
+import { locateActor, modelDefaults } from './locate.js';
 import { checkOptions } from './ask.js';
 import { Pool, type StopOptions, type StopReport, stopTimeoutOf } from './pool.js';
 import { collectPool } from './pool-metrics.js';
-import { nameSchema, type PoolOptions, poolOptionsSchema } from './pool-options.js';
+import { type PoolOptions, poolOptionsSchema } from './pool-options.js';
 import type { PoolStats } from './stats.js';
 
 const systemOptionsSchema = z.strictObject({
@@ -31,6 +34,7 @@ const systemOptionsSchema = z.strictObject({
       withinMs: z.number().min(0).default(60_000),
     })
     .prefault({}),
+  models: modelsSchema,
 });
 
 export interface SystemOptions {
@@ -45,6 +49,8 @@ export interface SystemOptions {
     readonly max?: number;
     readonly withinMs?: number;
   };
+  /** Where models lie, and own names of their versions. Default: no roots; pools give their models by path. */
+  readonly models?: ModelsOptions;
   /** Where warnings and errors go. Default: one line each on stderr. */
   readonly log?: Log;
 }
@@ -84,6 +90,8 @@ export interface SystemStopReport {
 /** Makes an empty system. Wrong options throw a TypeError. */
 export class System implements AsyncDisposable {
   readonly name: string;
+  /** The models on disk: what there is, in which versions, and what is in them. */
+  readonly models: ModelRepository;
   readonly #log: Log;
   readonly #supervisor: SupervisorCore;
   readonly #pools = new Map<string, Pool<any, any>>();
@@ -92,6 +100,7 @@ export class System implements AsyncDisposable {
   readonly #metrics = new MetricsRegistry();
   readonly #reports = Object.create(null) as Record<string, StopReport>;
   /** Pools stopped for good, which a restart going on at the same time must not hold for later. */
+  readonly #toldFields = new Set<string>();
   readonly #leaving = new WeakSet<Pool<any, any>>();
   #stopping: Promise<SystemStopReport> | undefined;
   #stopOptions: StopOptions = {};
@@ -103,6 +112,7 @@ export class System implements AsyncDisposable {
       throw new TypeError(`createSystem: log must be a function, got ${typeof log}`);
     const resolved = check('createSystem', systemOptionsSchema, plain);
     this.name = resolved.name;
+    this.models = new ModelRepository(resolved.models);
     this.#log = log ?? stderrLog;
     const { strategy, max, withinMs } = resolved.supervision;
     this.#supervisor = new SupervisorCore({ strategy, intensity: { max, withinMs } });
@@ -127,7 +137,12 @@ export class System implements AsyncDisposable {
       throw new TroupeError('POOL_STOPPED', `System "${this.name}" is stopping and spawns no pool "${name}"`);
     if (this.#pools.has(name))
       throw new TypeError(`spawn: a pool named "${name}" exists already; every pool has its own name`);
-    const pool = new Pool<In, Out>(this.#specOf(name, options), { startLink, log: this.#log, metrics: this.#metrics });
+    const pool = new Pool<In, Out>(this.#specOf(name, options), {
+      startLink,
+      log: this.#log,
+      metrics: this.#metrics,
+      models: this.models,
+    });
     this.#pools.set(name, pool);
     pool.on('stopped', this.#metrics.add({ collect: (into) => collectPool(into, pool.meters()) }));
     pool.on('failed', ({ error }) => this.#failed(name, error));
@@ -196,12 +211,13 @@ export class System implements AsyncDisposable {
 
   #specOf<In, Out>(name: string, options: SpawnOptions<In, Out>): ConstructorParameters<typeof Pool<In, Out>>[0] {
     checkOptions(`spawn "${name}"`, options);
-    const { actor, weigh, ...plain } = options;
+    const { actor, weigh, ...said } = options;
     if (weigh !== undefined && typeof weigh !== 'function')
       throw new TypeError(`spawn "${name}": weigh must be a function, got ${typeof weigh}`);
     if (typeof actor === 'object' && actor !== null) {
       if (typeof actor.predict !== 'function')
         throw new TypeError(`spawn "${name}": actor must be a definition with a predict function`);
+      const plain = this.#withModelDefaults(name, said);
       const resolved = check(`spawn "${name}"`, poolOptionsSchema, { isolation: 'inline', ...plain, actor: 'inline' });
       if (resolved.isolation !== 'inline')
         throw new TypeError(
@@ -209,9 +225,26 @@ export class System implements AsyncDisposable {
         );
       return { name, options: resolved, actor, isolation: 'inline', weigh };
     }
+    const plain = this.#withModelDefaults(name, said);
     const resolved = check(`spawn "${name}"`, poolOptionsSchema, { ...plain, actor });
     const located = locateActor(name, resolved.actor);
     return { name, options: resolved, actor: located.url, isolation: resolved.isolation ?? located.isolation, weigh };
+  }
+
+  /** What the user did not say and the model's config.pbtxt does; tells once what of it has no effect. */
+  #withModelDefaults<Options extends { readonly model?: unknown }>(pool: string, said: Options): Options {
+    const { model } = said;
+    if (typeof model !== 'string' || model === '') return said;
+    const file = modelDefaults(pool, this.models, model);
+    if (file === undefined) return said;
+    for (const { field, at, effect } of file.ignored) {
+      const place = `${file.file}:${at.line}:${at.col}`;
+      if (this.#toldFields.has(place)) continue;
+      this.#toldFields.add(place);
+      const level = effect === 'later' ? 'warn' : 'info';
+      this.#log({ level, message: `${place}: ${field} is read and has no effect here`, pool });
+    }
+    return withPoolDefaults(said, poolDefaults(file));
   }
 
   /** Also a pool whose own `stop` was called: its name is free again, and nobody starts it anew. */
@@ -297,26 +330,36 @@ export function createSystem(options: SystemOptions = {}): System {
   return new System(options);
 }
 
+/** As it is where it is a plain word; a key may be anything. */
+function shortKey(key: PropertyKey): string {
+  const text = String(key);
+  return /^[\w.-]{1,128}$/.test(text) ? text : JSON.stringify(text.slice(0, 100));
+}
+
+const SHOWN_MAX = 200;
+
 /** Validates wrong use at once: option, expectation, value received. */
 function check<Schema extends z.ZodType>(where: string, schema: Schema, value: unknown): z.output<Schema> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const lines = result.error.issues.map((issue) => {
-    const key = issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
+    const key = issue.path.length === 0 ? '' : `${issue.path.map(shortKey).join('.')}: `;
     const received = issue.path.reduce<unknown>(
       (at, step) => (at as Record<PropertyKey, unknown> | undefined)?.[step],
       value,
     );
     const shown = issue.code === 'unrecognized_keys' ? '' : `, got ${show(received)}`;
-    return `${key}${issue.message}${shown}`;
+    const message = issue.code === 'invalid_key' ? `the name ${issue.issues[0]?.message}` : issue.message;
+    return `${key}${message}${shown}`;
   });
   throw new TypeError(`${where}: ${lines.join('; ')}`);
 }
 
-/** Some values are no JSON: a bigint, a cycle. */
+/** Some values are no JSON: a bigint, a cycle. Some are long. */
 function show(value: unknown): string {
   try {
-    return JSON.stringify(value) ?? typeof value;
+    const text = JSON.stringify(value) ?? typeof value;
+    return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}… (${text.length} characters)` : text;
   } catch {
     return typeof value === 'bigint' ? `${value}n` : typeof value;
   }

@@ -51,7 +51,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
   const { config } = loaded;
   const names = options.pipelines ?? Object.keys(config.pipelines);
   const functions = await importStepFunctions(loaded, names);
-  await using system = createSystem({ name: config.name, log: options.log });
+  await using system = createSystem({ name: config.name, models: config.models, log: options.log });
   const killed = (): void => void system.stop({ timeoutMs: 0 });
   options.kill.addEventListener('abort', killed);
   try {

@@ -21,7 +21,7 @@ export function createSystem(options: SystemOptions & { readonly config?: string
 
 async function fromConfig(file: string, options: SystemOptions): Promise<System> {
   const { config } = await loadConfig(file);
-  const system = createEmptySystem({ name: config.name, ...options });
+  const system = createEmptySystem({ name: config.name, models: config.models, ...options });
   try {
     await Promise.all(Object.entries(config.pools).map(([name, pool]) => system.spawn(name, pool)));
     return system;

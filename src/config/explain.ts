@@ -12,6 +12,8 @@ export interface ExplainedValue {
   readonly origin:
     | { readonly kind: 'file'; readonly at: Position }
     | { readonly kind: 'environment'; readonly at: Position; readonly variables: readonly string[] }
+    /** The file's silence leaves it to the config.pbtxt of the pool's model. */
+    | { readonly kind: 'model'; readonly file: string; readonly at: Position }
     | { readonly kind: 'default' };
 }
 
@@ -27,19 +29,23 @@ export function explainConfig(loaded: LoadedConfig): readonly ExplainedValue[] {
   return values;
 }
 
-/** `troupe.yaml:4:15`, `NAME at troupe.yaml:4:15` or `default`. */
+/** `troupe.yaml:4:15`, `NAME at troupe.yaml:4:15`, `/models/a/config.pbtxt:4:1` or `default`. */
 export function originText(file: string, { origin }: ExplainedValue): string {
   if (origin.kind === 'default') return 'default';
-  const place = `${file}:${origin.at.line}:${origin.at.col}`;
-  return origin.kind === 'file' ? place : `${origin.variables.join(', ')} at ${place}`;
+  const place = `${origin.kind === 'model' ? origin.file : file}:${origin.at.line}:${origin.at.col}`;
+  return origin.kind !== 'environment' ? place : `${origin.variables.join(', ')} at ${place}`;
 }
 
 const SECRET_NAME = /SECRET|TOKEN|PASSW|KEY|CREDENTIAL/i;
 
-function explain({ tree }: LoadedConfig, path: readonly PropertyKey[], given: unknown): ExplainedValue {
+function explain({ tree, fromModels }: LoadedConfig, path: readonly PropertyKey[], given: unknown): ExplainedValue {
   const value = typeof given === 'string' ? shownText(path, given) : given;
   const { node, depth } = nodeAt(tree, path);
   const at = node.at;
+  const model = fromModels.get(pathText(path));
+  if (model !== undefined) {
+    return { path: pathText(path), value, origin: { kind: 'model', file: model.file, at: model.at } };
+  }
   if (depth < path.length) return { path: pathText(path), value, origin: { kind: 'default' } };
   if (node.kind !== 'scalar' || node.variables.length === 0) {
     return { path: pathText(path), value, origin: { kind: 'file', at } };

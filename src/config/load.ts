@@ -3,7 +3,10 @@ import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { readyMadeNames } from '../actor/ready-made.js';
-import { isTroupeError } from '../kernel/errors.js';
+import { isTroupeError, type TroupeError } from '../kernel/errors.js';
+import { isName } from '../models/names.js';
+import { type PoolDefault, poolDefaults } from '../models/pool-defaults.js';
+import { ModelRepository } from '../models/repository.js';
 import { conflictsOf } from './claims.js';
 import { objectionsTo } from './build-pipeline.js';
 import { type Environment, substitute } from './environment.js';
@@ -26,6 +29,8 @@ export interface LoadedConfig {
   readonly config: Config;
   /** The file as written, for `explain`. */
   readonly tree: TreeNode;
+  /** Where values of pools stand that the file leaves to their models' config.pbtxt, by key path as text. */
+  readonly fromModels: ReadonlyMap<string, PoolDefault>;
 }
 
 export interface LoadOptions {
@@ -70,7 +75,51 @@ function check(text: string, file: string, env: Environment): LoadedConfig {
   const dir = path.dirname(path.resolve(file));
   const { config, problems } = resolveReferences(parsed.data, dir, filled.tree);
   if (problems.length > 0) throw configError(file, problems);
-  return { file, dir, config, tree: filled.tree };
+  return { file, dir, tree: filled.tree, ...fillFromModels(config, filled.tree, file) };
+}
+
+/** Where the file says nothing of a pool and the config.pbtxt of its model does, that counts. */
+function fillFromModels(config: Config, tree: TreeNode, file: string): Pick<LoadedConfig, 'config' | 'fromModels'> {
+  const models = new ModelRepository(config.models);
+  const fromModels = new Map<string, PoolDefault>();
+  const problems: Problem[] = [];
+  const pools = mapRecord(config.pools, (pool, name) => {
+    const isOpen = ({ path: option }: PoolDefault): boolean => {
+      return nodeAt(tree, ['pools', name, ...option]).depth < option.length + 2;
+    };
+    const found = modelDefaultsOf(pool.model, models);
+    if (isTroupeError(found)) {
+      const at = ['pools', name, 'model'];
+      problems.push({ at: nodeAt(tree, at).node.at, path: pathText(at), text: found.message });
+      return pool;
+    }
+    const open = found.filter(isOpen);
+    for (const one of open) fromModels.set(pathText(['pools', name, ...one.path]), one);
+    const filled = { ...pool, batching: { ...pool.batching } };
+    for (const { path: option, value } of open) set(filled, option, value);
+    return filled;
+  });
+  if (problems.length > 0) throw configError(file, problems);
+  return { config: { ...config, pools }, fromModels };
+}
+
+function set(options: object, [key, ...rest]: readonly string[], value: number): void {
+  const map = options as Record<string, unknown>;
+  if (key === undefined) return;
+  if (rest.length === 0) map[key] = value;
+  else set(map[key] as object, rest, value);
+}
+
+/** Without a model there is nothing to say here: the start of the pool tells. */
+function modelDefaultsOf(model: string | undefined, models: ModelRepository): readonly PoolDefault[] | TroupeError {
+  if (model === undefined) return [];
+  try {
+    const file = models.config(model);
+    return file === undefined ? [] : poolDefaults(file);
+  } catch (error) {
+    if (!isTroupeError(error)) throw error;
+    return error.code === 'MODEL_NOT_FOUND' ? [] : error;
+  }
 }
 
 /** Makes every path absolute and every module a file URL; names pools and modules that do not exist. */
@@ -99,10 +148,12 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
     return given;
   };
 
+  const models = { ...config.models, roots: config.models.roots.map(absolute) };
+  const modelOf = (given: string): string => (models.roots.length > 0 && isName(given) ? given : absolute(given));
   const pools = mapRecord(config.pools, (pool, name) => ({
     ...pool,
     actor: actorOf(pool.actor, ['pools', name, 'actor']),
-    ...(pool.model === undefined ? {} : { model: absolute(pool.model) }),
+    ...(pool.model === undefined ? {} : { model: modelOf(pool.model) }),
   }));
   const pipelines = mapRecord(config.pipelines, (pipeline, name) => {
     const here = ['pipelines', name];
@@ -152,7 +203,7 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
       refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
     }
   }
-  return { config: { ...config, pools, pipelines }, problems };
+  return { config: { ...config, models, pools, pipelines }, problems };
 }
 
 /** The place of the option that the words begin with, below `part` or the one kind that stands in it. */

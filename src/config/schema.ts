@@ -1,6 +1,7 @@
-import { breakerSchema, nameSchema, poolOptionsSchema } from '../actor/pool-options.js';
+import { breakerSchema, poolOptionsSchema } from '../actor/pool-options.js';
 import { ERROR_CODES, type ErrorCode } from '../kernel/errors.js';
 import { z } from '../kernel/schema.js';
+import { modelsSchema, nameSchema } from '../models/options.js';
 import { serviceSinks, serviceSources } from './services.js';
 
 /**
@@ -190,6 +191,7 @@ export const pipelineSchema = z.strictObject({
 
 export const configSchema = z.strictObject({
   name: nameSchema.default('troupe').describe('Name of the system, for logs and reports.'),
+  models: modelsSchema.describe('Where models lie, and own names of their versions.'),
   pools: z.record(nameSchema, poolOptionsSchema).default({}).describe('Pools by name, each with the options of spawn.'),
   pipelines: z.record(nameSchema, pipelineSchema).default({}).describe('Pipelines by name.'),
 });

@@ -134,13 +134,15 @@ class Shell implements Runner {
     try {
       const definition = await loadDefinition(spec.actor);
       Atomics.store(this.words, STATE_NATIVE, definition.native === true ? 1 : 0);
-      const { pool, modelDir, version, options, device, replica, replicas, maxBatchSize } = spec;
+      const { pool, version, options, device, replica, replicas, maxBatchSize } = spec;
+      const model = { modelDir: spec.modelDir, modelConfig: spec.modelConfig };
       const { signal } = this.loadAbort;
       // An abort that came first would never be heard by a listener that load adds.
       if (signal.aborted) throw new TroupeError('CANCELLED', 'The replica was stopped before load()');
       const costs = new Map<number, number>();
       const warmedUp = (size: number, ms: number): void => noteCost(costs, size, ms, maxBatchSize);
-      const context = { pool, modelDir, version, options, device, replica, replicas, maxBatchSize, warmedUp, signal };
+      const plain = { pool, ...model, version, options, device, replica, replicas, maxBatchSize };
+      const context = { ...plain, warmedUp, signal };
       const state = definition.load === undefined ? undefined : await definition.load(context);
       const signature = await this.signatureOf(definition, state);
       this.loaded = { definition, spec, state, signature };

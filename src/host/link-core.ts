@@ -398,8 +398,21 @@ const KILL_GRACE_MS = 500;
 const NO_REFUSALS: readonly never[] = [];
 
 function entrySpecOf(spec: ReplicaSpec): EntrySpec {
-  const { pool, replica, replicas, incarnation, actor, modelDir, version, options, device, maxBatchSize } = spec;
-  return { pool, replica, replicas, incarnation, actor, modelDir, version, options, device, maxBatchSize };
+  const { pool, replica, replicas, incarnation, actor, version, options, device, maxBatchSize } = spec;
+  const { modelDir, modelConfig } = spec;
+  return {
+    pool,
+    replica,
+    replicas,
+    incarnation,
+    actor,
+    modelDir,
+    modelConfig,
+    version,
+    options,
+    device,
+    maxBatchSize,
+  };
 }
 
 function messageOf(error: unknown): string {

@@ -14,6 +14,7 @@ export interface ReplicaSpec {
   /** URL (file:) of the actor module; or the definition itself, for inline actors given as objects. */
   readonly actor: string | ActorDefinition;
   readonly modelDir: string | undefined;
+  readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
   readonly version: string | undefined;
   readonly options: Readonly<Record<string, unknown>>;
   readonly device: string;

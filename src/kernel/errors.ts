@@ -147,6 +147,18 @@ export const ERROR_CODES = {
     'The model file is empty, truncated, or not a model the engine can read.',
     'Export the model again; the message names the file.',
   ),
+  MODEL_REFUSED: row(
+    'not-started',
+    false,
+    'Something in a model directory is not a plain file of its own (a link, a named pipe, a device), lies outside of it, or two roots hold a model of the same name; or a model file wants data from where it may not take it.',
+    'The message names the path; put a copy of the file itself there.',
+  ),
+  MODEL_CONFIG_INVALID: row(
+    'not-started',
+    false,
+    'The config.pbtxt of a model is not protobuf text, has a field that does not exist, or contradicts itself.',
+    'The message gives file, line, column, what was expected and what stood there.',
+  ),
   SIGNATURE_MISMATCH: row(
     'not-started',
     false,
@@ -156,8 +168,14 @@ export const ERROR_CODES = {
   VERSION_NOT_FOUND: row(
     'not-started',
     false,
-    'The model has no such version.',
+    'The model has no such version or alias, or its version_policy does not offer it.',
     'The message lists the versions there are.',
+  ),
+  NAME_INVALID: row(
+    'not-started',
+    false,
+    'The name of a model, a version or an alias does not fit the grammar of names, so it was not looked for.',
+    'Names are 1 to 128 of A-Z a-z 0-9 . _ - and do not start with a dot.',
   ),
   SWAP_FAILED: row(
     'not-started',

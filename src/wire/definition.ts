@@ -6,6 +6,8 @@ export interface LoadContext {
   readonly pool: string;
   /** Absolute path of the version directory (`<model>/<version>`), where the pool has a model. */
   readonly modelDir: string | undefined;
+  /** The model's config.pbtxt, where it has one, with Triton's field names (type `ModelConfig`). */
+  readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
   readonly version: string | undefined;
   /** `options` of the pool, as given. */
   readonly options: Readonly<Record<string, unknown>>;

@@ -65,6 +65,7 @@ export interface EntrySpec {
   readonly incarnation: number;
   readonly actor: string | ActorDefinition;
   readonly modelDir: string | undefined;
+  readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
   readonly version: string | undefined;
   readonly options: Readonly<Record<string, unknown>>;
   readonly device: string;

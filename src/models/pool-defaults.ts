@@ -1,0 +1,62 @@
+import { instancesOf, type ModelConfigFile } from './model-config.js';
+import type { TextPosition } from './text-proto.js';
+
+/** A pool's option that its model's config.pbtxt decides where the user says nothing. */
+export interface PoolDefault {
+  /** Path in the options of `spawn`: `['batching', 'maxSize']`. */
+  readonly path: readonly [string, ...string[]];
+  readonly value: number;
+  readonly file: string;
+  readonly at: TextPosition;
+}
+
+/** The most that `batching.maxSize` and `batching.maxDelayMs` take. */
+const SIZE_MAX = 65_536;
+const DELAY_MAX_MS = 2 ** 40;
+
+/**
+ * `max_batch_size` and the largest of `preferred_batch_size` bound the batches, `max_queue_delay_microseconds` is how long
+ * a record waits for company, the counts of `instance_group` make the replicas. A `max_batch_size` of 0 says that the model
+ * takes one record at a time.
+ */
+export function poolDefaults({ config, places, file }: ModelConfigFile): readonly PoolDefault[] {
+  const defaults: PoolDefault[] = [];
+  const say = (path: PoolDefault['path'], value: number, field: string): void => {
+    defaults.push({ path, value, file, at: places.get(field) ?? { line: 1, col: 1 } });
+  };
+  const { max_batch_size: maxBatch, dynamic_batching: batching } = config;
+  const preferred = batching?.preferred_batch_size ?? [];
+  if (preferred.length > 0) {
+    const largest = Math.min(SIZE_MAX, Math.max(...preferred));
+    say(['batching', 'maxSize'], largest, 'dynamic_batching.preferred_batch_size');
+  } else if (maxBatch !== undefined) {
+    say(['batching', 'maxSize'], Math.min(SIZE_MAX, Math.max(1, maxBatch)), 'max_batch_size');
+  }
+  const delay = batching?.max_queue_delay_microseconds;
+  if (delay !== undefined)
+    say(
+      ['batching', 'maxDelayMs'],
+      Math.min(DELAY_MAX_MS, delay / 1000),
+      'dynamic_batching.max_queue_delay_microseconds',
+    );
+  const count = instancesOf(config);
+  if (count > 0) say(['replicas'], count, 'instance_group');
+  return defaults;
+}
+
+/** The options with what `defaults` say where they say nothing. What is no map is left for the schema to refuse. */
+export function withPoolDefaults<Options extends Readonly<Record<string, unknown>>>(
+  options: Options,
+  defaults: readonly PoolDefault[],
+): Options {
+  let filled = options;
+  for (const { path, value } of defaults) filled = withDefault(filled, path, value) as Options;
+  return filled;
+}
+
+function withDefault(value: unknown, [key, ...rest]: readonly string[], leaf: number): unknown {
+  if (key === undefined) return value === undefined ? leaf : value;
+  if (value !== undefined && (typeof value !== 'object' || value === null || Array.isArray(value))) return value;
+  const map = (value ?? {}) as Readonly<Record<string, unknown>>;
+  return { ...map, [key]: withDefault(map[key], rest, leaf) };
+}

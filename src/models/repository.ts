@@ -1,0 +1,289 @@
+/**
+ * Models on disk, in Triton's layout: `<root>/<model>/<version>/...` with an optional `<root>/<model>/config.pbtxt`.
+ *
+ * Owns how names and versions become directories, and which versions are on offer. Does not own what is in the files of a
+ * version (the actor reads them) nor when another version is loaded (the pool does). Looks anew at each call: what is on
+ * disk is the only state.
+ *
+ * R1 a name or version fits the grammar before it is joined to a path. R2 it is found by listing, not by asking for it, so
+ * that no file system's idea of equal names (case, Unicode) is ours. R3 below a root nothing is a link.
+ */
+
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import { TroupeError } from '../kernel/errors.js';
+import {
+  look,
+  mayShareFiles,
+  type ModelFileInfo,
+  namesIn,
+  objectionToDirectory,
+  openFile,
+  readSmallFile,
+  realDirectory,
+  refused,
+  walkFiles,
+  type Within,
+} from './files.js';
+import { type ModelConfigFile, readModelConfig } from './model-config.js';
+import { checkName, isName, isVersion, LATEST, shownName } from './names.js';
+import { modelsSchema, type ModelsOptions } from './options.js';
+
+export const CONFIG_FILE = 'config.pbtxt';
+/** As the config file of Troupe itself. */
+const CONFIG_BYTES_MAX = 1024 * 1024;
+/** In messages; a model may have hundreds of versions. */
+const SHOWN_MAX = 20;
+
+/** One model, as it lies on disk now. */
+export interface ModelListing {
+  readonly name: string;
+  /** Absolute, without links. */
+  readonly dir: string;
+  /** Ascending: what version_policy of config.pbtxt offers; all there are, without one. */
+  readonly versions: readonly string[];
+  /** There, but not on offer by version_policy. */
+  readonly withheld: readonly string[];
+  /** Own names and the versions they stand for, whether or not these are there. */
+  readonly aliases: Readonly<Record<string, string>>;
+  /** Entries that look like versions and are none. */
+  readonly ignored: readonly { readonly name: string; readonly why: string }[];
+  readonly config: ModelConfigFile | undefined;
+}
+
+/** A model of a root, or why it cannot be used. */
+export type ListedModel = ModelListing | { readonly name: string; readonly problem: TroupeError };
+
+export interface LocatedModel {
+  readonly model: string;
+  /** A number: what an alias or `latest` stands for now. */
+  readonly version: string;
+  /** Absolute `<root>/<model>/<version>`, without links. */
+  readonly modelDir: string;
+  readonly files: readonly ModelFileInfo[];
+  readonly config: ModelConfigFile | undefined;
+}
+
+interface Place extends Within {
+  readonly name: string;
+}
+
+export class ModelRepository {
+  /** Absolute, as given. */
+  readonly roots: readonly string[];
+  readonly #aliases: ReadonlyMap<string, ReadonlyMap<string, string>>;
+
+  /** Wrong options throw; roots need not exist yet. */
+  constructor(options: ModelsOptions = {}) {
+    const { roots, aliases } = modelsSchema.parse(options);
+    this.roots = roots.map((root) => path.resolve(root));
+    this.#aliases = new Map(
+      Object.entries(aliases).map(([model, names]) => [model, new Map(Object.entries(names))] as const),
+    );
+  }
+
+  /** Every model of every root, by name. A model that cannot be used is listed with its problem. */
+  list(): readonly ListedModel[] {
+    const names = new Set(this.roots.flatMap((root) => modelNames(realDirectory(root))));
+    return [...names].sort().map((name) => {
+      try {
+        return this.model(name);
+      } catch (problem) {
+        if (!(problem instanceof TroupeError)) throw problem;
+        return { name, problem };
+      }
+    });
+  }
+
+  /**
+   * `model`: a name in the roots, or the path of a model's directory. Throws NAME_INVALID, MODEL_NOT_FOUND (listing the
+   * models there are), MODEL_REFUSED and MODEL_CONFIG_INVALID.
+   */
+  model(model: string): ModelListing {
+    const place = this.#place(model);
+    const config = readConfig(place);
+    const { versions, ignored } = listVersions(place.dir);
+    const offered = offeredBy(config, versions);
+    return {
+      name: place.name,
+      dir: place.dir,
+      versions: versions.filter((version) => offered.has(version)),
+      withheld: versions.filter((version) => !offered.has(version)),
+      aliases: Object.fromEntries(this.#aliases.get(place.name) ?? []),
+      ignored,
+      config,
+    };
+  }
+
+  /** The model's config.pbtxt, where it has one. Throws as `model` does. */
+  config(model: string): ModelConfigFile | undefined {
+    return readConfig(this.#place(model));
+  }
+
+  /**
+   * The directory of a version, which is `latest`, an alias or a number; every file in it is a plain file. Rejects as
+   * `model` does, with VERSION_NOT_FOUND (listing the versions there are), and with MODEL_REFUSED for links, pipes,
+   * devices.
+   */
+  async locate(model: string, version: string): Promise<LocatedModel> {
+    checkName('version', version); // R1
+    const listing = this.model(model);
+    const number = this.#numberOf(listing, version);
+    const within = this.#versionPlace(this.#place(model), number);
+    const files = await walkFiles(within);
+    return { model: listing.name, version: number, modelDir: within.dir, files, config: listing.config };
+  }
+
+  /**
+   * What the files of a version are, in one line: `sha256:…` over path, length and bytes of each, in the order of their
+   * paths. Equal for equal trees on any machine; reads every byte. Rejects as `locate` does.
+   */
+  async hash(model: string, version: string): Promise<string> {
+    const { modelDir, files } = await this.locate(model, version);
+    const { mayShare } = this.#place(model);
+    const hash = createHash('sha256').update('troupe-model-1\n');
+    const chunk = Buffer.allocUnsafe(HASH_CHUNK_BYTES);
+    for (const { path: name } of files) {
+      const file = await openFile({ dir: modelDir, mayShare }, name);
+      try {
+        // Lengths before contents: no two trees give the same bytes.
+        hash.update(`${Buffer.byteLength(name)}:${name}:${file.bytes}\n`);
+        for (let position = 0; position < file.bytes; position += HASH_CHUNK_BYTES) {
+          const part = chunk.subarray(0, Math.min(HASH_CHUNK_BYTES, file.bytes - position));
+          await file.read(part, position);
+          hash.update(part);
+        }
+      } finally {
+        await file.close();
+      }
+    }
+    return `sha256:${hash.digest('hex')}`;
+  }
+
+  #place(model: string): Place {
+    if (this.roots.length > 0 && !/[/\\]/.test(model)) return this.#placeInRoots(checkName('model', model));
+    // A path is the user's own word, links and all; from its last part on the grammar holds.
+    const dir = realDirectory(model);
+    return {
+      name: checkName('directory of the model', path.basename(path.resolve(model))),
+      dir,
+      mayShare: mayShareFiles(path.dirname(dir)),
+    };
+  }
+
+  #placeInRoots(name: string): Place {
+    const real = this.roots.map(realDirectory);
+    const holders = real.filter((root) => modelNames(root).includes(name));
+    const [root, second] = holders;
+    if (root === undefined) throw this.#noModel(name, real);
+    if (second !== undefined)
+      throw new TroupeError(
+        'MODEL_REFUSED',
+        `Model ${name} stands in two roots, ${root} and ${second}; remove or rename one`,
+      );
+    const dir = path.join(root, name);
+    const facts = look(dir);
+    if (facts === undefined) throw this.#noModel(name, real);
+    const objection = objectionToDirectory(facts); // R3
+    if (objection !== undefined) throw refused(dir, `it is ${objection}`);
+    return { name, dir, mayShare: mayShareFiles(root) };
+  }
+
+  #noModel(name: string, roots: readonly string[]): TroupeError {
+    const names = [...new Set(roots.flatMap(modelNames))].sort();
+    return new TroupeError(
+      'MODEL_NOT_FOUND',
+      `There is no model ${name}; ${this.roots.join(', ')} ${this.roots.length > 1 ? 'hold' : 'holds'} ${some(names)}`,
+    );
+  }
+
+  /** VERSION_NOT_FOUND where the words name no version that is on offer. */
+  #numberOf(listing: ModelListing, wanted: string): string {
+    const { versions, withheld, name, dir } = listing;
+    const newest = versions.at(-1);
+    const missing = (what: string): TroupeError =>
+      new TroupeError('VERSION_NOT_FOUND', `Model "${name}" ${what}; ${this.#offer(listing)}`);
+    if (newest === undefined && withheld.length === 0)
+      throw new TroupeError('MODEL_NOT_FOUND', `${dir} has no version directory; expected ${path.join(dir, '1')}`);
+    if (wanted === LATEST) {
+      if (newest === undefined) throw missing('offers no version');
+      return newest;
+    }
+    const target = this.#aliases.get(name)?.get(wanted);
+    const number = target ?? wanted;
+    const called = target === undefined ? wanted : `${target}, for which "${wanted}" stands`;
+    if (versions.includes(number)) return number;
+    if (withheld.includes(number))
+      throw missing(`has a version ${called}, but version_policy in its ${CONFIG_FILE} does not offer it`);
+    if (!isVersion(number)) throw missing(`has no version or alias ${shownName(wanted)}`);
+    const ignored = listing.ignored.find((entry) => entry.name === number);
+    if (ignored !== undefined) throw refused(path.join(dir, number), `it is ${ignored.why}`);
+    throw missing(`has no version ${called}`);
+  }
+
+  #offer({ versions, name }: ModelListing): string {
+    const aliases = [...(this.#aliases.get(name) ?? [])].map(([alias, version]) => `${alias} = ${version}`);
+    const numbers = `it offers ${some(versions)}`;
+    return aliases.length === 0 ? numbers : `${numbers}; aliases ${some(aliases)}`;
+  }
+
+  #versionPlace({ dir, mayShare }: Place, version: string): Within {
+    const place = path.join(dir, version);
+    const facts = look(place);
+    const objection = facts === undefined ? 'gone' : objectionToDirectory(facts); // R3
+    if (objection !== undefined) throw refused(place, `it is ${objection}`);
+    if (realDirectory(place) !== place) throw refused(place, 'it lies behind a symbolic link');
+    return { dir: place, mayShare };
+  }
+}
+
+const HASH_CHUNK_BYTES = 1024 * 1024;
+
+function readConfig(place: Place): ModelConfigFile | undefined {
+  const file = path.join(place.dir, CONFIG_FILE);
+  const bytes = readSmallFile(place, CONFIG_FILE, CONFIG_BYTES_MAX);
+  if (bytes === undefined) return undefined;
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new TroupeError('MODEL_CONFIG_INVALID', `${file}: expected UTF-8 text, found other bytes`, { cause });
+  }
+  return readModelConfig(text, file, place.name);
+}
+
+/** Directories that may be models, whatever is in them. */
+function modelNames(root: string): string[] {
+  return namesIn(root).filter((name) => isName(name) && look(path.join(root, name))?.isFile() === false);
+}
+
+function listVersions(dir: string): Pick<ModelListing, 'versions' | 'ignored'> {
+  const versions: string[] = [];
+  const ignored: { name: string; why: string }[] = [];
+  for (const name of namesIn(dir)) {
+    if (!/^\d+$/.test(name)) continue;
+    const facts = look(path.join(dir, name));
+    const why = isVersion(name)
+      ? facts === undefined
+        ? 'gone'
+        : objectionToDirectory(facts)
+      : 'no version: versions are whole numbers from 1, without leading zeros';
+    if (why === undefined) versions.push(name);
+    else ignored.push({ name, why });
+  }
+  return { versions: versions.sort((a, b) => Number(a) - Number(b)), ignored };
+}
+
+/** Without a policy every version may be asked for: a swap needs the old one and the new one. */
+function offeredBy(file: ModelConfigFile | undefined, versions: readonly string[]): ReadonlySet<string> {
+  const policy = file?.config.version_policy;
+  if (policy?.latest !== undefined) return new Set(versions.slice(-(policy.latest.num_versions ?? 1)));
+  if (policy?.specific !== undefined) return new Set((policy.specific.versions ?? []).map(String));
+  return new Set(versions);
+}
+
+function some(names: readonly string[]): string {
+  if (names.length === 0) return 'none';
+  const last = names.slice(-SHOWN_MAX).join(', ');
+  return names.length > SHOWN_MAX ? `${last} and ${names.length - SHOWN_MAX} older or earlier` : last;
+}

@@ -1,0 +1,183 @@
+import { readFileSync } from 'node:fs';
+import test from 'ava';
+import fc from 'fast-check';
+import { isTroupeError } from 'troupe';
+import { MODEL_CONFIG, type MessageSpec } from '../../src/models/model-config-fields.js';
+import { type ModelConfigFile, readModelConfig } from '../../src/models/model-config.js';
+import { poolDefaults, withPoolDefaults } from '../../src/models/pool-defaults.js';
+
+const read = (text: string): ModelConfigFile => readModelConfig(text, '/m/net/config.pbtxt', 'net');
+
+test('the config of the model that comes with Troupe is read as written', (t) => {
+  const url = new URL('../../../models/filetype/config.pbtxt', import.meta.url);
+  const { config, ignored } = readModelConfig(readFileSync(url, 'utf8'), url.pathname, 'filetype');
+  t.deepEqual(config, {
+    name: 'filetype',
+    platform: 'onnxruntime_onnx',
+    max_batch_size: 256,
+    version_policy: { all: {} },
+    input: [{ name: 'bytes', data_type: 'TYPE_UINT8', dims: [2048] }],
+    output: [{ name: 'scores', data_type: 'TYPE_FP32', dims: [79], label_filename: 'labels.txt' }],
+  });
+  t.deepEqual(ignored, []);
+});
+
+test('all three tiers are read; what has no effect is told with its place and its kind', (t) => {
+  const { config, ignored } = read(`
+name: "net" backend: "onnxruntime" runtime: "x"
+max_batch_size: 8
+input { name: "a" data_type: TYPE_FP32 dims: [ -1, 3 ] format: FORMAT_NCHW }
+output [ { name: "b" data_type: 11 dims: 2 dims: 3 } ]
+version_policy: { specific { versions: [1, 3] } }
+sequence_batching { max_sequence_idle_microseconds: 5000000 oldest { max_candidate_sequences: 4 } }
+parameters { key: "k" value: { string_value: "v" } }
+parameters: [ { key: "l" value { string_value: "w" } } ]
+model_warmup [ { name: "zeros" batch_size: 2 inputs { key: "a" value { data_type: TYPE_FP32 dims: [1, 3] zero_data: true } } } ]
+optimization { cuda { graphs: true } priority: PRIORITY_MAX gather_kernel_buffer_threshold: 0x10 }
+metric_tags { key: "t" value: "u" }
+instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] host_policy: "p" } ]
+`);
+  t.deepEqual(
+    config.parameters,
+    Object.assign(Object.create(null), { k: { string_value: 'v' }, l: { string_value: 'w' } }),
+  );
+  t.deepEqual(config.output, [{ name: 'b', data_type: 'TYPE_FP32', dims: [2, 3] }]);
+  t.is(config.optimization?.gather_kernel_buffer_threshold, 16);
+  t.deepEqual(
+    ignored.map(({ field, at, effect }) => [field, at.line, effect]),
+    [
+      ['runtime', 2, 'later'],
+      ['input.format', 4, 'later'],
+      ['sequence_batching', 7, 'later'],
+      ['model_warmup', 10, 'later'],
+      ['optimization', 11, 'kept'],
+      ['metric_tags', 12, 'later'],
+      ['instance_group.host_policy', 13, 'kept'],
+    ],
+  );
+});
+
+const wrong: readonly (readonly [string, string, RegExp])[] = [
+  ['max_batch_sise: 4', '1:1', /no field max_batch_sise in a model configuration; it has name, platform/],
+  ['input { nam: "a" }', '1:9', /no field nam in input/],
+  ['name: "other"', '1:1', /name: expected "net", as the directory is called, found "other"/],
+  ['name: net', '1:7', /name: expected text in quotes, found net/],
+  ['max_batch_size: -1', '1:1', /at least 0/],
+  ['max_batch_size: 1.5', '1:17', /expected a whole number, found 1.5/],
+  ['max_batch_size: 4294967296', '1:17', /from -2147483648 to 2147483647/],
+  ['max_batch_size: 1\nmax_batch_size: 2', '2:1', /a second time/],
+  ['version_policy { latest { num_versions: -1 } }', '1:41', /from 0/],
+  ['version_policy { latest { num_versions: 0 } }', '1:27', /at least 1/],
+  ['version_policy { all {} latest {} }', '1:25', /exclude each other/],
+  ['version_policy { specific {} }', '1:18', /at least one version/],
+  ['dynamic_batching {} sequence_batching {}', '1:21', /exclude each other/],
+  [
+    'max_batch_size: 4 dynamic_batching { preferred_batch_size: [2, 8] }',
+    '1:38',
+    /from 1 to max_batch_size, which is 4; found 8/,
+  ],
+  ['dynamic_batching { max_queue_delay_microseconds: 18446744073709551615 }', '1:50', /from 0 to/],
+  ['instance_group { count: 0 }', '1:18', /at least 1/],
+  ['instance_group { count: 2000 }', '1:1', /at most 1024 instances/],
+  ['instance_group { kind: KIND_CPU gpus: 0 }', '1:33', /KIND_CPU has no gpus/],
+  ['instance_group { kind: KIND_TPU }', '1:24', /one of KIND_AUTO/],
+  ['input { data_type: TYPE_FP32 dims: 1 }', '1:1', /every tensor has a name/],
+  ['input { name: "a" dims: 1 }', '1:1', /needs a data_type/],
+  ['input { name: "a" data_type: TYPE_FP32 }', '1:1', /needs dims/],
+  ['input { name: "a" data_type: TYPE_FP32 dims: 0 }', '1:40', /sizes of at least 1/],
+  ['input [{name:"a" data_type:1 dims:1},{name:"a" data_type:1 dims:1}]', '1:9', /two tensors/],
+  ['default_model_filename: "../x.onnx"', '1:1', /name of a file in the version's directory/],
+  ['default_model_filename: "a\\000b"', '1:1', /name of a file/],
+  ['name: "\\377"', '1:7', /UTF-8/],
+  ['parameters { key: "a" } parameters { key: "a" }', '1:36', /"a" a second time/],
+  ['metric_tags: "a"', '1:14', /expected { key/],
+  ['model_transaction_policy { decoupled: yes }', '1:39', /true or false/],
+  ['dynamic_batching: 3', '1:19', /expected { … }, found 3/],
+];
+for (const [text, place, message] of wrong) {
+  test(`${JSON.stringify(text)} is MODEL_CONFIG_INVALID at ${place}`, (t) => {
+    const error = t.throws(() => read(text), { message });
+    t.true(isTroupeError(error) && error.code === 'MODEL_CONFIG_INVALID', String(error));
+    t.true(error?.message.startsWith(`/m/net/config.pbtxt:${place}: `), error?.message);
+  });
+}
+
+test('keys of maps that every object has are plain keys', (t) => {
+  const { config } = read(
+    'parameters { key: "__proto__" value { string_value: "x" } } metric_tags { key: "constructor" value: "y" }',
+  );
+  t.deepEqual(Object.keys(config.parameters ?? {}), ['__proto__']);
+  t.is(config.parameters?.['toString'], undefined);
+  t.is(({} as Record<string, unknown>)['string_value'], undefined);
+});
+
+test('there is no field of the name of a property of every object', (t) => {
+  for (const name of ['constructor', '__proto__', 'toString', 'hasOwnProperty'])
+    t.throws(() => read(`${name} { }`), { message: new RegExp(`no field ${name}`) });
+});
+
+/** The name of any field of the table, at any depth. */
+function fieldNames(spec: MessageSpec): string[] {
+  return Object.entries(spec.fields).flatMap(([name, { type }]) =>
+    typeof type === 'object' && 'fields' in type ? [name, ...fieldNames(type)] : [name],
+  );
+}
+
+test('any tree of known fields is read or MODEL_CONFIG_INVALID with file and place', (t) => {
+  const words = [...new Set(fieldNames(MODEL_CONFIG)), 'TYPE_FP32', 'KIND_CPU', 'true', 'key', 'value'];
+  const token = fc.oneof(
+    fc.constantFrom(...words),
+    fc.constantFrom(':', '{', '}', '[', ']', ',', '"a"', "'b'", '1', '-1', '0x7', '3.5'),
+  );
+  const { name } = fc.letrec<{ name: string; value: string }>((tie) => ({
+    name: fc.tuple(fc.constantFrom(...words), tie('value')).map(([field, value]) => `${field}: ${value} `),
+    value: fc.oneof(
+      { depthSize: 'small' },
+      fc.constantFrom('1', '"a"', 'TYPE_FP32', 'true', '[1, 2]', '{}', '[]'),
+      fc.array(tie('name'), { maxLength: 3 }).map((fields) => `{ ${fields.join('')} }`),
+    ),
+  }));
+  let good = 0;
+  fc.assert(
+    fc.property(fc.oneof(fc.array(name, { maxLength: 4 }), fc.array(token, { maxLength: 20 })), (parts) => {
+      try {
+        read(parts.join(' '));
+        good++;
+      } catch (error) {
+        t.true(isTroupeError(error) && error.code === 'MODEL_CONFIG_INVALID', String(error));
+        t.regex((error as Error).message, /^\/m\/net\/config\.pbtxt:\d+:\d+: ./);
+      }
+    }),
+    { numRuns: 3000 },
+  );
+  t.true(good > 100, `${good} were read`);
+});
+
+test('batching and instances of the config are what a pool starts from', (t) => {
+  const values = (text: string): unknown =>
+    poolDefaults(read(text)).map(({ path, value, at }) => [path.join('.'), value, `${at.line}:${at.col}`]);
+  t.deepEqual(values(''), []);
+  t.deepEqual(values('max_batch_size: 64'), [['batching.maxSize', 64, '1:1']]);
+  t.deepEqual(values('max_batch_size: 0'), [['batching.maxSize', 1, '1:1']]);
+  t.deepEqual(
+    values(
+      'max_batch_size: 64\ndynamic_batching {\n preferred_batch_size: [4, 16]\n max_queue_delay_microseconds: 1500 }',
+    ),
+    [
+      ['batching.maxSize', 16, '3:2'],
+      ['batching.maxDelayMs', 1.5, '4:2'],
+    ],
+  );
+  t.deepEqual(values('instance_group [ { count: 2 gpus: [0, 1] }, { count: 3 kind: KIND_CPU }, { passive: true } ]'), [
+    ['replicas', 7, '1:1'],
+  ]);
+});
+
+test('what the user says goes before what the config says, each option by itself', (t) => {
+  const defaults = poolDefaults(read('max_batch_size: 64 dynamic_batching { max_queue_delay_microseconds: 2000 }'));
+  t.deepEqual<unknown, unknown>(withPoolDefaults({ batching: { maxSize: 8 } }, defaults), {
+    batching: { maxSize: 8, maxDelayMs: 2 },
+  });
+  t.deepEqual<unknown, unknown>(withPoolDefaults({}, defaults), { batching: { maxSize: 64, maxDelayMs: 2 } });
+  t.deepEqual<unknown, unknown>(withPoolDefaults({ batching: 'no' }, defaults), { batching: 'no' });
+});
