@@ -14,8 +14,8 @@ import type { Random } from '../kernel/random.js';
 import { type DeathNotice, describeDeath, type Effect, type PoolNews } from './effects.js';
 import type { Flight, Ledger } from './ledger.js';
 import { REPLICA_LIFECYCLE, type ReplicaEvent, type ReplicaState } from './lifecycles.js';
-import { removeAt } from './remove-at.js';
 import { type DeathKind, type RestartLimits, RestartWindow } from './restart-window.js';
+import { removeAt } from './short-list.js';
 import type { RestartType, Strategy } from './supervisor.js';
 
 export interface FleetLimits {

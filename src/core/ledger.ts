@@ -7,8 +7,8 @@
  */
 
 import type { Trigger } from './batcher.js';
-import { removeAt } from './remove-at.js';
 import type { Request } from './request.js';
+import { removeAt } from './short-list.js';
 
 export interface Flight {
   readonly batchId: number;

@@ -19,8 +19,8 @@
 
 import { invariant } from '../kernel/errors.js';
 import { KeyGate } from './key-gate.js';
-import { removeAt } from './remove-at.js';
 import type { Request } from './request.js';
+import { insertAt, removeAt } from './short-list.js';
 
 /** `try` is the rule of stream operators: refused without a trace, they come back when there is room. */
 export type Overflow = 'reject' | 'wait' | 'drop-oldest' | 'drop-newest' | 'try';
@@ -574,10 +574,10 @@ export class Mailbox {
     const turn = Math.min(level.turn, senders.length);
     if (queue.used < this.#turnLength) {
       const at = Math.max(turn, level.newEnd);
-      senders.splice(at, 0, queue);
+      insertAt(senders, at, queue);
       level.newEnd = at + 1;
     } else {
-      senders.splice(turn, 0, queue);
+      insertAt(senders, turn, queue);
       level.turn = turn + 1;
       if (level.newEnd > turn) level.newEnd++;
     }

@@ -43,6 +43,7 @@ import { POOL_LIFECYCLE, type PoolEventName, type PoolState, type ReplicaState }
 import { Mailbox, type MailboxLimits, type Offer, type Overflow } from './mailbox.js';
 import type { Request } from './request.js';
 import { RetryLane } from './retry-lane.js';
+import { emptied } from './short-list.js';
 
 export interface PoolLimits extends FleetLimits {
   readonly mailbox: MailboxLimits;
@@ -160,7 +161,7 @@ export class PoolCore implements FleetOwner {
       this.refusedCount++;
       return this.state === 'failed' ? 'failed' : 'closed';
     }
-    if (REFUSES_LATE.has(overflow) && request.deadlineAt !== Infinity && this.admission.lateBy(request, now) > 0) {
+    if (request.deadlineAt !== Infinity && refusesLate(overflow) && this.admission.lateBy(request, now) > 0) {
       this.refusedCount++;
       this.overloadedCount++;
       return 'overloaded';
@@ -185,7 +186,7 @@ export class PoolCore implements FleetOwner {
     const victims = this.#victims;
     for (let i = 0; i < victims.length; i++)
       this.#drop(victims[i] as Request, 'drop-oldest dropped this record for a newer one');
-    victims.length = 0;
+    emptied(victims);
   }
 
   /** The caller gave the request up. Queued work leaves at once; running work is told when nobody waits for it. */
@@ -331,8 +332,8 @@ export class PoolCore implements FleetOwner {
     let heldCount = 0;
     for (const flight of flights) heldCount += flight.waiting;
     // A batch that hung its replica is to blame even where the replica was to end anyway; for a crash on the way out it is not.
-    const expected = ENDS_BY_US.has(cell.state) && !cell.killed;
-    const inQuarantine = cell.solo && BLAMED.has(death.cause) && !expected;
+    const expected = endsByUs(cell.state) && !cell.killed;
+    const inQuarantine = cell.solo && isBlamed(death.cause) && !expected;
     cell.solo = false;
     this.#news({ name: 'died', replica: cell.replica, incarnation, death, heldCount });
     this.#salvage(cell, flights, death, expected, now);
@@ -523,7 +524,7 @@ export class PoolCore implements FleetOwner {
   #salvage(cell: Cell, flights: readonly Flight[], death: DeathNotice, expected: boolean, now: number): void {
     const again: Request[][] = [];
     const suspects: Request[][] = [];
-    const blamed = BLAMED.has(death.cause);
+    const blamed = isBlamed(death.cause);
     for (let at = 0; at < flights.length; at++) {
       const flight = flights[at] as Flight;
       const left = flight.requests.filter((request) => request.place === 'in-flight');
@@ -672,12 +673,18 @@ export class PoolCore implements FleetOwner {
 const GONE = 0;
 
 /** Stream operators hold their records themselves, and where records are dropped those ahead may be dropped. */
-const REFUSES_LATE: ReadonlySet<Overflow> = new Set(['reject', 'wait'] as const);
+function refusesLate(overflow: Overflow): boolean {
+  return overflow === 'reject' || overflow === 'wait';
+}
 
-const ENDS_BY_US: ReadonlySet<ReplicaState> = new Set(['stopping', 'recycling', 'replacing'] as const);
+function endsByUs(state: ReplicaState): boolean {
+  return state === 'stopping' || state === 'recycling' || state === 'replacing';
+}
 
 /** Ends that the record being run can have caused. A signal from outside is nobody's fault. */
-const BLAMED: ReadonlySet<DeathNotice['cause']> = new Set(['exit', 'crash', 'hung', 'oom', 'protocol'] as const);
+function isBlamed(cause: DeathNotice['cause']): boolean {
+  return cause !== 'killed' && cause !== 'stopped' && cause !== 'load-failed';
+}
 
 /** By name and not by key: every batch is counted, and a look-up by key of ten costs more than the rest of its books. */
 function countTrigger(counts: Record<Trigger, number>, trigger: Trigger): void {

@@ -37,7 +37,7 @@ export class Scheduler {
   /** Begins anew, as if just made, in the room it has. */
   reset(seed: number): void {
     this.now = 0;
-    this.#ref.fill(undefined);
+    for (let slot = 0; slot < this.#slots; slot++) this.#ref[slot] = undefined;
     this.#freeCount = 0;
     this.#slots = 0;
     this.size = 0;

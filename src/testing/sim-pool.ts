@@ -7,8 +7,8 @@ import type { Trigger } from '../core/batcher.js';
 import type { CoreResult, Effect, PoolNews } from '../core/effects.js';
 import type { Overflow } from '../core/mailbox.js';
 import { PoolCore } from '../core/pool-core.js';
-import { removeAt } from '../core/remove-at.js';
 import { Request } from '../core/request.js';
+import { emptied, removeAt } from '../core/short-list.js';
 import { TroupeError } from '../kernel/errors.js';
 import { FAULT } from './faults.js';
 import { PoolOracle } from './checkers.js';
@@ -335,10 +335,9 @@ export class SimPool implements Actor, ClientPool {
     if (at >= 0) removeAt(this.live, at);
     const { death } = replica;
     this.oracle.died(replica, death);
-    if (replica.open.length > 0) {
-      for (const message of replica.open) message.isClosed = true;
-      replica.open.length = 0;
-    }
+    const { open } = replica;
+    for (let i = 0; i < open.length; i++) (open[i] as Message).isClosed = true;
+    emptied(open);
     this.core.died(replica.cell, replica.incarnation, death, this.#world.now);
     this.oracle.buried(replica);
   }
@@ -490,12 +489,6 @@ export class SimPool implements Actor, ClientPool {
     this.#timerAt = wakeAt;
     this.#world.at(wakeAt, EVENT.wake, ++this.#timerNumber, undefined);
   }
-}
-
-/** One by one: to set the length to zero gives the room away, and the next turn would have to ask for it again. */
-function emptied<T>(array: T[]): T[] {
-  while (array.length > 0) array.pop();
-  return array;
 }
 
 function shortError(key: string, value: unknown): unknown {

@@ -5,6 +5,7 @@
 
 import type { DeathNotice } from '../core/effects.js';
 import type { Request } from '../core/request.js';
+import { emptied } from '../core/short-list.js';
 import { TroupeError } from '../kernel/errors.js';
 import { FAULT } from './faults.js';
 import { POISON, type SimRecord } from './sim-record.js';
@@ -177,7 +178,7 @@ export class SimReplica {
     this.isAlive = false;
     this.epoch++;
     this.running = undefined;
-    if (this.#queue.length > 0) this.#queue.length = 0;
+    emptied(this.#queue);
     if (this.isTold) return;
     const heardAt = world.now + world.scenario.exitDelayMs * world.transport.next();
     // T3: the exit is told last, after every reply that was sent before it.
@@ -225,7 +226,7 @@ export class SimReplica {
     world.after(3 * stopTimeoutMs, EVENT.lastRung, this.epoch, this);
     if (world.strikes(FAULT['stop-ignored'])) return;
     this.#stops = true;
-    if (this.#queue.length > 0) this.#queue.length = 0;
+    emptied(this.#queue);
     if (this.running === undefined) this.#exitAfter(world.netMs(), DEATHS.stopped);
   }
 
