@@ -19,7 +19,7 @@ import {
   type Signature,
   type TensorRecord,
 } from 'troupe/actor';
-import { findModelFile, invalid, messageOf, where } from './onnx/model-file.js';
+import { invalid, messageOf, type ModelBytes, readModel, where } from './onnx/model-file.js';
 import { resolveOnnxOptions, type ResolvedOnnxOptions } from './onnx/options.js';
 import { mismatch, readSignature } from './onnx/signature.js';
 import { recordBytes, toColumn, toTensor, zeroColumn } from './onnx/tensors.js';
@@ -48,9 +48,10 @@ export default defineActor<TensorRecord, TensorRecord, OnnxState>({
 
   async load(context) {
     const options = resolveOnnxOptions(context);
-    const file = await findModelFile(context);
+    const bytes = await readModel(context);
+    const { file } = bytes;
     const engine = await importEngine(context);
-    const session = await createSession(engine, file, options, context);
+    const session = await createSession(engine, bytes, options, context);
     try {
       const state = {
         engine,
@@ -99,12 +100,14 @@ async function importEngine(context: LoadContext): Promise<Engine> {
 
 async function createSession(
   engine: Engine,
-  file: string,
+  { file, model, external }: ModelBytes,
   options: ResolvedOnnxOptions,
   context: LoadContext,
 ): Promise<InferenceSession> {
   try {
-    return await engine.InferenceSession.create(file, {
+    // The engine copies what it keeps.
+    return await engine.InferenceSession.create(model, {
+      externalData: [...external],
       executionProviders: ['cpu'],
       graphOptimizationLevel: options.graphOptimization,
       intraOpNumThreads: options.intraOpThreads,

@@ -3,6 +3,8 @@
  * the time that all of `troupe` takes (3 ms against 470 ms of processor time, Node 20), which is most of a restart.
  */
 export { ERROR_CODES, type ErrorCode, isTroupeError, TroupeError } from '../kernel/errors.js';
+export type { OpenFile } from '../models/files.js';
+export { openModelFile } from '../models/model-file.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from '../wire/definition.js';
 export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from '../wire/tensor.js';
 export { defineActor } from './define-actor.js';

@@ -1,4 +1,14 @@
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -8,6 +18,7 @@ import {
   type ActorDefinition,
   type Column,
   type Columns,
+  type ErrorCode,
   type LoadContext,
   type Signature,
 } from 'troupe';
@@ -17,7 +28,7 @@ import { encodeModel, identityModel, mlpModel, type Dim, type ElementType } from
 // The definition itself is the subject here, called as the child side calls it; pools around it are in test/e2e.
 
 function modelDir(t: ExecutionContext, bytes?: Buffer): string {
-  const dir = mkdtempSync(join(tmpdir(), 'troupe-onnx-'));
+  const dir = realpathSync(mkdtempSync(join(tmpdir(), 'troupe-onnx-')));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   if (bytes !== undefined) writeFileSync(join(dir, 'model.onnx'), bytes);
   return dir;
@@ -196,21 +207,24 @@ test('a pool without a model is told to set one', async (t) => {
   t.regex(error.message, /set the option model/);
 });
 
-test('an empty file, garbage, a directory and a symlink loop are MODEL_INVALID with the path', async (t) => {
+test('an empty file and garbage are MODEL_INVALID, a directory and a symlink loop MODEL_REFUSED, with the path', async (t) => {
   const garbage = Buffer.from(Uint8Array.from({ length: 4096 }, (_, index) => (index * 2654435761) >>> 13));
-  const makers: readonly ((file: string) => void)[] = [
-    (file) => writeFileSync(file, ''),
-    (file) => writeFileSync(file, garbage),
-    (file) => writeFileSync(file, 'version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 12345\n'),
-    (file) => mkdirSync(file),
-    (file) => symlinkSync(file, file),
+  const makers: readonly (readonly [ErrorCode, (file: string) => void])[] = [
+    ['MODEL_INVALID', (file) => writeFileSync(file, '')],
+    ['MODEL_INVALID', (file) => writeFileSync(file, garbage)],
+    [
+      'MODEL_INVALID',
+      (file) => writeFileSync(file, 'version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 12345\n'),
+    ],
+    ['MODEL_REFUSED', (file) => mkdirSync(file)],
+    ['MODEL_REFUSED', (file) => symlinkSync(file, file)],
   ];
-  for (const make of makers) {
+  for (const [code, make] of makers) {
     const dir = modelDir(t);
     const file = join(dir, 'model.onnx');
     make(file);
     const error = await refusal(t, contextOf(dir));
-    t.is(error.code, 'MODEL_INVALID', error.message);
+    t.is(error.code, code, error.message);
     t.true(error.message.includes(file), error.message);
   }
 });

@@ -275,7 +275,7 @@ test.serial('a file that vanishes between its listing and its turn fails alone',
 test.serial('a missing, an empty and a cut model end the job with the code, the file and the pool', async (t) => {
   t.timeout(180_000);
   const whole = readFileSync(join(model, '1', 'model.onnx'));
-  const broken = join(scratch, 'broken');
+  const broken = join(scratch, 'broken', 'filetype');
   cpSync(model, broken, { recursive: true, filter: (path) => !path.includes('train') });
   const cases: readonly (readonly [string, () => void, readonly string[], RegExp])[] = [
     ['no such directory', () => undefined, ['--model', join(scratch, 'none')], /none/],
