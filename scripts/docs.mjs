@@ -5,12 +5,14 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { ERROR_CODES } from '../dist/src/kernel/errors.js';
 import { FAMILY_TABLE } from '../dist/src/telemetry/families.js';
 import { POOL_LIFECYCLE, REPLICA_LIFECYCLE } from '../dist/src/core/lifecycles.js';
+import { ROLLOUT_LIFECYCLE } from '../dist/src/core/rollout.js';
 import { configJsonSchema } from '../dist/src/config/schema.js';
 import { configReference } from '../dist/src/config/reference.js';
 
 const TABLES = {
   'replica-lifecycle': () => lifecycleTable(REPLICA_LIFECYCLE),
   'pool-lifecycle': () => lifecycleTable(POOL_LIFECYCLE),
+  'rollout-lifecycle': () => lifecycleTable(ROLLOUT_LIFECYCLE),
   'metrics-pools': () => familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels[0] === 'pool'),
   'metrics-pipelines': () =>
     familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels[0] === 'pipeline'),

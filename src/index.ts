@@ -4,9 +4,11 @@ export type { InferTarget, Submission, Ticket } from './actor/infer-target.js';
 export type { Outcome } from './actor/outcome.js';
 export type { AskManyOptions, AskOptions } from './actor/ask.js';
 export type { Pool, StopOptions, StopReport } from './actor/pool.js';
-export type { PoolEvents } from './actor/pool-events.js';
+export type { PoolEvents, RolloutNotice } from './actor/pool-events.js';
 export type { PoolOptions } from './actor/pool-options.js';
+export type { PoolVersions } from './actor/rollouts.js';
 export type { BreakerStats, PoolStats } from './actor/stats.js';
+export type { RollbackRules, SwapOptions } from './actor/swap-options.js';
 export {
   type SpawnOptions,
   type System,
@@ -17,6 +19,7 @@ export {
 export { createSystem } from './config/create-system.js';
 export type { BreakerState } from './core/breaker.js';
 export type { BatchCall } from './core/effects.js';
+export type { RollbackReason, RolloutStep } from './core/rollout.js';
 export { TroupeError, isTroupeError, ERROR_CODES, type ErrorCode, type Ran } from './kernel/errors.js';
 export type { ModelConfig } from './models/model-config-fields.js';
 export type { ModelConfigFile } from './models/model-config.js';

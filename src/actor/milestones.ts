@@ -3,7 +3,7 @@ import { type Deferred, deferred } from '../kernel/deferred.js';
 import type { TroupeError } from '../kernel/errors.js';
 
 /** What somebody may wait for in the life of a pool. */
-export type Milestone = 'rolled-out' | 'resumed' | 'freed' | 'held' | 'drained' | 'stopped';
+export type Milestone = 'rolled-out' | 'promoted' | 'resumed' | 'freed' | 'held' | 'drained' | 'stopped';
 
 /** The promises of those who wait for a pool to get somewhere: made by them, settled by news of the core. */
 export class Milestones {
@@ -30,12 +30,16 @@ export class Milestones {
       case 'failed':
         this.#fail('rolled-out', news.error);
         this.#fail('resumed', news.error);
+        this.#fail('promoted', news.error);
         // A failed pool holds nothing any more.
         this.#reach('drained');
         return;
       case 'rollout-failed':
         this.#fail('rolled-out', news.error);
-        this.#fail('freed', news.error);
+        return;
+      case 'rollout':
+        if (news.step === 'promoted') this.#reach('promoted');
+        else if (news.error !== undefined) this.#fail('promoted', news.error);
         return;
       case 'freed':
       case 'held':
@@ -52,6 +56,7 @@ export class Milestones {
   abandon(error: TroupeError): void {
     this.#fail('rolled-out', error);
     this.#fail('resumed', error);
+    this.#fail('promoted', error);
     this.#reach('freed');
     this.#reach('held');
     this.#reach('drained');

@@ -1,5 +1,6 @@
 import type { BreakerChange, BreakerLimits, BreakerState } from '../core/breaker.js';
 import { type DeathNotice, describeDeath, type PoolNews } from '../core/effects.js';
+import type { RollbackReason, RolloutStep } from '../core/rollout.js';
 import type { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
 import type { Log } from '../telemetry/log.js';
@@ -14,11 +15,24 @@ export interface PoolEvents {
   failed: [{ error: TroupeError }];
   swapped: [{ from: string | undefined; to: string | undefined }];
   'swap-failed': [{ version: string | undefined; error: TroupeError }];
+  rollout: [RolloutNotice];
   freed: [{ version: string | undefined }];
   scaled: [{ replicas: number }];
   breaker: [{ from: BreakerState; to: BreakerState; calls: number; failures: number }];
   'dead-letter': [{ input: unknown; error: TroupeError }];
   stopped: [];
+}
+
+/** A step of a swap, in the order they come: loading, verifying, shifting, baking, promoted, draining, freed; or rolled-back, freed. */
+export interface RolloutNotice {
+  readonly step: RolloutStep;
+  readonly from: string | undefined;
+  readonly to: string | undefined;
+  /** While it bakes: the part of the records that the new version is given. */
+  readonly share?: number;
+  /** Where it is rolled back. */
+  readonly reason?: RollbackReason;
+  readonly error?: TroupeError;
 }
 
 /** One line for the first failed record, then at most one per second. */
@@ -78,6 +92,21 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
         const { replica, death } = news;
         this.#log({ level: 'error', message: `restarts used up: ${describeDeath(death)}`, pool, replica });
         this.emit('replica-failed', { replica, death });
+        return;
+      }
+      case 'rollout': {
+        const { step, from, to, share, reason, error } = news;
+        if (error !== undefined) this.#log({ level: 'warn', message: error.message, pool, code: error.code });
+        if (step === 'promoted')
+          this.#log({ level: 'info', message: `version ${to} serves in the place of ${from}`, pool });
+        const what = share === undefined ? {} : { share };
+        this.emit('rollout', {
+          step,
+          from,
+          to,
+          ...what,
+          ...(reason === undefined || error === undefined ? {} : { reason, error }),
+        });
         return;
       }
       case 'freed':

@@ -18,7 +18,7 @@ import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import type { Overflow } from '../core/mailbox.js';
 import type { Description, StartLink } from '../host/link.js';
-import { checkName, LATEST, plainName } from '../models/names.js';
+import { checkName, LATEST } from '../models/names.js';
 import { ModelRepository } from '../models/repository.js';
 import { LatencyWindow } from '../telemetry/latency.js';
 import type { Log } from '../telemetry/log.js';
@@ -49,7 +49,9 @@ import { type PoolEvents, PoolVoice } from './pool-events.js';
 import type { PoolMeters } from './pool-metrics.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import { ReplicaLinks } from './replica-links.js';
+import { type PoolVersions, Rollouts } from './rollouts.js';
 import { type PoolStats, poolStats } from './stats.js';
+import type { SwapOptions } from './swap-options.js';
 import { NO_TICKET, RequestTicket } from './ticket.js';
 import { Turn } from './turn.js';
 
@@ -130,6 +132,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   #lastSender = APPLICATION;
   #operations: Promise<unknown> = Promise.resolve();
   readonly #milestones = new Milestones();
+  readonly #rollouts: Rollouts;
   #drained: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
   #stopping: Promise<StopReport> | undefined;
@@ -146,7 +149,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#links = new ReplicaLinks({ ...spec, pool: spec.name }, parts.startLink, {
       ready: (cell, incarnation, description) => {
         this.#describe(description);
-        this.#core.ready(cell, incarnation, warmUpOf(description));
+        this.#core.ready(cell, incarnation, this.#clock.now(), warmUpOf(description));
         this.#afterEvent();
       },
       reply: (cell, incarnation, batchId, results) => {
@@ -191,6 +194,17 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       parts.random ?? systemRandom,
       (end) => this.#calls.count(end),
     );
+    this.#rollouts = new Rollouts({
+      name: spec.name,
+      core: this.#core,
+      voice: this.#voice,
+      milestones: this.#milestones,
+      now: () => this.#clock.now(),
+      locate: (version) => this.#locate(version),
+      refuseUnlessRunning: (what) => this.#refuseUnlessRunning(what),
+      pump: () => this.#afterEvent(),
+      operation: (run) => this.#operation(run),
+    });
     const { breaker } = spec.options;
     if (breaker !== undefined)
       this.#breaker = new Breaker(breaker, (change) => this.#voice.breakerChanged(change, breaker));
@@ -260,7 +274,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   async call(method: string, ...args: readonly unknown[]): Promise<unknown> {
     if (typeof method !== 'string')
       throw new TypeError(`call: expected the name of a method, got a value of type ${typeof method}`);
-    const link = this.#links.anyReady(this.#core.fleet.cells.values());
+    const link = this.#links.anyReady(this.#core.fleet.list.filter((cell) => this.#core.fleet.isMain(cell)));
     if (link !== undefined) return link.call(method, args);
     throw (
       this.#core.failure ??
@@ -271,33 +285,32 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   /**
-   * Loads and warms `version` beside the serving one, switches, drains and frees the old. Resolves when the old is
-   * gone. Rejects with SWAP_FAILED, and nothing has changed, when the new version does not come up or its signature
-   * differs. Swaps and scalings run one after another.
+   * Loads and warms `version` beside the serving one, shifts the work to it at once, or by a share of it first, watches
+   * it as long as it is told to, and frees the old one. Resolves when the old one is gone. Rejects with SWAP_ROLLED_BACK,
+   * and the old version serves on, when the new one does not come up, has another signature, fails or slows down while
+   * it is watched, or when a newer swap or `rollback` ended it. The newest swap wins; swaps and scalings run one after
+   * another. Two versions are resident at most.
    */
-  swap(version: string | number): Promise<void> {
-    if (typeof version !== 'string' && typeof version !== 'number')
-      throw new TypeError(`swap: expected a version, such as 2 or 'latest', got a value of type ${typeof version}`);
-    return this.#operation(async () => {
-      const from = this.version;
-      const wanted = String(version);
-      try {
-        const to = await this.#locate(wanted);
-        const freed = this.#milestones.next('freed');
-        await this.#rollOut(to, this.#core.fleet.replicas);
-        this.#voice.emit('swapped', { from, to });
-        await freed;
-      } catch (cause) {
-        const why = cause instanceof Error ? cause.message : String(cause);
-        const error = new TroupeError(
-          'SWAP_FAILED',
-          `Pool "${this.name}" stays on version ${from ?? 'none'}: version ${plainName(wanted)} did not come up: ${why}`,
-          { cause, actor: this.name },
-        );
-        this.#voice.emit('swap-failed', { version: wanted, error });
-        throw error;
-      }
-    });
+  swap(version: string | number, options: SwapOptions = {}): Promise<void> {
+    return this.#rollouts.swap(version, options);
+  }
+
+  /** Ends the watch over a new version in its favour. Rejects with NO_ROLLOUT where none is on trial. */
+  promote(): Promise<void> {
+    return this.#rollouts.promote();
+  }
+
+  /**
+   * While a version is being rolled out: gives it up, the old one serves on. Afterwards: brings the version before back,
+   * loaded beside the serving one like any other. Rejects with NO_ROLLOUT where there is neither.
+   */
+  rollback(): Promise<void> {
+    return this.#rollouts.rollback();
+  }
+
+  /** What serves, what served before, and what is being rolled out. */
+  versions(): PoolVersions {
+    return this.#rollouts.versions();
   }
 
   /** Changes the number of replicas; what is too many finishes its batch first. Resolves when all are ready. */
@@ -711,7 +724,6 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   async #rollOut(version: string | undefined, replicas: number): Promise<void> {
-    if (this.#core.state !== 'starting') this.#refuseUnlessRunning('swap');
     const up = this.#milestones.next('rolled-out');
     this.#core.rollOut(version, replicas, this.#clock.now());
     this.#pump();

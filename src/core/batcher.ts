@@ -17,6 +17,7 @@
 import { AdaptiveSize, type BucketBelief, type WarmUpCosts } from './adaptive-size.js';
 import type { Bucket, Mailbox } from './mailbox.js';
 import type { Request } from './request.js';
+import { ALL_SIDES } from './traffic-split.js';
 
 export type Trigger =
   | 'size'
@@ -150,16 +151,17 @@ export class Batcher {
    * The best batch there is for a replica with room, or undefined. A busy replica (`idleCount` 0) stages something only
    * where a full batch waits; but what goes then is chosen as for an idle one, or full batches would starve a rare shape.
    * Replicas share what waits, as one of them that took it all would keep it from those that are free before it is done.
-   * No record of the pool is due before `dueAt`.
+   * No record of the pool is due before `dueAt`. `sides`: what a replica of one of two versions may take.
    */
-  form(mailbox: Mailbox, idleCount: number, dueAt: number, now: number): Formed | undefined {
-    if (idleCount === 0 && !this.hasFull(mailbox)) return undefined;
+  form(mailbox: Mailbox, idleCount: number, dueAt: number, now: number, sides = ALL_SIDES): Formed | undefined {
+    if (idleCount === 0 && !this.hasFull(mailbox, sides)) return undefined;
     let best: Bucket | undefined;
     let bestTrigger: Trigger = 'idle';
     let bestUrgency = -Infinity;
     const { buckets } = mailbox;
     for (let b = 0; b < buckets.length; b++) {
       const bucket = buckets[b] as Bucket;
+      if ((bucket.side & sides) === 0) continue;
       const trigger = this.#due(bucket, now);
       if (trigger === undefined) continue;
       if (buckets.length === 1) {
@@ -181,18 +183,24 @@ export class Batcher {
   }
 
   /** When `form` is to be asked again for an idle replica though nothing else happens; Infinity for never. */
-  wakeAt(mailbox: Mailbox): number {
+  wakeAt(mailbox: Mailbox, sides = ALL_SIDES): number {
     if (this.limits.maxDelayMs === 0) return Infinity;
     let wakeAt = Infinity;
     const { buckets } = mailbox;
-    for (let b = 0; b < buckets.length; b++) wakeAt = Math.min(wakeAt, this.#heldUntil(buckets[b] as Bucket));
+    for (let b = 0; b < buckets.length; b++) {
+      const bucket = buckets[b] as Bucket;
+      if ((bucket.side & sides) !== 0) wakeAt = Math.min(wakeAt, this.#heldUntil(bucket));
+    }
     return wakeAt;
   }
 
   /** A batch waits that need not grow. */
-  hasFull(mailbox: Mailbox): boolean {
+  hasFull(mailbox: Mailbox, sides = ALL_SIDES): boolean {
     const { buckets } = mailbox;
-    for (let b = 0; b < buckets.length; b++) if (this.#full(buckets[b] as Bucket) !== undefined) return true;
+    for (let b = 0; b < buckets.length; b++) {
+      const bucket = buckets[b] as Bucket;
+      if ((bucket.side & sides) !== 0 && this.#full(bucket) !== undefined) return true;
+    }
     return false;
   }
 

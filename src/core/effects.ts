@@ -1,6 +1,7 @@
 import type { TroupeError } from '../kernel/errors.js';
 import type { Trigger } from './batcher.js';
 import type { Request } from './request.js';
+import type { RollbackReason, RolloutStep } from './rollout.js';
 
 /** What a pool core is told of the end of a replica, and what it tells its edge to do. Plain data only. */
 
@@ -60,6 +61,17 @@ export type PoolNews =
   | { readonly name: 'failed'; readonly error: TroupeError }
   | { readonly name: 'up'; readonly version: string | undefined }
   | { readonly name: 'rollout-failed'; readonly version: string | undefined; readonly error: TroupeError }
+  | {
+      readonly name: 'rollout';
+      readonly step: RolloutStep;
+      readonly from: string | undefined;
+      readonly to: string | undefined;
+      /** While it bakes: the part of the records that the new version is given. */
+      readonly share: number | undefined;
+      /** Where it is rolled back: why, in a word and for the caller of the swap. */
+      readonly reason: RollbackReason | undefined;
+      readonly error: TroupeError | undefined;
+    }
   | { readonly name: 'freed'; readonly version: string | undefined }
   | { readonly name: 'scaled'; readonly replicas: number }
   | { readonly name: 'held' }

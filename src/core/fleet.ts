@@ -4,8 +4,9 @@
  * Owns the cells, their restart windows, the roll-out of a version and the hold of a supervisor. Does not own records:
  * what a dead replica held is the pool core's business, which calls `ended` when it has salvaged it.
  *
- * F1 work goes to the serving generation only, so versions never mix. F2 a roll-out that fails changes nothing.
- * F3 replicas that restart together start only after the last of them has ended. F4 while held, nothing starts.
+ * F1 work goes to the serving generation only, and to one on trial as far as its share goes. F2 a roll-out that fails
+ * changes nothing. F3 replicas that restart together start only after the last of them has ended. F4 while held, nothing
+ * starts. F5 of two generations one serves: the old one until the shift, and again after a roll-back.
  */
 
 import { invariant, TroupeError } from '../kernel/errors.js';
@@ -15,11 +16,13 @@ import { type DeathNotice, describeDeath, type Effect, type PoolNews } from './e
 import type { Flight, Ledger } from './ledger.js';
 import { REPLICA_LIFECYCLE, type ReplicaEvent, type ReplicaState } from './lifecycles.js';
 import { type DeathKind, type RestartLimits, RestartWindow } from './restart-window.js';
+import { AT_ONCE, type RollbackReason, Rollout, type RolloutRules, type RolloutStep } from './rollout.js';
 import { removeAt } from './short-list.js';
 import type { RestartType, Strategy } from './supervisor.js';
 
 export interface FleetLimits {
   readonly name: string;
+  readonly batching: { readonly maxSize: number };
   readonly restart: RestartLimits;
   readonly restartType: RestartType;
   readonly strategy: Strategy;
@@ -57,8 +60,10 @@ export interface Ending {
 /** Who hears of the fleet as a whole. */
 export interface FleetOwner {
   emit(effect: Effect): void;
-  /** A generation serves (again). */
+  /** Another generation serves than before. */
   up(): void;
+  /** A version has a share of the work now, or no longer. */
+  split(): void;
   /** No replica is left, and none will come. */
   noReplica(error: TroupeError): void;
 }
@@ -91,7 +96,11 @@ export class Fleet {
   #lastCell = 0;
   #lastGeneration = 0;
   #serving = 0;
-  #rollout: { readonly generation: number; readonly version: string | undefined } | undefined;
+  #rollout: Rollout | undefined;
+  /** The generation that has a share of the work while it is on trial; NONE for none. */
+  #onShare = NONE;
+  /** The roll-out that is over, while replicas of the version that lost are left. */
+  #leaving: Rollout | undefined;
   #isHeld = false;
   #isResuming = false;
   /** What a restart of a pool that never came up is to load. */
@@ -106,7 +115,28 @@ export class Fleet {
 
   /** F1: may this replica be given work? */
   serves(cell: Cell): boolean {
+    return cell.state === 'ready' && (cell.generation === this.#serving || cell.generation === this.#onShare);
+  }
+
+  /** It is of the version that serves, and not of one that only has a share. */
+  isMain(cell: Cell): boolean {
     return cell.state === 'ready' && cell.generation === this.#serving;
+  }
+
+  /** What is under way, until it is promoted or rolled back. */
+  get rollout(): Rollout | undefined {
+    return this.#rollout;
+  }
+
+  get servingGeneration(): number {
+    return this.#serving;
+  }
+
+  /** Versions that have replicas, whatever their state. */
+  get generationCount(): number {
+    const generations = new Set<number>();
+    for (const cell of this.list) generations.add(cell.generation);
+    return generations.size;
   }
 
   get readyCount(): number {
@@ -116,10 +146,16 @@ export class Fleet {
   }
 
   /** Starts `count` replicas of `version`, beside the old generation if there is one; all must come up. */
-  rollOut(version: string | undefined, count: number, now: number): void {
+  rollOut(version: string | undefined, count: number, now: number, rules: RolloutRules = AT_ONCE): void {
     invariant(this.#rollout === undefined, 'one roll-out at a time');
     const generation = ++this.#lastGeneration;
-    this.#rollout = { generation, version };
+    const rollout = new Rollout(
+      { generation, version, fromGeneration: this.#serving, fromVersion: this.version },
+      // The first version of all has nothing beside it to be compared with.
+      this.#serving === 0 ? { ...rules, share: 1, bakeMs: 0 } : rules,
+    );
+    this.#rollout = rollout;
+    this.#tellStep(rollout, 'loading');
     if (this.#serving === 0) this.replicas = count;
     for (let replica = 0; replica < count; replica++) this.#addCell(replica, generation, version, now);
     this.startDue(now);
@@ -141,14 +177,37 @@ export class Fleet {
     this.#news({ name: 'scaled', replicas: count });
   }
 
-  ready(cell: Cell): void {
+  /** The new version has been proved by whoever was to do so. */
+  verified(now: number): void {
+    const rollout = this.#rollout;
+    if (rollout === undefined || rollout.isVerified) return;
+    rollout.isVerified = true;
+    this.#checkUp(now);
+  }
+
+  /** Keeps the version on trial: from here on it serves, and the old one goes. */
+  promote(): void {
+    const rollout = this.#rollout;
+    invariant(rollout?.bakes === true, 'only what is on trial is promoted');
+    this.#promote(rollout);
+  }
+
+  /** Gives the new version up. What it has begun it finishes; the old one serves as before. */
+  rollBack(reason: RollbackReason, why: string, cause?: unknown): void {
+    const rollout = this.#rollout;
+    invariant(rollout !== undefined, 'only what is under way is rolled back');
+    const failure = rollout.failure(this.#limits.name, reason, why, cause);
+    this.#giveUp(rollout, reason, failure, cause instanceof TroupeError ? cause : failure);
+  }
+
+  ready(cell: Cell, now: number): void {
     this.#move(cell, 'ready');
     this.#news({ name: 'ready', replica: cell.replica, incarnation: cell.incarnation, version: cell.version });
     if (cell.incarnation > 1) {
       this.restartCount++;
       this.#news({ name: 'restarted', replica: cell.replica, incarnation: cell.incarnation });
     }
-    this.#checkUp();
+    this.#checkUp(now);
   }
 
   /** The replica hangs: it is told to die, and its end is awaited like any other. */
@@ -173,6 +232,7 @@ export class Fleet {
   ended(cell: Cell, death: DeathNotice, ending: Ending, now: number): void {
     cell.lastDeath = death;
     this.#afterlife(cell, death, ending, now);
+    this.#judgeDeath(cell, death, ending);
     this.startDue(now);
     this.#checkHeld();
   }
@@ -247,12 +307,18 @@ export class Fleet {
     this.#isResuming = false;
     this.hasChanged = true;
     this.#serving = 0;
-    this.#rollout = undefined;
+    this.#endTrial(undefined);
     this.rollOut(version, Math.max(1, this.replicas), now);
   }
 
   stopAll(now: boolean): void {
-    this.#rollout = undefined;
+    const rollout = this.#rollout;
+    if (rollout !== undefined && rollout.sides.fromGeneration !== 0) {
+      const failure = rollout.failure(this.#limits.name, 'stopped', 'the pool stops', undefined);
+      rollout.stop();
+      this.#tellStep(rollout, 'rolled-back', { reason: 'stopped', error: failure });
+    }
+    this.#endTrial(undefined);
     this.hasChanged = true;
     this.#serving = 0;
     for (const cell of this.cells.values()) this.#stop(cell, now);
@@ -276,7 +342,8 @@ export class Fleet {
       return;
     }
     // A kill from outside says nothing about the version that loads; anything else does.
-    if (this.#rollout?.generation === cell.generation && death.cause !== 'killed') {
+    const rollout = this.#rollout;
+    if (rollout?.sides.generation === cell.generation && !rollout.bakes && death.cause !== 'killed') {
       this.#move(cell, 'ended');
       this.#abortRollout(death);
       return;
@@ -285,7 +352,7 @@ export class Fleet {
     const comesAgain = restartType === 'permanent' || (restartType === 'transient' && isCrash(death, ending));
     if (!comesAgain) {
       this.#move(cell, 'ended');
-      this.#bury(cell, death);
+      this.#bury(cell, death, now);
       return;
     }
     if (ending.inQuarantine) {
@@ -304,7 +371,7 @@ export class Fleet {
     }
     this.#move(cell, 'gave-up');
     this.#news({ name: 'replica-failed', replica: cell.replica, death });
-    this.#bury(cell, death);
+    this.#bury(cell, death, now);
   }
 
   #restartAt(cell: Cell, at: number, now: number): void {
@@ -322,15 +389,23 @@ export class Fleet {
   }
 
   /** A replica will not come back: its roll-out, or its pool if it was the last, ends with it. */
-  #bury(cell: Cell, death: DeathNotice): void {
-    if (this.#rollout?.generation === cell.generation) {
+  #bury(cell: Cell, death: DeathNotice, now: number): void {
+    const rollout = this.#rollout;
+    if (rollout?.bakes === true) {
+      // Whichever is left serves.
+      if (this.#lives(cell.generation)) return;
+      if (cell.generation === rollout.sides.generation) this.#abortRollout(death);
+      else this.#promote(rollout);
+      return;
+    }
+    if (rollout?.sides.generation === cell.generation) {
       this.#abortRollout(death);
       return;
     }
     // A new version that loads may yet save the pool; if it fails too, the roll-out tells.
-    if (this.#rollout !== undefined) return;
-    if (this.#hasServing) {
-      this.#checkUp();
+    if (rollout !== undefined) return;
+    if (this.#lives(this.#serving)) {
+      this.#checkUp(now);
       return;
     }
     this.#noReplica(death);
@@ -347,15 +422,30 @@ export class Fleet {
     );
   }
 
-  /** A replica of the serving generation lives or will live again. */
-  get #hasServing(): boolean {
-    for (const cell of this.list) if (cell.generation === this.#serving && isAlive(cell)) return true;
+  /** A replica of this generation lives or will live again. */
+  #lives(generation: number): boolean {
+    for (const cell of this.list) if (cell.generation === generation && isAlive(cell)) return true;
     return false;
   }
 
-  #checkUp(): void {
+  /** A version on trial that loses all its replicas, or one after the other, is not waited for. */
+  #judgeDeath(cell: Cell, death: DeathNotice, { expected, inQuarantine }: Ending): void {
     const rollout = this.#rollout;
-    if (rollout === undefined) {
+    if (rollout?.bakes !== true || expected || inQuarantine) return;
+    if (death.cause === 'killed' || death.cause === 'stopped') return;
+    const { generation } = rollout.sides;
+    const isNew = cell.generation === generation;
+    const isUnstable = rollout.died(isNew, this.replicas);
+    if (!isNew) return;
+    let readyCount = 0;
+    for (const one of this.list) if (one.generation === generation && one.state === 'ready') readyCount++;
+    if (readyCount > 0 && !isUnstable) return;
+    this.#abortRollout(death);
+  }
+
+  #checkUp(now: number): void {
+    const rollout = this.#rollout;
+    if (rollout === undefined || rollout.bakes) {
       if (!this.#isResuming) return;
       for (const cell of this.list) {
         // One that has given up again is not waited for.
@@ -366,39 +456,101 @@ export class Fleet {
       return;
     }
     for (const cell of this.list) {
-      if (cell.generation === rollout.generation && cell.state !== 'ready') return;
+      if (cell.generation === rollout.sides.generation && cell.state !== 'ready') return;
     }
-    // The switch: from here on the new generation serves, the old one finishes what it holds.
-    this.#rollout = undefined;
-    this.#isResuming = false;
+    if (rollout.state === 'loading') {
+      rollout.loaded();
+      if (!rollout.isVerified) this.#tellStep(rollout, 'verifying');
+    }
+    if (rollout.isVerified) this.#shift(rollout, now);
+  }
+
+  /** All of the new version are up: it is given work. */
+  #shift(rollout: Rollout, now: number): void {
+    const { rules, sides } = rollout;
+    this.#tellStep(rollout, 'shifting');
+    if (rules.bakeMs === 0) {
+      this.#promote(rollout);
+      return;
+    }
+    rollout.bake(this.#limits.batching.maxSize, now);
     this.hasChanged = true;
-    this.#serving = rollout.generation;
-    this.version = rollout.version;
+    if (rules.share < 1) {
+      this.#onShare = sides.generation;
+      this.#owner.split();
+    } else this.#serve(sides.generation, sides.version);
+    this.#tellStep(rollout, 'baking');
+  }
+
+  /** The new generation serves, and the old one finishes what it holds. */
+  #promote(rollout: Rollout): void {
+    const { generation, version } = rollout.sides;
+    rollout.promote();
+    this.#isResuming = false;
+    this.#endTrial(rollout);
+    if (this.#serving !== generation) this.#serve(generation, version);
+    this.#tellStep(rollout, 'promoted');
+    if (rollout.sides.fromGeneration !== 0) this.#tellStep(rollout, 'draining');
+    for (const cell of this.cells.values()) if (cell.generation !== generation) this.#drain(cell);
+  }
+
+  #serve(generation: number, version: string | undefined): void {
+    this.hasChanged = true;
+    this.#serving = generation;
+    this.version = version;
     this.#owner.up();
-    this.#news({ name: 'up', version: rollout.version });
-    for (const cell of this.cells.values()) if (cell.generation !== rollout.generation) this.#drain(cell);
+    this.#news({ name: 'up', version });
+  }
+
+  /** No roll-out is under way any more. `leaving`: its losing side is still to go. */
+  #endTrial(leaving: Rollout | undefined): void {
+    this.#rollout = undefined;
+    this.#leaving = leaving;
+    this.hasChanged = true;
+    if (this.#onShare === NONE) return;
+    this.#onShare = NONE;
+    this.#owner.split();
   }
 
   #abortRollout(death: DeathNotice): void {
     const rollout = this.#rollout;
     invariant(rollout !== undefined, 'a roll-out that fails is under way');
-    this.#rollout = undefined;
     const { name } = this.#limits;
+    const { bakes } = rollout;
+    const what = bakes ? 'too many of its replicas ended, the last because' : 'a replica of it ended because';
+    const why = `${what} ${describeDeath(death)}`;
+    const message = `A replica of "${name}" ended while it loaded: ${describeDeath(death)}`;
     const error =
       death.error instanceof TroupeError
         ? death.error
-        : new TroupeError(
-            'ACTOR_LOAD_FAILED',
-            `A replica of "${name}" ended while it loaded: ${describeDeath(death)}`,
-            { cause: death.error, actor: name },
-          );
-    for (const cell of this.cells.values()) {
-      if (cell.generation !== rollout.generation) continue;
-      if (cell.state === 'stopped') this.#drop(cell);
+        : new TroupeError('ACTOR_LOAD_FAILED', message, { cause: death.error, actor: name });
+    const reason = bakes ? 'replicas-died' : 'load-failed';
+    this.#giveUp(rollout, reason, rollout.failure(name, reason, why, bakes ? death.error : error), error);
+  }
+
+  /** F2. `failure` is for those who asked for the swap; `error` is what lies behind it, where that is known. */
+  #giveUp(rollout: Rollout, reason: RollbackReason, failure: TroupeError, error: TroupeError): void {
+    const { generation, version, fromGeneration, fromVersion } = rollout.sides;
+    const hadWork = rollout.bakes;
+    rollout.rollBack();
+    this.#endTrial(rollout);
+    if (this.#serving !== fromGeneration) this.#serve(fromGeneration, fromVersion);
+    this.#news({ name: 'rollout-failed', version, error });
+    this.#tellStep(rollout, 'rolled-back', { reason, error: failure });
+    for (const cell of [...this.cells.values()]) {
+      if (cell.generation !== generation) continue;
+      if (cell.state === 'stopped') this.#remove(cell);
+      else if (hadWork) this.#drain(cell);
       else this.#stop(cell, true);
     }
-    this.#news({ name: 'rollout-failed', version: rollout.version, error }); // F2
-    if (!this.#hasServing) this.#owner.noReplica(error);
+    if (!this.#lives(this.#serving)) this.#owner.noReplica(error);
+  }
+
+  #tellStep(rollout: Rollout, step: RolloutStep, why?: { reason: RollbackReason; error: TroupeError }): void {
+    const { version: to, fromGeneration, fromVersion: from } = rollout.sides;
+    if (fromGeneration === 0) return; // The first start is no roll-out to those who listen.
+    const share = step === 'baking' ? rollout.rules.share : undefined;
+    this.#news({ name: 'rollout', step, from, to, share, reason: why?.reason, error: why?.error });
   }
 
   #addCell(replica: number, generation: number, version: string | undefined, now: number): void {
@@ -449,10 +601,14 @@ export class Fleet {
   #remove(gone: Cell): void {
     this.#drop(gone);
     // A pool that shrinks may be left with slots that failed long ago.
-    if (gone.generation === this.#serving && this.#rollout === undefined && !this.#hasServing)
+    if (gone.generation === this.#serving && this.#rollout === undefined && !this.#lives(this.#serving))
       this.#noReplica(gone.lastDeath ?? { cause: 'stopped' });
     for (const cell of this.list) if (cell.generation === gone.generation) return;
     this.#news({ name: 'freed', version: gone.version });
+    const leaving = this.#leaving;
+    if (leaving === undefined || gone.generation === this.#serving) return;
+    this.#leaving = undefined;
+    this.#tellStep(leaving, 'freed');
   }
 
   #checkHeld(): void {
@@ -472,6 +628,9 @@ export class Fleet {
     this.#owner.emit({ kind: 'news', news });
   }
 }
+
+/** No generation has this number. */
+const NONE = -1;
 
 function isAlive(cell: Cell): boolean {
   return cell.state !== 'failed' && cell.state !== 'stopped';

@@ -15,12 +15,14 @@
  * pays with its own records. M8 at the door nobody overtakes, but for those whose sender must wait because of M7.
  * M9 of the records of one key only the first that has not settled can be taken; the others are held back: they count in
  * `held` and can be removed, but stand in no bucket. Order in a key is that of acceptance into the mailbox.
+ * M10 while two versions share the work, what is for one of them stands in a bucket of its own.
  */
 
 import { invariant } from '../kernel/errors.js';
 import { KeyGate } from './key-gate.js';
 import type { Request } from './request.js';
 import { insertAt, removeAt } from './short-list.js';
+import { SIDE, type Side } from './traffic-split.js';
 
 /** `try` is the rule of stream operators: refused without a trace, they come back when there is room. */
 export type Overflow = 'reject' | 'wait' | 'drop-oldest' | 'drop-newest' | 'try';
@@ -78,7 +80,10 @@ export class Bucket {
   flushedAt = -Infinity;
   #earliestDeadlineAt = Infinity;
   #deadlineIsStale = false;
-  constructor(public name: string) {}
+  constructor(
+    public name: string,
+    public side: Side,
+  ) {}
 
   /** Arrival of the oldest record, Infinity when empty. */
   get oldestAt(): number {
@@ -189,9 +194,12 @@ export class Mailbox {
     return this.hasRoom && this.#inShare(sender);
   }
 
-  bucket(name: string): Bucket | undefined {
+  bucket(name: string, side: Side = SIDE.any): Bucket | undefined {
     const { buckets } = this;
-    for (let b = 0; b < buckets.length; b++) if ((buckets[b] as Bucket).name === name) return buckets[b];
+    for (let b = 0; b < buckets.length; b++) {
+      const bucket = buckets[b] as Bucket;
+      if (bucket.name === name && bucket.side === side) return bucket;
+    }
     return undefined;
   }
 
@@ -251,7 +259,7 @@ export class Mailbox {
    * more urgent than some. What else waits may or may not.
    */
   aheadOf(request: Request): number {
-    const bucket = this.bucket(request.bucket);
+    const bucket = this.bucket(request.bucket, request.side);
     if (bucket === undefined) return 0;
     const { levels } = bucket;
     for (let l = 0; l < levels.length; l++) if ((levels[l] as Level).priority < request.priority) return 0;
@@ -353,6 +361,28 @@ export class Mailbox {
       this.#hold(request, this.#link(request));
     }
     for (const request of this.#heldBack) request.bucket = bucketOf(request);
+  }
+
+  /** M10: sorts what has a key by the version its key goes to, as of now. */
+  resort(sideOf: (key: string) => Side): void {
+    const moved: Request[] = [];
+    for (const bucket of this.buckets) {
+      for (const level of bucket.levels)
+        for (const queue of level.senders)
+          for (let r = queue.head; r !== undefined; r = r.next)
+            if (r.key !== undefined && r.side !== sideOf(r.key)) moved.push(r);
+    }
+    for (const request of moved) {
+      const { level } = request.queue as SenderQueue;
+      const { flushedAt } = level.bucket;
+      this.remove(request);
+      request.side = sideOf(request.key as string);
+      this.#hold(request, this.#link(request));
+      const { bucket } = (request.queue as SenderQueue).level;
+      bucket.flushedAt = Math.max(bucket.flushedAt, flushedAt);
+    }
+    for (const request of this.#heldBack) request.side = sideOf(request.key as string);
+    for (const request of this.#door) if (request.key !== undefined) request.side = sideOf(request.key);
   }
 
   /** Takes up to the limits from one bucket: by effective priority, then turn of sender, then arrival (M4-M6). */
@@ -548,9 +578,9 @@ export class Mailbox {
   }
 
   #queueOf(request: Request): SenderQueue {
-    let bucket = this.bucket(request.bucket);
+    let bucket = this.bucket(request.bucket, request.side);
     if (bucket === undefined) {
-      bucket = this.#newBucket(request.bucket);
+      bucket = this.#newBucket(request.bucket, request.side);
       this.buckets.push(bucket);
     }
     const { levels } = bucket;
@@ -623,11 +653,12 @@ export class Mailbox {
     return level;
   }
 
-  #newBucket(name: string): Bucket {
+  #newBucket(name: string, side: Side): Bucket {
     const bucket = this.#spareBucket;
-    if (bucket === undefined) return new Bucket(name);
+    if (bucket === undefined) return new Bucket(name, side);
     this.#spareBucket = undefined;
     bucket.name = name;
+    bucket.side = side;
     bucket.flushedAt = -Infinity;
     return bucket;
   }

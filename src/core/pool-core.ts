@@ -7,7 +7,8 @@
  * P1 every accepted request is settled exactly once: accepted = settled + held. P2 queued records never die with a
  * replica. P3 a batch that throws is halved until the culprit is alone; a batch that kills its replica is replayed one
  * by one. P4 a suspect runs alone on its replica, so blame is exact. P5 of the records of one key at most one is with a
- * replica or about to be tried again.
+ * replica or about to be tried again. P6 while two versions share the work, what is tried again for its blame or its key
+ * goes to the version that had it; what only failed on the new one is asked of the old one too.
  *
  * How to drive it: call an event method, then take `takeEffects` and carry them out, then `takeSettled` and tell the
  * callers; call `dispatch` when a turn is over, and `tick` no later than `nextWakeAt`.
@@ -42,8 +43,10 @@ import { type Flight, Ledger } from './ledger.js';
 import { POOL_LIFECYCLE, type PoolEventName, type PoolState, type ReplicaState } from './lifecycles.js';
 import { Mailbox, type MailboxLimits, type Offer, type Overflow } from './mailbox.js';
 import type { Request } from './request.js';
-import { RetryLane } from './retry-lane.js';
+import { ANY, RetryLane } from './retry-lane.js';
+import type { RollbackReason, Rollout, RolloutRules } from './rollout.js';
 import { emptied } from './short-list.js';
+import { ALL_SIDES, SIDE } from './traffic-split.js';
 
 export interface PoolLimits extends FleetLimits {
   readonly mailbox: MailboxLimits;
@@ -96,6 +99,10 @@ export class PoolCore implements FleetOwner {
   // Of the last survey; false once the fleet has changed.
   #hasRoom = false;
   #idleCount = 0;
+  /** What idle replicas may take: not all of it while two versions share the work. */
+  #idleSides: number = ALL_SIDES;
+  /** What a version on trial told of its warm-up, by generation. */
+  #warmUp: { readonly generation: number; readonly costs: WarmUpCosts } | undefined;
   /** When a batch counts as hung, or a replica is to start. */
   #replicasWakeAt = Infinity;
   #repeatable = true;
@@ -143,7 +150,7 @@ export class PoolCore implements FleetOwner {
     const deadlineAt = this.#deadlines.nextAt;
     if (deadlineAt < wakeAt) wakeAt = deadlineAt;
     if (this.#idleCount > 0) {
-      const formAt = this.batcher.wakeAt(this.mailbox);
+      const formAt = this.batcher.wakeAt(this.mailbox, this.#idleSides);
       if (formAt < wakeAt) wakeAt = formAt;
     }
     return wakeAt;
@@ -166,6 +173,8 @@ export class PoolCore implements FleetOwner {
       this.overloadedCount++;
       return 'overloaded';
     }
+    const split = this.fleet.rollout?.split;
+    if (split !== undefined && request.key !== undefined) request.side = split.sideOf(request.key);
     const offer = this.mailbox.offer(request, overflow, this.#victims);
     if (offer === 'full' || offer === 'too-large') {
       if (overflow !== 'try') this.refusedCount++;
@@ -217,7 +226,7 @@ export class PoolCore implements FleetOwner {
   tick(now: number): void {
     if (this.fleet.hasChanged) this.#survey();
     if (this.#replicasWakeAt <= now) {
-      const { list } = this.fleet;
+      const { list, rollout } = this.fleet;
       if (now - this.#replicasWakeAt > STALL_MS) this.#forgive(now);
       for (let i = 0; i < list.length; i++) {
         const cell = list[i] as Cell;
@@ -225,6 +234,7 @@ export class PoolCore implements FleetOwner {
         if (running !== undefined && running.startedAt + this.limits.batchTimeoutMs <= now) this.fleet.condemn(cell);
       }
       this.fleet.startDue(now);
+      if (rollout?.bakes === true) this.#judgeTime(rollout, now);
     }
     this.dispatch(now);
   }
@@ -236,6 +246,7 @@ export class PoolCore implements FleetOwner {
   #forgive(now: number): void {
     const { batchTimeoutMs } = this.limits;
     const { list } = this.fleet;
+    this.fleet.rollout?.stalled(now);
     for (let i = 0; i < list.length; i++) {
       const running = (list[i] as Cell).flights[0];
       if (running === undefined || running.forgiven) continue;
@@ -248,8 +259,28 @@ export class PoolCore implements FleetOwner {
   // ----------------------------------------------------------------- replicas
 
   /** First start, or a new version beside the old: all `count` replicas must come up, or nothing has changed. */
-  rollOut(version: string | undefined, count: number, now: number): void {
-    this.fleet.rollOut(version, count, now);
+  rollOut(version: string | undefined, count: number, now: number, rules?: RolloutRules): void {
+    this.fleet.rollOut(version, count, now, rules);
+  }
+
+  /** The version that loads has been proved, where its rules want that. */
+  verified(now: number): void {
+    this.fleet.verified(now);
+  }
+
+  /** Ends the trial of a version in its favour; false: none is on trial. */
+  promote(): boolean {
+    if (this.fleet.rollout?.bakes !== true) return false;
+    this.fleet.promote();
+    return true;
+  }
+
+  /** Gives up the version that loads or is on trial; false: there is none. */
+  rollBack(reason: RollbackReason, why: string, cause?: unknown): boolean {
+    // The first version of all cannot be given up for another.
+    if (this.fleet.rollout === undefined || this.fleet.rollout.sides.fromGeneration === 0) return false;
+    this.fleet.rollBack(reason, why, cause);
+    return true;
   }
 
   scale(count: number, now: number): void {
@@ -257,12 +288,12 @@ export class PoolCore implements FleetOwner {
   }
 
   /** The replica has loaded and warmed up, and tells what its warm-up runs took. */
-  ready(cellId: number, incarnation: number, warmUp?: WarmUpCosts): void {
+  ready(cellId: number, incarnation: number, now: number, warmUp?: WarmUpCosts): void {
     const cell = this.fleet.cells.get(cellId);
     if (cell === undefined || cell.incarnation !== incarnation || cell.state !== 'starting') return;
-    this.fleet.ready(cell);
-    // After it: a version that begins to serve with this replica has made the batcher forget.
-    if (warmUp !== undefined && this.fleet.serves(cell)) this.batcher.seed(warmUp);
+    if (warmUp !== undefined) this.#warmUp = { generation: cell.generation, costs: warmUp };
+    this.fleet.ready(cell, now);
+    if (warmUp !== undefined && this.fleet.isMain(cell)) this.batcher.seed(warmUp);
   }
 
   /** One result per record of the batch, in order. Stale replies are counted and dropped (L2). */
@@ -273,17 +304,29 @@ export class PoolCore implements FleetOwner {
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
     const { version } = cell;
     // The last batches of a version that was replaced tell nothing of the one that serves.
-    if (this.fleet.serves(cell)) {
+    if (this.fleet.isMain(cell)) {
       const { bucket, deadlineAt, offeredAt } = flight.requests[0] as Request;
       this.batcher.learn(bucket, flight.requests.length, now - flight.startedAt, deadlineAt - offeredAt);
     }
     const call = this.#ended(flight, true, now);
+    const { rollout } = this.fleet;
+    const isSecond = rollout?.split !== undefined && cell.generation === rollout.sides.generation && this.#repeatable;
+    let again: Request[] | undefined;
+    let failedCount = 0;
     for (let i = 0; i < results.length; i++) {
       const request = flight.requests[i] as Request;
       const result = results[i] as CoreResult;
       if (request.place === 'settled') {
         this.lateResultCount++;
         continue;
+      }
+      if (!result.ok) {
+        failedCount++;
+        if (isSecond && request.key === undefined) {
+          again ??= [];
+          again.push(request);
+          continue;
+        }
       }
       request.call = call;
       call.settledCount++;
@@ -294,8 +337,10 @@ export class PoolCore implements FleetOwner {
         this.#settle(request);
       } else this.#settleFailure(request, this.#locate(result.error, cell, request, [request]));
     }
+    if (again !== undefined) this.#askOld(again, rollout as Rollout);
     this.#onCall?.(call);
     this.#free(cell);
+    if (rollout !== undefined) this.#judge(rollout, cell, flight, failedCount, now);
   }
 
   /** The batch as a whole failed. A throw is halved until the culprit is alone (P3); a broken contract is not. */
@@ -305,10 +350,15 @@ export class PoolCore implements FleetOwner {
     if (flight === undefined || cell === undefined) return;
     const left = flight.requests.filter((request) => request.place === 'in-flight');
     const call = this.#ended(flight, false, now);
-    if (error.code === 'PREDICT_FAILED' && flight.requests.length > 1 && this.#repeatable && left.length > 0) {
+    const { rollout } = this.fleet;
+    const isSplit =
+      error.code === 'PREDICT_FAILED' && flight.requests.length > 1 && this.#repeatable && left.length > 0;
+    if (isSplit) {
       const half = Math.ceil(left.length / 2);
       this.#unsend(left);
-      this.#retries.putFirst([left.slice(0, half), left.slice(half)], 'split');
+      this.#retries.putFirst([left.slice(0, half), left.slice(half)], 'split', cell.generation);
+    } else if (this.#mayAskOld(cell, error, left)) {
+      this.#askOld(left, rollout as Rollout);
     } else {
       call.settledCount = left.length;
       const first = left[0];
@@ -321,6 +371,8 @@ export class PoolCore implements FleetOwner {
     // One that was given up before it began was no call.
     if (error.code !== 'CANCELLED') this.#onCall?.(call);
     this.#free(cell);
+    if (rollout !== undefined && !isSplit && error.code !== 'CANCELLED')
+      this.#judge(rollout, cell, flight, left.length, now);
   }
 
   /** The replica ended. What it held is fenced off, retried or settled; then the fleet decides about its next life. */
@@ -388,7 +440,13 @@ export class PoolCore implements FleetOwner {
 
   up(): void {
     this.batcher.forget();
+    if (this.#warmUp?.generation === this.fleet.servingGeneration) this.batcher.seed(this.#warmUp.costs);
     this.#state('up');
+  }
+
+  split(): void {
+    const split = this.fleet.rollout?.split;
+    this.mailbox.resort((key) => split?.sideOf(key) ?? SIDE.any);
   }
 
   noReplica(error: TroupeError): void {
@@ -406,9 +464,13 @@ export class PoolCore implements FleetOwner {
     const { fleet } = this;
     const { list } = fleet;
     const { batchTimeoutMs, maxInFlight } = this.limits;
+    const { rollout } = fleet;
+    const bakes = rollout?.bakes === true;
     fleet.hasChanged = false;
     let wakeAt = fleet.nextStartAt();
+    if (bakes && rollout.bakedAt < wakeAt) wakeAt = rollout.bakedAt;
     let idleCount = 0;
+    let idleNewCount = 0;
     let replicaCount = 0;
     this.#hasRoom = false;
     for (let i = 0; i < list.length; i++) {
@@ -418,22 +480,30 @@ export class PoolCore implements FleetOwner {
       if (serves) replicaCount++;
       if (flights.length < maxInFlight && serves) {
         this.#hasRoom = true;
-        if (flights.length === 0) idleCount++;
+        if (flights.length === 0) {
+          idleCount++;
+          if (bakes && cell.generation === rollout.sides.generation) idleNewCount++;
+        }
       }
       if (flights.length > 0 && !cell.killed) {
         const hungAt = (flights[0] as Flight).startedAt + batchTimeoutMs;
         if (hungAt < wakeAt) wakeAt = hungAt;
+        if (bakes && cell.generation === rollout.sides.generation)
+          wakeAt = Math.min(wakeAt, rollout.overdueAt(flights[0] as Flight));
       }
     }
     this.#replicasWakeAt = wakeAt;
     this.#idleCount = idleCount;
+    this.#idleSides =
+      rollout?.split === undefined ? ALL_SIDES : sidesOf(rollout, idleCount - idleNewCount, idleNewCount);
     this.batcher.replicaCount = replicaCount;
   }
 
   /** Idle replicas first: none is given a second batch while another has none. */
   #feedAll(now: number): void {
     const { mailbox } = this;
-    const { list } = this.fleet;
+    const { list, rollout } = this.fleet;
+    if (rollout?.split !== undefined) return this.#feedBoth(rollout, now);
     const { maxInFlight } = this.limits;
     let idleCount = this.#idleCount;
     for (let inFlight = 0; inFlight < maxInFlight; inFlight++) {
@@ -448,13 +518,55 @@ export class PoolCore implements FleetOwner {
     }
   }
 
-  /** `idleCount`: how many replicas are idle, this one among them; 0 where it is not. */
-  #feed(cell: Cell, idleCount: number, now: number): boolean {
+  /** As `feedAll`, where two versions share the work: the one that is behind its share is asked first. */
+  #feedBoth(rollout: Rollout, now: number): void {
+    const { mailbox } = this;
+    while (mailbox.held > 0 || !this.#retries.isEmpty) {
+      const newFirst = rollout.split?.newIsNext === true;
+      if (!this.#feedOne(rollout, newFirst, now) && !this.#feedOne(rollout, !newFirst, now)) break;
+      if (mailbox.doorCount > 0) mailbox.admit();
+    }
+    // What the idle ones may take has changed with the balance between the versions.
+    this.fleet.hasChanged = true;
+  }
+
+  /** Gives one batch to a replica of the new or the old version, the emptiest first; false: none takes anything. */
+  #feedOne(rollout: Rollout, isNew: boolean, now: number): boolean {
+    const { list } = this.fleet;
+    const { generation, fromGeneration } = rollout.sides;
+    const { split } = rollout;
+    if (split === undefined) return false;
+    const own = isNew ? generation : fromGeneration;
+    const sides = isNew ? SIDE.new | (split.newIsNext ? SIDE.any : 0) : SIDE.old | SIDE.any;
+    let idleCount = 0;
+    for (let i = 0; i < list.length; i++) {
+      const cell = list[i] as Cell;
+      if (cell.generation === own && cell.flights.length === 0 && this.fleet.serves(cell)) idleCount++;
+    }
+    for (let inFlight = 0; inFlight < this.limits.maxInFlight; inFlight++) {
+      for (let i = 0; i < list.length; i++) {
+        const cell = list[i] as Cell;
+        if (cell.generation !== own || cell.flights.length !== inFlight || !this.fleet.serves(cell)) continue;
+        const other = isNew ? fromGeneration : generation;
+        if (!this.#feed(cell, inFlight === 0 ? idleCount : 0, now, sides, other)) continue;
+        const { requests, trigger } = cell.flights.at(-1) as Flight;
+        if (trigger !== 'retry' && trigger !== 'split' && trigger !== 'quarantine') split.sent(isNew, requests.length);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /**
+   * `idleCount`: how many replicas are idle, this one among them; 0 where it is not. While two versions share the work,
+   * `sides` says what this one may take of what waits, and `other` whose retries are not for it.
+   */
+  #feed(cell: Cell, idleCount: number, now: number, sides?: number, other?: number): boolean {
     const isIdle = idleCount > 0;
     // P4: a suspect needs an idle replica, so none is kept busy while one waits.
-    if (!isIdle && (cell.solo || this.#retries.suspectIsNext)) return false;
-    const again = this.#retries.isEmpty ? undefined : this.#takeRetry(isIdle, now);
-    const formed = again ?? this.batcher.form(this.mailbox, idleCount, this.#deadlines.nextAt, now);
+    if (!isIdle && (cell.solo || this.#retries.suspectIsNext(other))) return false;
+    const again = this.#retries.isEmpty ? undefined : this.#takeRetry(isIdle, now, other);
+    const formed = again ?? this.batcher.form(this.mailbox, idleCount, this.#deadlines.nextAt, now, sides);
     if (formed === undefined || formed.requests.length === 0) return false;
     const { requests, trigger } = formed;
     const flight = this.ledger.open(cell.id, cell.incarnation, requests, trigger, now);
@@ -476,9 +588,13 @@ export class PoolCore implements FleetOwner {
     return true;
   }
 
-  #takeRetry(replicaIsIdle: boolean, now: number): { requests: Request[]; trigger: Trigger } | undefined {
+  #takeRetry(
+    replicaIsIdle: boolean,
+    now: number,
+    other: number | undefined,
+  ): { requests: Request[]; trigger: Trigger } | undefined {
     for (;;) {
-      const group = this.#retries.take(replicaIsIdle);
+      const group = this.#retries.take(replicaIsIdle, other);
       if (group === undefined || group.trigger !== 'quarantine' || this.#quarantineHasRoom(now)) return group;
       const { quarantineMax } = this.limits.restart;
       for (const suspect of group.requests)
@@ -546,11 +662,60 @@ export class PoolCore implements FleetOwner {
         else whole.push(request);
       }
       this.#unsend(left);
+      if (call.settledCount > 0) this.#judgeLoss(cell, call.settledCount);
       again.push(whole);
       if (ran || (at === 0 && flight.timedOut)) this.#onCall?.(call);
     }
-    this.#retries.putFirst(again, 'retry');
-    this.#retries.putFirst(suspects, 'quarantine');
+    const hasKeys = again.some((group) => group.some(({ key }) => key !== undefined));
+    this.#retries.putFirst(again, 'retry', hasKeys ? cell.generation : ANY);
+    this.#retries.putFirst(suspects, 'quarantine', cell.generation);
+  }
+
+  /** P6: what failed on the new version alone is no failure yet, where the old one may still answer. */
+  #mayAskOld(cell: Cell, error: TroupeError, requests: readonly Request[]): boolean {
+    const { rollout } = this.fleet;
+    if (rollout?.split === undefined || cell.generation !== rollout.sides.generation) return false;
+    if (!this.#repeatable || error.ran !== 'failed' || requests.length === 0) return false;
+    return requests.every(({ key }) => key === undefined);
+  }
+
+  #askOld(requests: Request[], { sides }: Rollout): void {
+    this.#unsend(requests);
+    this.#retries.putFirst([requests], 'retry', sides.fromGeneration);
+  }
+
+  /** A batch was answered or has failed for good while a version is on trial, or loads and is to be. */
+  #judge(rollout: Rollout, cell: Cell, { requests, startedAt }: Flight, failedCount: number, now: number): void {
+    const { generation, fromGeneration } = rollout.sides;
+    if (rollout !== this.fleet.rollout || rollout.rules.bakeMs === 0) return;
+    if (cell.generation !== generation && cell.generation !== fromGeneration) return;
+    rollout.trial.observe(cell.generation === generation, requests.length, failedCount, now - startedAt);
+    this.#heed(rollout);
+  }
+
+  /** Records were lost with their replica. The fleet, which is told of its end next, heeds it. */
+  #judgeLoss(cell: Cell, count: number): void {
+    const { rollout } = this.fleet;
+    if (rollout?.bakes === true) rollout.trial.lost(cell.generation === rollout.sides.generation, count);
+  }
+
+  #heed(rollout: Rollout): void {
+    const verdict = rollout.bakes ? rollout.trial.verdict() : undefined;
+    if (verdict !== undefined) this.fleet.rollBack(verdict.reason, verdict.what);
+  }
+
+  /** A batch of the new version takes far too long, or its time of trial is over. */
+  #judgeTime(rollout: Rollout, now: number): void {
+    if (rollout !== this.fleet.rollout) return;
+    const { generation } = rollout.sides;
+    for (const { generation: own, flights } of this.fleet.list) {
+      const running = own === generation ? flights[0] : undefined;
+      if (running === undefined || rollout.overdueAt(running) > now) continue;
+      const ms = Math.round(now - running.startedAt);
+      this.fleet.rollBack('latency', `a batch of ${running.requests.length} has run for ${ms} ms without an answer`);
+      return;
+    }
+    if (rollout.bakedAt <= now) this.fleet.promote();
   }
 
   /** What comes back from a replica has its whole deadline again; the end of the try is over with the try. */
@@ -735,6 +900,12 @@ const NO_CALL: EndedCall = {
   timedOut: false,
   settledCount: 0,
 };
+
+/** What waits and may be taken by the replicas that are idle. */
+function sidesOf({ split }: Rollout, idleOld: number, idleNew: number): number {
+  const any = idleOld > 0 || split?.newIsNext === true ? SIDE.any : 0;
+  return (idleOld > 0 ? SIDE.old | any : 0) | (idleNew > 0 ? SIDE.new | any : 0);
+}
 
 /** A record that was never sent cannot have run. */
 function ranOf(request: Request): Ran {

@@ -6,6 +6,7 @@ import type { Failure } from './failure.js';
 import type { KeyPlace } from './key-gate.js';
 import type { Flight } from './ledger.js';
 import type { SenderQueue } from './mailbox.js';
+import { SIDE, type Side } from './traffic-split.js';
 
 /**
  * One accepted record on its way through a pool. Plain mutable fields and a stable shape: this is the object the hot
@@ -22,6 +23,8 @@ export class Request {
   readonly sender: number;
   readonly priority: number;
   bucket: string;
+  /** Of two versions that share the work, the one its key goes to. */
+  side: Side = SIDE.any;
   readonly bytes: number;
   readonly weight: number;
   readonly offeredAt: number;

@@ -7,11 +7,18 @@
  */
 
 import type { Request } from './request.js';
+import { removeAt } from './short-list.js';
 
 export interface RetryGroup {
   readonly requests: Request[];
   readonly trigger: 'split' | 'quarantine' | 'retry';
+  /** The version it goes to while that has work, by its generation; ANY for whichever has room first. */
+  readonly generation: number;
 }
+
+/** No generation has this number. */
+export const ANY = 0;
+const NONE = -1;
 
 export class RetryLane {
   #groups: RetryGroup[] = [];
@@ -20,33 +27,42 @@ export class RetryLane {
     return this.#groups.length === 0;
   }
 
-  get suspectIsNext(): boolean {
-    return this.#groups[0]?.trigger === 'quarantine';
+  /** `other`: the generation that works beside the one that is asked about. */
+  suspectIsNext(other: number = NONE): boolean {
+    return this.#groups[this.#firstNot(other)]?.trigger === 'quarantine';
   }
 
   /** Puts groups at the front, in their order; empty ones are left out. */
-  putFirst(groups: readonly Request[][], trigger: RetryGroup['trigger']): void {
+  putFirst(groups: readonly Request[][], trigger: RetryGroup['trigger'], generation: number = ANY): void {
     if (groups.length === 0) return;
     const first: RetryGroup[] = [];
     for (const requests of groups) {
       if (requests.length === 0) continue;
       for (const request of requests) request.place = 'retry';
-      first.push({ requests, trigger });
+      first.push({ requests, trigger, generation });
     }
     if (first.length > 0) this.#groups = [...first, ...this.#groups];
   }
 
   /** The next group with what of it is still wanted. A suspect goes to an idle replica only, so undefined may mean "not to you". */
-  take(replicaIsIdle: boolean): RetryGroup | undefined {
+  take(replicaIsIdle: boolean, other: number = NONE): RetryGroup | undefined {
     for (;;) {
-      const group = this.#groups[0];
+      const at = this.#firstNot(other);
+      const group = this.#groups[at];
       if (group === undefined || (group.trigger === 'quarantine' && !replicaIsIdle)) return undefined;
-      this.#groups.shift();
+      removeAt(this.#groups, at);
       // Expired and cancelled records have settled where they stood.
       if (group.requests.every(isHere)) return group;
       const requests = group.requests.filter(isHere);
-      if (requests.length > 0) return { requests, trigger: group.trigger };
+      if (requests.length > 0) return { ...group, requests };
     }
+  }
+
+  #firstNot(generation: number): number {
+    const groups = this.#groups;
+    let at = 0;
+    while (at < groups.length && (groups[at] as RetryGroup).generation === generation) at++;
+    return at;
   }
 
   /** Takes everything out: the pool ends. */

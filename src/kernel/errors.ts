@@ -177,11 +177,17 @@ export const ERROR_CODES = {
     'The name of a model, a version or an alias does not fit the grammar of names, so it was not looked for.',
     'Names are 1 to 128 of A-Z a-z 0-9 . _ - and do not start with a dot.',
   ),
-  SWAP_FAILED: row(
+  SWAP_ROLLED_BACK: row(
     'not-started',
     false,
-    'The new version did not load or warm up; the old version goes on serving.',
-    'See the cause.',
+    'The new version was given up, at the step and for the reason the error names; the old version goes on serving.',
+    'See step, reason and cause.',
+  ),
+  NO_ROLLOUT: row(
+    'not-started',
+    false,
+    'There is no version on trial to promote, or neither one to give up nor one before to go back to.',
+    'Look at versions(): it tells what serves and what is under way.',
   ),
   ENGINE_NOT_INSTALLED: row(
     'not-started',
@@ -275,6 +281,9 @@ export interface ErrorDetails {
   recordIds?: readonly number[];
   /** Trying again earlier than this is of no use; from a `Retry-After` or an open breaker. */
   retryAfterMs?: number;
+  /** Of a swap that did not come about: the step it had reached, and why it was given up, in a word. */
+  step?: string;
+  reason?: string;
 }
 
 /** The one error type of Troupe. `code` is stable; `ran` says whether the record may have run. */
@@ -289,6 +298,8 @@ export class TroupeError extends Error {
   declare readonly attempt?: number;
   declare readonly recordIds?: readonly number[];
   declare readonly retryAfterMs?: number;
+  declare readonly step?: string;
+  declare readonly reason?: string;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -304,6 +315,8 @@ export class TroupeError extends Error {
     if (details.attempt !== undefined) this.attempt = details.attempt;
     if (details.recordIds !== undefined) this.recordIds = details.recordIds;
     if (details.retryAfterMs !== undefined) this.retryAfterMs = details.retryAfterMs;
+    if (details.step !== undefined) this.step = details.step;
+    if (details.reason !== undefined) this.reason = details.reason;
   }
 }
 

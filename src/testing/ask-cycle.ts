@@ -113,7 +113,7 @@ function runCycle(seed: number): { problem: string | undefined; deadlocks: numbe
     if (scheduler.kind === WAKE) core.tick(scheduler.now);
     if (scheduler.kind === READY) {
       const { cell, incarnation } = scheduler.ref as Extract<Effect, { kind: 'start' }>;
-      core.ready(cell, incarnation);
+      core.ready(cell, incarnation, scheduler.now);
     }
     if (scheduler.kind === REPLY) {
       const { pool, cell, batchId, size } = scheduler.ref as NonNullable<Call['waits']>;

@@ -180,7 +180,7 @@ function drive(seed: number, { phases, tries, timeoutMs, holdsBack }: Load): See
       core.tick(now);
     } else if (kind === READY) {
       const { cell, incarnation } = ref as Extract<Effect, { kind: 'start' }>;
-      core.ready(cell, incarnation);
+      core.ready(cell, incarnation, now);
     } else if (kind === REPLY) {
       const { cell, batchId, requests } = ref as Extract<Effect, { kind: 'send' }>;
       const results = requests.map(() => ({ ok: true, value: 0 }) as const);

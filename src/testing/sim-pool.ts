@@ -116,7 +116,7 @@ export class SimPool implements Actor, ClientPool {
         const replica = ref as SimReplica;
         if (!replica.isTold) {
           replica.isReady = true;
-          core.ready(replica.cell, replica.incarnation);
+          core.ready(replica.cell, replica.incarnation, now);
         }
         break;
       }

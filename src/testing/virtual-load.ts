@@ -107,7 +107,7 @@ export function runVirtualLoad(load: VirtualLoad): VirtualResult {
     if (effect.kind === 'start') {
       lanes.set(effect.cell, []);
       versions.set(effect.cell, effect.version as string);
-      core.ready(effect.cell, effect.incarnation);
+      core.ready(effect.cell, effect.incarnation, now);
     } else if (effect.kind === 'send') {
       const lane = lanes.get(effect.cell) as Running[];
       const begins = Math.max(now, lane.at(-1)?.endAt ?? now);

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { POOL_LIFECYCLE, REPLICA_LIFECYCLE } from '../../src/core/lifecycles.js';
+import { ROLLOUT_LIFECYCLE } from '../../src/core/rollout.js';
 import { SUPERVISOR_LIFECYCLE } from '../../src/core/supervisor.js';
 import { transition } from '../../src/kernel/lifecycle.js';
 
@@ -7,6 +8,7 @@ type Table = Readonly<Record<string, Readonly<Record<string, string>>>>;
 const TABLES: readonly (readonly [string, Table, string])[] = [
   ['replica', REPLICA_LIFECYCLE as Table, 'idle'],
   ['pool', POOL_LIFECYCLE as Table, 'starting'],
+  ['rollout', ROLLOUT_LIFECYCLE as Table, 'loading'],
   ['supervisor', SUPERVISOR_LIFECYCLE as Table, 'running'],
 ];
 

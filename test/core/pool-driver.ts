@@ -127,7 +127,7 @@ export class PoolDriver {
       // Never amid the effects of one turn: a link tells later, never from inside a call to it.
       for (const { cell, incarnation, death } of this.#ending.splice(0))
         if (this.alive.get(cell) === incarnation) this.die(cell, death);
-      for (const [cell, incarnation] of this.#loaded.splice(0)) this.core.ready(cell, incarnation);
+      for (const [cell, incarnation] of this.#loaded.splice(0)) this.core.ready(cell, incarnation, this.now);
       this.core.dispatch(this.now);
     }
     for (const request of this.core.takeSettled()) {
@@ -210,7 +210,7 @@ export class PoolDriver {
 
   /** The replica reports that it has loaded. */
   ready(cell: number): void {
-    this.core.ready(cell, this.alive.get(cell) ?? -1);
+    this.core.ready(cell, this.alive.get(cell) ?? -1, this.now);
     this.pump();
   }
 

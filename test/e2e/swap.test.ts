@@ -71,7 +71,7 @@ test('B2: a version that does not exist or does not load changes nothing', async
     model,
     version: 1,
   });
-  const missing: TroupeError = await t.throwsAsync<TroupeError>(pool.swap(9), { code: 'SWAP_FAILED' });
+  const missing: TroupeError = await t.throwsAsync<TroupeError>(pool.swap(9), { code: 'SWAP_ROLLED_BACK' });
   t.is((missing.cause as TroupeError).code, 'VERSION_NOT_FOUND');
   const sample = { bytes: (records[0] as Golden).sample };
   t.true((await pool.askMany([sample]))[0]?.ok);

@@ -64,7 +64,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'versions mix while a roll-out is under way',
     file: 'core/fleet.js',
-    from: "return cell.state === 'ready' && cell.generation === this.#serving;",
+    from: "return cell.state === 'ready' && (cell.generation === this.#serving || cell.generation === this.#onShare);",
     to: "return cell.state === 'ready';",
   },
   {
@@ -112,7 +112,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a failed roll-out stops every replica',
     file: 'core/fleet.js',
-    from: 'if (cell.generation !== rollout.generation)\n                continue;',
+    from: 'if (cell.generation !== generation)\n                continue;',
     to: '',
   },
 ];

@@ -150,7 +150,7 @@ export class SimCorePool implements PoolPort {
         const replica = new CoreReplica(effect.cell, effect.incarnation);
         this.#replicas[effect.cell] = replica;
         this.#after(this.#world.scenario.costMs * this.#world.chance.next(), () => {
-          if (!replica.isGone) this.#core.ready(replica.cell, replica.incarnation);
+          if (!replica.isGone) this.#core.ready(replica.cell, replica.incarnation, this.#world.now);
         });
         break;
       }

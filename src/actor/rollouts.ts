@@ -1,0 +1,224 @@
+/**
+ * The swaps of one pool as its callers see them: who asked for what, which of them is under way, and what they are told.
+ *
+ * Decides about callers only; what becomes of replicas and records is the core's (core/rollout.ts, core/fleet.ts).
+ *
+ * R1 one swap is under way at a time, and no version is loaded while more than one has replicas: two are resident at
+ * most. R2 the newest wish wins: it ends what loads or bakes for another, and takes the place of one that waits. R3 who
+ * wishes for exactly what is under way shares it.
+ */
+
+import type { PoolNews } from '../core/effects.js';
+import type { PoolCore } from '../core/pool-core.js';
+import type { RollbackReason, RolloutStep } from '../core/rollout.js';
+import { type Deferred, deferred } from '../kernel/deferred.js';
+import { TroupeError } from '../kernel/errors.js';
+import { plainName } from '../models/names.js';
+import type { Milestones } from './milestones.js';
+import type { PoolVoice } from './pool-events.js';
+import { isSamePlan, planSwap, type SwapOptions, type SwapPlan } from './swap-options.js';
+
+/** What serves, and what is under way. */
+export interface PoolVersions {
+  /** The version that serves; while a canary bakes, the old one. */
+  readonly current: string | undefined;
+  /** The one before it, which `rollback` would bring back; absent before the first swap. */
+  readonly previous?: string | undefined;
+  /** The one that is being rolled out; absent when none is. */
+  readonly next?: string | undefined;
+  readonly step?: RolloutStep;
+  /** The part of the records that `next` is given, while it bakes. */
+  readonly share?: number;
+}
+
+/** What the swaps need of their pool. */
+export interface RolloutHost {
+  readonly name: string;
+  readonly core: PoolCore;
+  readonly voice: PoolVoice;
+  readonly milestones: Milestones;
+  now(): number;
+  /** The version that a name means. */
+  locate(version: string): Promise<string | undefined>;
+  /** Throws unless the pool runs. */
+  refuseUnlessRunning(what: string): void;
+  /** Carries out what the core has decided. */
+  pump(): void;
+  /** One after another, and never beside a change of scale. */
+  operation<T>(run: () => Promise<T>): Promise<T>;
+}
+
+/** One swap that was asked for. */
+class Swap {
+  readonly done: Deferred<void> = deferred();
+  isPromoted = false;
+  isOver = false;
+  constructor(readonly plan: SwapPlan) {
+    // Whoever asked has the same promise in hand.
+    this.done.promise.catch(() => undefined);
+  }
+}
+
+export class Rollouts {
+  readonly #host: RolloutHost;
+  #active: Swap | undefined;
+  #waiting: Swap | undefined;
+  #previous: { readonly version: string | undefined } | undefined;
+
+  constructor(host: RolloutHost) {
+    this.#host = host;
+  }
+
+  swap(version: string | number, options: SwapOptions): Promise<void> {
+    return this.#start(planSwap(version, options)).done.promise;
+  }
+
+  async promote(): Promise<void> {
+    const { core } = this.#host;
+    const swap = this.#active;
+    if (swap === undefined || !core.promote()) throw this.#noRollout('promote', 'no version is on trial');
+    this.#host.pump();
+    await swap.done.promise;
+  }
+
+  async rollback(): Promise<void> {
+    const isUnderWay = (this.#active !== undefined && !this.#active.isPromoted) || this.#waiting !== undefined;
+    if (isUnderWay) {
+      const why = 'rollback was asked for';
+      if (this.#waiting !== undefined) this.#forget(this.#waiting, 'operator', why);
+      if (this.#active !== undefined && !this.#active.isPromoted) this.#giveUp(this.#active, 'operator', why);
+      await this.#host.operation(() => Promise.resolve());
+      return;
+    }
+    if (this.#previous === undefined)
+      throw this.#noRollout('rollback', 'no version is being rolled out, and none served before');
+    await this.swap(this.#previous.version ?? 'latest', {});
+  }
+
+  versions(): PoolVersions {
+    const { fleet } = this.#host.core;
+    const { rollout } = fleet;
+    const previous = this.#previous === undefined ? {} : { previous: this.#previous.version };
+    const current = fleet.version;
+    if (rollout === undefined || rollout.sides.fromGeneration === 0) {
+      const isLeaving = this.#active !== undefined && fleet.generationCount > 1;
+      return { current, ...previous, ...(isLeaving ? { step: 'draining' as const } : {}) };
+    }
+    const step = rollout.state;
+    const share = rollout.bakes ? { share: rollout.rules.share } : {};
+    return { current, ...previous, next: rollout.sides.version, step, ...share };
+  }
+
+  #start(plan: SwapPlan): Swap {
+    const newest = this.#waiting ?? this.#active;
+    if (newest !== undefined && !newest.isPromoted && isSamePlan(newest.plan, plan)) return newest; // R3
+    const why = `a newer swap to version ${plainName(plan.version)} was asked for`;
+    if (this.#waiting !== undefined) this.#forget(this.#waiting, 'superseded', why);
+    if (this.#active !== undefined && !this.#active.isPromoted) this.#giveUp(this.#active, 'superseded', why);
+    const swap = new Swap(plan);
+    this.#waiting = swap;
+    void this.#host.operation(() => this.#run(swap));
+    return swap;
+  }
+
+  /** Never rejects; its outcome is that of the swap. */
+  async #run(swap: Swap): Promise<void> {
+    if (swap.isOver) return;
+    const { core, voice, milestones } = this.#host;
+    this.#waiting = undefined;
+    this.#active = swap;
+    const from = core.fleet.version;
+    try {
+      this.#host.refuseUnlessRunning('swap');
+      await this.#onlyOne();
+      const to = swap.isOver ? undefined : await this.#host.locate(swap.plan.version);
+      if (!swap.isOver) {
+        this.#host.refuseUnlessRunning('swap');
+        const promoted = milestones.next('promoted');
+        core.rollOut(to, core.fleet.replicas, this.#host.now(), swap.plan.rules);
+        this.#host.pump();
+        await promoted;
+        swap.isPromoted = true;
+        this.#previous = { version: from };
+        voice.emit('swapped', { from, to });
+        await this.#onlyOne();
+        this.#end(swap, undefined);
+      }
+    } catch (cause) {
+      this.#end(swap, this.#failure(swap, from, cause));
+    }
+    // What was given up goes before anything else is loaded (R1).
+    await this.#onlyOne();
+    this.#active = undefined;
+  }
+
+  /** R1. */
+  async #onlyOne(): Promise<void> {
+    const { core, milestones } = this.#host;
+    while (core.fleet.generationCount > 1 && core.state !== 'stopping' && core.state !== 'stopped')
+      await milestones.next('freed');
+  }
+
+  #giveUp(swap: Swap, reason: RollbackReason, why: string): void {
+    // Between two steps of its own it has nothing in the core yet.
+    if (!this.#host.core.rollBack(reason, why)) this.#forget(swap, reason, why);
+    this.#host.pump();
+  }
+
+  /** It has not begun. */
+  #forget(swap: Swap, reason: RollbackReason, why: string): void {
+    if (swap === this.#waiting) this.#waiting = undefined;
+    this.#end(swap, this.#rolledBack(swap.plan.version, this.#host.core.fleet.version, reason, why, undefined));
+  }
+
+  #end(swap: Swap, error: TroupeError | undefined): void {
+    if (swap.isOver) return;
+    swap.isOver = true;
+    if (error === undefined) {
+      swap.done.resolve();
+      return;
+    }
+    this.#host.voice.emit('swap-failed', { version: swap.plan.version, error });
+    swap.done.reject(error);
+  }
+
+  /** The core has told of what it rolled back; what it never heard of is told here. */
+  #failure({ plan }: Swap, from: string | undefined, cause: unknown): TroupeError {
+    if (cause instanceof TroupeError && cause.code === 'SWAP_ROLLED_BACK') return cause;
+    const { core } = this.#host;
+    const reason = core.state === 'running' ? 'load-failed' : 'stopped';
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const error = this.#rolledBack(plan.version, from, reason, why, cause);
+    const news: PoolNews = {
+      name: 'rollout',
+      step: 'rolled-back',
+      from,
+      to: plan.version,
+      share: undefined,
+      reason,
+      error,
+    };
+    this.#host.voice.tell(news);
+    return error;
+  }
+
+  #rolledBack(
+    version: string,
+    from: string | undefined,
+    reason: RollbackReason,
+    why: string,
+    cause: unknown,
+  ): TroupeError {
+    const { name } = this.#host;
+    const message = `Pool "${name}" stays on version ${from ?? 'none'}: version ${plainName(version)} was not loaded: ${why}`;
+    return new TroupeError('SWAP_ROLLED_BACK', message, { cause, actor: name, step: 'loading', reason });
+  }
+
+  #noRollout(what: string, why: string): TroupeError {
+    const { name, core } = this.#host;
+    const { next, step } = this.versions();
+    const state = step === undefined || next === undefined ? '' : `; version ${next} is ${step}`;
+    const message = `Pool "${name}", version ${core.fleet.version ?? 'none'}: nothing to ${what}: ${why}${state}`;
+    return new TroupeError('NO_ROLLOUT', message, { actor: name });
+  }
+}

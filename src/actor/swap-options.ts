@@ -1,0 +1,89 @@
+import { type RolloutRules, AT_ONCE } from '../core/rollout.js';
+import { TRIAL_DEFAULTS } from '../core/trial.js';
+import { checkOptions } from './ask.js';
+
+/** How a version is brought in. Without any: as soon as it is up it gets everything, for good. */
+export interface SwapOptions {
+  /**
+   * Share of the records for the new version while it bakes, above 0 and below 1. Records with a key stick to one
+   * version. Without it the new version gets all of them from the shift on.
+   */
+  readonly canary?: number;
+  /**
+   * How long the new version is watched before the old one is let go, in milliseconds; until then the way back costs
+   * nothing. Default 30,000 with canary, else 0.
+   */
+  readonly bakeMs?: number;
+  /** When the new version is rolled back by itself while it bakes. */
+  readonly rollbackOn?: RollbackRules;
+}
+
+export interface RollbackRules {
+  /** By how much the share of failed records may exceed the old version's, 0 to 1. Default 0.05. */
+  readonly errorRate?: number;
+  /** A batch is slow when it takes so many times as long as the old version's of the same size; above 1. Default 2. */
+  readonly latencyFactor?: number;
+  /** Fewer results of the new version than this prove nothing. Default 20. */
+  readonly minRecords?: number;
+}
+
+/** A swap as it was asked for, checked and with its defaults. */
+export interface SwapPlan {
+  readonly version: string;
+  readonly rules: RolloutRules;
+}
+
+const CANARY_BAKE_MS = 30_000;
+const BAKE_MAX_MS = 2 ** 40;
+
+/** Wrong options throw a TypeError that names option, expectation and value. */
+export function planSwap(version: unknown, options: SwapOptions): SwapPlan {
+  if (typeof version !== 'string' && typeof version !== 'number')
+    throw new TypeError(`swap: expected a version, such as 2 or 'latest', got a value of type ${typeof version}`);
+  checkOptions('swap', options);
+  refuseUnknown('swap', options, ['canary', 'bakeMs', 'rollbackOn']);
+  const { canary, rollbackOn } = options;
+  if (canary !== undefined && !(isNumber(canary) && canary > 0 && canary < 1))
+    throw new TypeError(`swap: canary must be a number above 0 and below 1, got ${String(canary)}`);
+  const { bakeMs = canary === undefined ? 0 : CANARY_BAKE_MS } = options;
+  if (!isNumber(bakeMs) || bakeMs < 0 || bakeMs > BAKE_MAX_MS)
+    throw new TypeError(
+      `swap: bakeMs must be a number of milliseconds from 0 to ${BAKE_MAX_MS}, got ${String(bakeMs)}`,
+    );
+  if (canary !== undefined && bakeMs === 0)
+    throw new TypeError('swap: canary needs a bakeMs above 0: with 0 the new version gets everything at once');
+  if (rollbackOn !== undefined && bakeMs === 0)
+    throw new TypeError('swap: rollbackOn needs a bakeMs above 0: with 0 nothing is watched');
+  const rules = { ...AT_ONCE, share: canary ?? 1, bakeMs };
+  return {
+    version: String(version),
+    rules: rollbackOn === undefined ? rules : { ...rules, rollbackOn: trialLimits(rollbackOn) },
+  };
+}
+
+/** Two callers who want the very same thing share one swap. */
+export function isSamePlan(one: SwapPlan, other: SwapPlan): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+function trialLimits(given: RollbackRules): RolloutRules['rollbackOn'] {
+  checkOptions('swap: rollbackOn', given);
+  refuseUnknown('swap: rollbackOn', given, ['errorRate', 'latencyFactor', 'minRecords']);
+  const { errorRate, latencyFactor, minRecords } = { ...TRIAL_DEFAULTS, ...given };
+  if (!isNumber(errorRate) || errorRate < 0 || errorRate > 1)
+    throw new TypeError(`swap: rollbackOn.errorRate must be a number from 0 to 1, got ${String(errorRate)}`);
+  if (!isNumber(latencyFactor) || latencyFactor <= 1)
+    throw new TypeError(`swap: rollbackOn.latencyFactor must be a number above 1, got ${String(latencyFactor)}`);
+  if (!Number.isInteger(minRecords) || minRecords < 1)
+    throw new TypeError(`swap: rollbackOn.minRecords must be a whole number of at least 1, got ${String(minRecords)}`);
+  return { errorRate, latencyFactor, minRecords };
+}
+
+function refuseUnknown(where: string, options: object, known: readonly string[]): void {
+  for (const key of Object.keys(options))
+    if (!known.includes(key)) throw new TypeError(`${where}: unknown option "${key}"; expected ${known.join(', ')}`);
+}
+
+function isNumber(value: unknown): value is number {
+  return typeof value === 'number' && !Number.isNaN(value);
+}

@@ -1,0 +1,169 @@
+/**
+ * One roll-out: a version that is brought up beside the one that serves, proved, watched, and kept or given up.
+ *
+ * Owns the step it is at, the rules it goes by, the time it is watched until, what is held against it and its share of
+ * the work. Does not own replicas (fleet.ts) or records (pool-core.ts); it is told what happened and when.
+ *
+ * O1 it ends exactly once: promoted or rolled back. O2 it has work only while it bakes. O3 what it is watched for counts
+ * from the shift on; the old version is looked at from the beginning. O4 a pause of the host is not held against it.
+ */
+
+import { invariant, TroupeError } from '../kernel/errors.js';
+import { type LifecycleTable, transition } from '../kernel/lifecycle.js';
+import type { Flight } from './ledger.js';
+import { TrafficSplit } from './traffic-split.js';
+import { Trial, TRIAL_DEFAULTS, type TrialLimits } from './trial.js';
+
+export type RolloutState = 'loading' | 'verifying' | 'baking' | 'promoted' | 'rolled-back';
+type RolloutEvent = 'loaded' | 'shift' | 'promote' | 'roll-back' | 'stop';
+
+/** How a roll-out goes. `stop`: its pool ends, and with it what was under way. */
+export const ROLLOUT_LIFECYCLE: LifecycleTable<RolloutState, RolloutEvent> = {
+  loading: { loaded: 'verifying', 'roll-back': 'rolled-back', stop: 'rolled-back' },
+  verifying: { shift: 'baking', promote: 'promoted', 'roll-back': 'rolled-back', stop: 'rolled-back' },
+  baking: { promote: 'promoted', 'roll-back': 'rolled-back', stop: 'rolled-back' },
+  promoted: { stop: 'promoted' },
+  'rolled-back': { stop: 'rolled-back' },
+};
+
+/** What people are told of, in this order; a roll-out skips what it has not. */
+export type RolloutStep =
+  | 'loading'
+  | 'verifying'
+  | 'shifting'
+  | 'baking'
+  | 'promoted'
+  | 'draining'
+  | 'freed'
+  | 'rolled-back';
+
+/** Why a roll-out was given up. */
+export type RollbackReason =
+  | 'load-failed'
+  | 'verification-failed'
+  | 'errors'
+  | 'latency'
+  | 'replicas-died'
+  | 'operator'
+  | 'superseded'
+  | 'stopped';
+
+export interface RolloutRules {
+  /** Share of the records for the new version while it bakes; 1: all of them. */
+  readonly share: number;
+  /** How long the new version is watched before the old one is let go; 0: not at all. */
+  readonly bakeMs: number;
+  /** It is given no work before `verified`. */
+  readonly verifies: boolean;
+  readonly rollbackOn: TrialLimits;
+}
+
+/** Everything goes to the new version as soon as it is up, for good. */
+export const AT_ONCE: RolloutRules = { share: 1, bakeMs: 0, verifies: false, rollbackOn: TRIAL_DEFAULTS };
+
+export interface RolloutSides {
+  readonly generation: number;
+  readonly version: string | undefined;
+  /** 0: nothing serves yet. */
+  readonly fromGeneration: number;
+  readonly fromVersion: string | undefined;
+}
+
+/** After a pause of the host what runs is not overdue for this long (O4). */
+const GRACE_MS = 1000;
+const DEATHS_LEAST = 2;
+
+export class Rollout {
+  readonly sides: RolloutSides;
+  readonly rules: RolloutRules;
+  readonly trial: Trial;
+  /** Undefined unless both versions are given work. */
+  split: TrafficSplit | undefined;
+  isVerified: boolean;
+  #state: RolloutState = 'loading';
+  #bakedAt = Infinity;
+  #graceUntil = -Infinity;
+  #deaths = 0;
+  #oldDeaths = 0;
+
+  constructor(sides: RolloutSides, rules: RolloutRules) {
+    invariant(rules.share > 0 && rules.share <= 1 && rules.bakeMs >= 0, 'a roll-out has a share and a time');
+    invariant(rules.share === 1 || rules.bakeMs > 0, 'a share of the work is for a time');
+    this.sides = sides;
+    this.rules = rules;
+    this.trial = new Trial(rules.rollbackOn);
+    this.isVerified = !rules.verifies;
+  }
+
+  get state(): RolloutState {
+    return this.#state;
+  }
+
+  /** O2. Both generations are there, and what comes back tells of them. */
+  get bakes(): boolean {
+    return this.#state === 'baking';
+  }
+
+  /** All its replicas are up. */
+  loaded(): void {
+    this.#move('loaded');
+  }
+
+  /** It is given work from now on, and watched. */
+  bake(maxSize: number, now: number): void {
+    this.#move('shift');
+    this.#bakedAt = now + this.rules.bakeMs;
+    if (this.rules.share < 1) this.split = new TrafficSplit(this.rules.share, maxSize);
+  }
+
+  promote(): void {
+    this.#move('promote');
+    this.split = undefined;
+  }
+
+  rollBack(): void {
+    this.#move('roll-back');
+    this.split = undefined;
+  }
+
+  stop(): void {
+    this.#move('stop');
+    this.split = undefined;
+  }
+
+  /** When the watch is over; Infinity while it has not begun. */
+  get bakedAt(): number {
+    return this.#bakedAt;
+  }
+
+  /** When this batch of the new version is held against it, unless it is answered before. */
+  overdueAt({ startedAt, requests }: Flight): number {
+    return Math.max(startedAt + this.trial.overdueMs(requests.length), this.#graceUntil);
+  }
+
+  /** O4: the host stood still until now. */
+  stalled(now: number): void {
+    this.#graceUntil = now + GRACE_MS;
+  }
+
+  /**
+   * A replica ended, by its own fault and not by that of one record. True: the new version has lost as many as it has
+   * replicas, and more than the old one.
+   */
+  died(isNew: boolean, replicas: number): boolean {
+    if (isNew) this.#deaths++;
+    else this.#oldDeaths++;
+    return isNew && this.#deaths >= Math.max(DEATHS_LEAST, replicas) && this.#deaths > this.#oldDeaths;
+  }
+
+  /** What callers of a swap are told when it does not come about. */
+  failure(pool: string, reason: RollbackReason, why: string, cause: unknown): TroupeError {
+    const { version, fromVersion } = this.sides;
+    const message = `Pool "${pool}" stays on version ${fromVersion ?? 'none'}: version ${version ?? 'none'} was rolled back while ${this.#state}: ${why}`;
+    return new TroupeError('SWAP_ROLLED_BACK', message, { cause, actor: pool, step: this.#state, reason });
+  }
+
+  #move(event: RolloutEvent): void {
+    this.#state = transition('rollout', ROLLOUT_LIFECYCLE, this.#state, event);
+  }
+}

@@ -1,0 +1,226 @@
+import test, { type ExecutionContext } from 'ava';
+import { createSystem, defineActor, type Pool, type RolloutNotice, silentLog, type TroupeError } from 'troupe';
+import { type Deferred, deferred } from '../../src/kernel/deferred.js';
+
+/** A model that answers with its version; versions listed as slow load when their gate opens, broken ones not at all. */
+function models({ slow = [] as string[], broken = [] as string[], bad = [] as string[] } = {}) {
+  const gates = new Map<string, Deferred<void>>(slow.map((version) => [version, deferred<void>()]));
+  const loads: (string | undefined)[] = [];
+  let resident = 0;
+  let mostResident = 0;
+  const actor = defineActor<number, string, string>({
+    load: async ({ version }) => {
+      loads.push(version);
+      mostResident = Math.max(mostResident, ++resident);
+      await gates.get(version ?? '')?.promise;
+      if (broken.includes(version ?? '')) {
+        resident--;
+        throw new Error(`model ${version} is broken`);
+      }
+      return version ?? 'none';
+    },
+    predict: (batch: number[], { state }) => {
+      if (bad.includes(state)) throw new Error(`model ${state} is bad`);
+      return batch.map((record) => `${record} by ${state}`);
+    },
+    unload: () => void resident--,
+  });
+  return { actor, loads, gates, most: () => mostResident };
+}
+
+async function spawn(
+  t: ExecutionContext,
+  parts: ReturnType<typeof models>,
+  replicas = 1,
+): Promise<Pool<number, string>> {
+  const system = createSystem({ log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  return system.spawn<number, string>('p', { actor: parts.actor, isolation: 'inline', version: 1, replicas });
+}
+
+function stepsOf(pool: Pool<number, string>): RolloutNotice[] {
+  const told: RolloutNotice[] = [];
+  pool.on('rollout', (notice) => told.push(notice));
+  return told;
+}
+
+const rolledBack = async (t: ExecutionContext, swap: Promise<void>, reason: string): Promise<TroupeError> => {
+  const error = await t.throwsAsync<TroupeError>(swap, { code: 'SWAP_ROLLED_BACK' });
+  t.is(error.reason, reason);
+  return error;
+};
+
+test('a swap tells its steps in order, and versions() says what serves and what served before', async (t) => {
+  const pool = await spawn(t, models());
+  const told = stepsOf(pool);
+  t.deepEqual(pool.versions(), { current: '1' });
+  await pool.swap(2);
+  t.deepEqual(
+    told.map(({ step, from, to }) => `${step} ${from} ${to}`),
+    ['loading 1 2', 'shifting 1 2', 'promoted 1 2', 'draining 1 2', 'freed 1 2'],
+  );
+  t.deepEqual(pool.versions(), { current: '2', previous: '1' });
+  t.is(await pool.ask(1), '1 by 2');
+});
+
+test('a canary shares the records until it is promoted, and every result names the version that made it', async (t) => {
+  const pool = await spawn(t, models());
+  const baking = new Promise<void>((resolve) => pool.on('rollout', ({ step }) => step === 'baking' && resolve()));
+  const swap = pool.swap(2, { canary: 0.25 });
+  await baking;
+  t.deepEqual(pool.versions(), { current: '1', next: '2', step: 'baking', share: 0.25 });
+  const byNew: boolean[] = [];
+  for (let n = 0; n < 40; n++) byNew.push((await pool.ask(n)) === `${n} by 2`);
+  t.is(byNew.filter(Boolean).length, 10);
+  for (const outcome of await pool.askMany([1, 2, 3]))
+    t.is(outcome.ok && outcome.value.split(' ').at(-1), outcome.ok && outcome.version);
+  await pool.promote();
+  await swap;
+  t.is(pool.version, '2');
+  t.is(await pool.ask(1), '1 by 2');
+});
+
+test('a canary that fails is rolled back by itself, and no caller sees a failure', async (t) => {
+  const pool = await spawn(t, models({ bad: ['2'] }));
+  const swap = pool.swap(2, { canary: 0.5 });
+  const over = rolledBack(t, swap, 'errors');
+  let asked = 0;
+  for (let isOver = false; !isOver; asked++) {
+    t.is(await pool.ask(asked), `${asked} by 1`);
+    isOver = pool.versions().next === undefined && asked > 0 && pool.stats().replicas.length === 1;
+    if (asked > 1000) t.fail('it is never rolled back');
+  }
+  const error = await over;
+  t.is(error.step, 'baking');
+  t.is(pool.version, '1');
+  t.true(asked < 120, `${asked} records`);
+});
+
+test('a version that does not load changes nothing, and the error says at which step and why', async (t) => {
+  const pool = await spawn(t, models({ broken: ['2'] }));
+  const told = stepsOf(pool);
+  const error = await rolledBack(t, pool.swap(2), 'load-failed');
+  t.is(error.step, 'loading');
+  t.regex(error.message, /Pool "p" stays on version 1: version 2 was rolled back while loading: .*model 2 is broken/s);
+  t.is((error.cause as TroupeError).code, 'ACTOR_LOAD_FAILED');
+  t.deepEqual(
+    told.map(({ step }) => step),
+    ['loading', 'rolled-back', 'freed'],
+  );
+  t.deepEqual(pool.versions(), { current: '1' });
+  t.is(await pool.ask(1), '1 by 1');
+});
+
+test('B4: a newer swap ends the one that loads, and at most two versions are resident', async (t) => {
+  const parts = models({ slow: ['2'] });
+  const pool = await spawn(t, parts);
+  const first = rolledBack(t, pool.swap(2), 'superseded');
+  while (pool.versions().step !== 'loading') await pool.ask(0);
+  const second = rolledBack(t, pool.swap(3), 'superseded');
+  const third = pool.swap(4);
+  await second;
+  parts.gates.get('2')?.resolve();
+  await first;
+  await third;
+  t.is(pool.version, '4');
+  t.deepEqual(parts.loads, ['1', '2', '4'], 'the one in the middle was never loaded');
+  t.true(parts.most() <= 2);
+  t.deepEqual(pool.versions(), { current: '4', previous: '1' });
+});
+
+test('B4: callers who swap all at once get one version, the last, and those who ask never notice', async (t) => {
+  const parts = models();
+  const pool = await spawn(t, parts, 2);
+  const wishes = Array.from({ length: 32 }, (_, n) => String(2 + (n % 7)));
+  let asks = 0;
+  const asking = (async () => {
+    for (; asks < 300; asks++) t.regex(await pool.ask(asks), /^\d+ by \d$/);
+  })();
+  const outcomes = await Promise.allSettled(wishes.map((version) => pool.swap(version)));
+  await asking;
+  t.is(pool.version, wishes.at(-1));
+  t.is(outcomes.at(-1)?.status, 'fulfilled');
+  for (const outcome of outcomes)
+    if (outcome.status === 'rejected') t.is((outcome.reason as TroupeError).reason, 'superseded');
+  t.true(parts.most() <= 4, `${parts.most()} replicas of two versions of two`);
+});
+
+test('two callers who want the same swap share it', async (t) => {
+  const parts = models();
+  const pool = await spawn(t, parts);
+  const one = pool.swap(2);
+  t.is(pool.swap(2), one);
+  t.is(pool.swap('2', {}), one);
+  await one;
+  t.deepEqual(parts.loads, ['1', '2']);
+});
+
+test('rollback while a version bakes gives it up; afterwards it brings the one before back', async (t) => {
+  const parts = models();
+  const pool = await spawn(t, parts);
+  const swap = rolledBack(t, pool.swap(2, { bakeMs: 60_000 }), 'operator');
+  while (pool.versions().step !== 'baking') await pool.ask(0);
+  t.is(await pool.ask(1), '1 by 2', 'without a canary it gets everything at once');
+  await pool.rollback();
+  await swap;
+  t.is(await pool.ask(1), '1 by 1');
+  t.deepEqual(parts.loads, ['1', '2'], 'the old version had never gone');
+  await pool.swap(3);
+  await pool.rollback();
+  t.is(await pool.ask(1), '1 by 1');
+  t.deepEqual(pool.versions(), { current: '1', previous: '3' });
+});
+
+test('with nothing to promote and nothing to go back to, the error says what there is', async (t) => {
+  const parts = models({ slow: ['2'] });
+  const pool = await spawn(t, parts);
+  await t.throwsAsync(pool.promote(), { code: 'NO_ROLLOUT', message: /version 1: nothing to promote/ });
+  await t.throwsAsync(pool.rollback(), { code: 'NO_ROLLOUT', message: /none served before/ });
+  const swap = pool.swap(2, { canary: 0.5 });
+  while (pool.versions().step !== 'loading') await pool.ask(0);
+  await t.throwsAsync(pool.promote(), { code: 'NO_ROLLOUT', message: /version 2 is loading/ });
+  parts.gates.get('2')?.resolve();
+  while (pool.versions().step !== 'baking') await pool.ask(0);
+  await pool.promote();
+  await swap;
+});
+
+test('a change of scale waits for the swap before it, and a stop ends the swap', async (t) => {
+  const parts = models({ slow: ['3'] });
+  const pool = await spawn(t, parts);
+  const swap = pool.swap(2);
+  await pool.scale(3);
+  await swap;
+  t.deepEqual(
+    pool.stats().replicas.map(({ version }) => version),
+    ['2', '2', '2'],
+  );
+  const stopped = rolledBack(t, pool.swap(3), 'stopped');
+  while (pool.versions().step !== 'loading') await pool.ask(0);
+  parts.gates.get('3')?.resolve();
+  await pool.stop();
+  await stopped;
+});
+
+test('wrong options throw at once and name option, expectation and value', async (t) => {
+  const pool = await spawn(t, models());
+  const wrong: readonly (readonly [unknown, RegExp])[] = [
+    [{ canary: 1 }, /canary must be a number above 0 and below 1, got 1/],
+    [{ canary: 0 }, /canary must be a number above 0/],
+    [{ canary: '0.1' }, /canary must be a number/],
+    [{ canary: 0.1, bakeMs: 0 }, /canary needs a bakeMs above 0/],
+    [{ bakeMs: -1 }, /bakeMs must be a number of milliseconds from 0/],
+    [{ bakeMs: NaN }, /bakeMs .* got NaN/],
+    [{ rollbackOn: {} }, /rollbackOn needs a bakeMs above 0/],
+    [{ bakeMs: 1, rollbackOn: { errorRate: 2 } }, /rollbackOn.errorRate must be a number from 0 to 1, got 2/],
+    [{ bakeMs: 1, rollbackOn: { latencyFactor: 1 } }, /latencyFactor must be a number above 1/],
+    [{ bakeMs: 1, rollbackOn: { minRecords: 0.5 } }, /minRecords must be a whole number of at least 1, got 0.5/],
+    [{ bakeMs: 1, rollbackOn: { rate: 1 } }, /unknown option "rate"; expected errorRate, latencyFactor, minRecords/],
+    [{ share: 0.1 }, /unknown option "share"; expected canary, bakeMs/],
+    [null, /expected an object of options, got null/],
+  ];
+  for (const [options, message] of wrong)
+    t.throws(() => pool.swap(2, options as never), { instanceOf: TypeError, message });
+  t.throws(() => pool.swap(undefined as never), { instanceOf: TypeError, message: /expected a version/ });
+  t.is(pool.version, '1');
+});
