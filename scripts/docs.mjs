@@ -7,6 +7,7 @@ import { FAMILY_TABLE } from '../dist/src/telemetry/families.js';
 import { POOL_LIFECYCLE, REPLICA_LIFECYCLE } from '../dist/src/core/lifecycles.js';
 import { ROLLOUT_LIFECYCLE } from '../dist/src/core/rollout.js';
 import { configJsonSchema } from '../dist/src/config/schema.js';
+import { VERBS } from '../dist/src/control/grammar.js';
 import { configReference } from '../dist/src/config/reference.js';
 
 const TABLES = {
@@ -19,6 +20,7 @@ const TABLES = {
   'metrics-process': () => familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels.length === 0),
   'metrics-asyncbatch': () => familyTable((name) => name.startsWith('async_batch_')),
   'metrics-triton': () => familyTable((name) => name.startsWith('nv_')),
+  'control-verbs': () => verbTable(),
 };
 
 const isCheck = process.argv.includes('--check');
@@ -66,6 +68,11 @@ function lifecycleTable(table) {
   const events = [...new Set(Object.values(table).flatMap((row) => Object.keys(row)))];
   const rows = Object.entries(table).map(([state, row]) => [state, ...events.map((event) => row[event] ?? '-')]);
   return markdownTable(['state \\ event', ...events], rows);
+}
+
+function verbTable() {
+  const rows = Object.values(VERBS).map(({ example, access, what }) => [`\`${example}\``, access, what]);
+  return markdownTable(['call', 'access', 'what it does'], rows);
 }
 
 function errorsPage() {

@@ -11,12 +11,28 @@ export type { BreakerStats, PoolStats } from './actor/stats.js';
 export type { RollbackRules, SwapOptions } from './actor/swap-options.js';
 export {
   type SpawnOptions,
-  type System,
   type SystemEvents,
   type SystemOptions,
   type SystemStopReport,
 } from './actor/system.js';
-export { createSystem } from './config/create-system.js';
+export type { ExplainedValue } from './config/explain.js';
+export type {
+  AskAnswer,
+  Done,
+  ExplainAnswer,
+  LettersAnswer,
+  PoolLine,
+  PsAnswer,
+  VersionsAnswer,
+} from './control/answers.js';
+export type { AskRecordOptions, Calls, TailOptions } from './control/calls.js';
+export { type ConnectControlOptions, type ControlClient, connectControl } from './control/client.js';
+export { createSystem } from './control/create-system.js';
+export type { ControlEvent } from './control/event-log.js';
+export type { LetterSummary } from './control/failure-board.js';
+export type { Access, VerbName } from './control/grammar.js';
+export type { ControlAddress } from './control/server.js';
+export type { ControlOptions, System } from './control/system.js';
 export type { BreakerState } from './core/breaker.js';
 export type { BatchCall } from './core/effects.js';
 export type { RollbackReason, RolloutStep } from './core/rollout.js';
@@ -58,6 +74,7 @@ export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
 export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';
 export { type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
+export type { RunCounts } from './telemetry/registry.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from './wire/definition.js';
 export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from './wire/tensor.js';
 export { type Progress, type ProgressOptions, type ProgressOutput, createProgress } from './cli/progress.js';

@@ -238,10 +238,10 @@ const EFFECT_DOORS: readonly (readonly [RegExp, RegExp, string])[] = [
   [/from 'node:child_process'/, /^src\/(host|entry)\//, 'child processes'],
   [/from 'node:https?'/, /^src\/stream\/http-listener\.ts$/, 'HTTP servers'],
   [/\bfetch\(/, /^src\/stream\/http-client\.ts$/, 'HTTP clients'],
-  [/from 'node:net'/, /^src\/(host|entry|wire)\//, 'sockets'],
+  [/from 'node:net'/, /^src\/((host|entry|wire)\/|control\/unix-socket\.ts$)/, 'sockets'],
   [
     /from 'node:fs(\/promises)?'/,
-    /^src\/(stream\/|config\/load\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|models\/files\.ts|host\/|entry\/|testing\/)/,
+    /^src\/(stream\/|config\/load\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|models\/files\.ts|control\/private-path\.ts|host\/|entry\/|testing\/)/,
     'files',
   ],
 ];

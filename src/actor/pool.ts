@@ -215,6 +215,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     return this.#core.fleet.version;
   }
 
+  /** The model it was spawned with: a path, or a name in the roots of the system; undefined where it has none. */
+  get model(): string | undefined {
+    return this.#spec.options.model;
+  }
+
   /** Tensor signature, once a replica is up and if the actor has one. */
   get signature(): Signature | undefined {
     return this.#links.description?.signature;
@@ -326,6 +331,20 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         this.#refuseUnlessRunning('scale');
         if (failed !== undefined) throw failed;
       }
+    });
+  }
+
+  /**
+   * Ends every replica when its batch is done and starts all anew, those of a failed pool too, with fresh restart budgets;
+   * what waits in the mailbox goes on waiting. Resolves when all are ready, rejects when the pool fails again.
+   */
+  restart(): Promise<void> {
+    return this.#operation(async () => {
+      if (this.#core.state !== 'failed') {
+        this.#refuseUnlessRunning('restart');
+        await this.hold();
+      }
+      await this.release();
     });
   }
 

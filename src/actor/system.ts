@@ -77,6 +77,8 @@ export type OutputOf<Definition> = Definition extends { readonly types?: { reado
   : any;
 
 export interface SystemEvents {
+  /** A pool has its name and begins to load. */
+  spawned: [{ name: string }];
   'pool-failed': [{ name: string; error: TroupeError }];
   'pool-restarted': [{ name: string }];
   /** More pools failed than the intensity forgives: every pool is being stopped. */
@@ -149,6 +151,7 @@ export class System implements AsyncDisposable {
     pool.on('stopped', () => this.#stoppedItself(name, pool));
     const started = deferred<void>();
     this.#starts.set(name, started);
+    this.#events.emit('spawned', { name });
     this.#carryOut(this.#supervisor.add(name, 'permanent'));
     await started.promise;
     return pool;
@@ -169,6 +172,11 @@ export class System implements AsyncDisposable {
     const report = pool.stop(options);
     this.#carryOut(this.#supervisor.remove(name));
     return report;
+  }
+
+  /** The names of the pools there are, in the order of their spawning. */
+  names(): readonly string[] {
+    return [...this.#pools.keys()];
   }
 
   stats(): Readonly<Record<string, PoolStats>> {

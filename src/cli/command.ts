@@ -10,7 +10,7 @@ import { WrongReplay, listLetters, replayLetters, showLetter } from './dead-lett
 import { createProgress, type ProgressOutput } from './progress.js';
 import { formatReport } from './report.js';
 import { type ConfigRun, runConfig } from './run-config.js';
-import { countText, plainLines, plainText, tableText } from './text.js';
+import { countText, plainLines, plainText, tableText } from '../control/text.js';
 
 /** Where a command reads and writes; main.ts gives it the process, a test its own. */
 export interface Surroundings {
@@ -32,9 +32,14 @@ export async function runCommand(words: readonly string[], around: Surroundings)
   try {
     return await carryOut(invocation, around);
   } catch (error) {
-    if (!isTroupeError(error) || error.code !== 'CONFIG_INVALID') throw error;
-    around.stderr.write(`${plainLines(error.message)}\n`);
-    return 2;
+    if (!isTroupeError(error)) throw error;
+    if (error.code === 'CONFIG_INVALID') {
+      around.stderr.write(`${plainLines(error.message)}\n`);
+      return 2;
+    }
+    if (!error.code.startsWith('CONTROL_')) throw error;
+    around.stderr.write(`troupe: ${error.code}: ${plainText(error.message)}\n`);
+    return 1;
   }
 }
 

@@ -8,7 +8,7 @@ import { fromIterable } from '../stream/sources/iterable.js';
 import type { Log } from '../telemetry/log.js';
 import { type LetterLine, readLetterFile, readLetters } from './dead-letter-file.js';
 import { type ConfigRun, runConfig } from './run-config.js';
-import { plainText, tableText } from './text.js';
+import { plainText, tableText } from '../control/text.js';
 
 /** What `troupe dead-letters` does with a file of dead letters: list, show, replay. */
 

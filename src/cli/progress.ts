@@ -1,5 +1,5 @@
 import { type Clock, systemClock } from '../kernel/clock.js';
-import { countText, durationText, numberText, plainText } from './text.js';
+import { countText, durationText, numberText, plainText } from '../control/text.js';
 
 /** The part of a writable stream that is used; process.stderr is one. */
 export interface ProgressOutput {

@@ -1,7 +1,7 @@
 import type { PoolStats } from '../actor/stats.js';
 import type { ErrorCode } from '../kernel/errors.js';
 import type { Report } from '../stream/report.js';
-import { countText, durationText, numberText, plainText, tableText } from './text.js';
+import { countText, durationText, numberText, plainText, tableText } from '../control/text.js';
 
 /** One run in figures, as `--json` prints it. Counts add up: records = results + failed + deadLetters. */
 export interface RunReport {

@@ -1,9 +1,11 @@
 import type { InferTarget } from '../actor/infer-target.js';
-import { createSystem, type System } from '../actor/system.js';
+import type { System } from '../actor/system.js';
 import { type OtherEnds, buildPipeline } from '../config/build-pipeline.js';
 import type { LoadedConfig } from '../config/load.js';
 import { stepOf } from '../config/schema.js';
 import { importStepFunctions } from '../config/step-functions.js';
+import { FailureBoard } from '../control/failure-board.js';
+import { System as ControlledSystem } from '../control/system.js';
 import type { TroupeError } from '../kernel/errors.js';
 import { type Report, StreamError } from '../stream/report.js';
 import type { Log } from '../telemetry/log.js';
@@ -44,14 +46,20 @@ export interface ConfigRun extends RunReport {
 
 /**
  * Starts the pools that the pipelines use, runs the pipelines side by side, and stops the pools. A pool that does not
- * start fails the pipelines that use it and no others. Rejects with CONFIG_INVALID, before anything starts, where a
- * module of a step is not what the config says.
+ * start fails the pipelines that use it and no others. Rejects before anything starts: with CONFIG_INVALID where a module
+ * of a step is not what the config says, with CONTROL_PATH_REFUSED or CONTROL_IN_USE where its control cannot be had.
  */
 export async function runConfig(loaded: LoadedConfig, options: RunOptions): Promise<ConfigRun> {
   const { config } = loaded;
   const names = options.pipelines ?? Object.keys(config.pipelines);
   const functions = await importStepFunctions(loaded, names);
-  await using system = createSystem({ name: config.name, models: config.models, log: options.log });
+  const board = new FailureBoard();
+  await using system = new ControlledSystem(
+    { name: config.name, models: config.models, log: options.log },
+    { loaded, board },
+  );
+  // Before anything else: who asks for control and cannot have it should not find out an hour later.
+  if (config.control !== undefined && options.instead === undefined) await system.openControl(config.control);
   const killed = (): void => void system.stop({ timeoutMs: 0 });
   options.kill.addEventListener('abort', killed);
   try {
@@ -82,6 +90,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
           resume: options.resume,
         });
         counts.push(count().catch(() => undefined));
+        board.opened(name, definition.deadLetters?.file);
         try {
           reports[name] = await pipeline.to(sink, {
             signal: options.kill,
@@ -89,6 +98,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
             closeTimeoutMs,
             ...(deadLetters === undefined ? {} : { deadLetters }),
             ...(checkpoint === undefined ? {} : { checkpoint }),
+            onFailed: (_record, error) => board.failed(name, error),
             onProgress: (report) => {
               progress.set(name, report.records);
               options.onProgress?.(sum([...progress.values()]));

@@ -203,7 +203,9 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
       refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
     }
   }
-  return { config: { ...config, models, pools, pipelines }, problems };
+  const socket = config.control?.socket;
+  const control = socket === undefined ? {} : { control: { socket: absolute(socket) } };
+  return { config: { ...config, models, pools, pipelines, ...control }, problems };
 }
 
 /** The place of the option that the words begin with, below `part` or the one kind that stands in it. */

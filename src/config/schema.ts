@@ -189,11 +189,20 @@ export const pipelineSchema = z.strictObject({
     .describe('Longest that the source, a step or the sink may take to close at the end of the run.'),
 });
 
+export const controlSchema = z.strictObject({
+  socket: path(
+    'Unix socket, in a directory that nobody else can enter; <name>.sock in a private directory of the user without it.',
+  ).optional(),
+});
+
 export const configSchema = z.strictObject({
   name: nameSchema.default('troupe').describe('Name of the system, for logs and reports.'),
   models: modelsSchema.describe('Where models lie, and own names of their versions.'),
   pools: z.record(nameSchema, poolOptionsSchema).default({}).describe('Pools by name, each with the options of spawn.'),
   pipelines: z.record(nameSchema, pipelineSchema).default({}).describe('Pipelines by name.'),
+  control: controlSchema
+    .optional()
+    .describe('Lets troupe repl, ps, swap and the others reach the system while it runs.'),
 });
 
 /** As a user writes it. */

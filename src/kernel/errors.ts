@@ -256,6 +256,37 @@ export const ERROR_CODES = {
     'The config file is missing, not YAML, or does not fit the schema.',
     'The message gives file, line, column, key, what was expected and what stood there.',
   ),
+  // operations
+  POOL_NOT_FOUND: row(
+    'not-started',
+    false,
+    'The system has no pool of that name.',
+    'The message lists the pools there are.',
+  ),
+  CONTROL_PATH_REFUSED: row(
+    'not-started',
+    false,
+    'The control socket cannot lie there: its directory is not private, something else is at its place, or the path is too long.',
+    'The message says what is wrong with the path and what to do; without control.socket a private place is chosen.',
+  ),
+  CONTROL_IN_USE: row(
+    'not-started',
+    false,
+    'Another running system listens at the control socket.',
+    'Give this system another name or another control.socket, or stop the other one.',
+  ),
+  CONTROL_UNREACHABLE: row(
+    'interrupted',
+    true,
+    'Nobody answers at the control socket, or the connection to it was lost; a call that was under way may have been carried out.',
+    'Look whether the system runs and has control in its config; ps says what became of a call.',
+  ),
+  CONTROL_REFUSED: row(
+    'not-started',
+    false,
+    'The control socket refused the connection or the call: wrong token, another protocol version, too many of them, or a call that changes something on a read-only connection.',
+    'The message says which; a REPL that may change things is started with --write.',
+  ),
   INTERNAL: row(
     'interrupted',
     false,

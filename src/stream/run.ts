@@ -9,7 +9,7 @@
 import { systemClock } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import type { Exposition } from '../telemetry/exposition.js';
-import type { MetricsRegistry } from '../telemetry/registry.js';
+import type { MetricsRegistry, RunCounts } from '../telemetry/registry.js';
 import { Coordinator, type Storage } from './checkpoint/coordinator.js';
 import { realDisk } from './checkpoint/disk.js';
 import { loadHeld, saveHeld, type PipelineIdentity, type Snapshot } from './checkpoint/format.js';
@@ -86,7 +86,8 @@ class PipelineRun {
   async run(): Promise<Report> {
     const { signal, stop, registries } = this.#plan;
     const collect = (into: Exposition): void => this.#collect(into);
-    const leave = registries.map((registry) => registry.add({ collect }));
+    const runCounts = (): RunCounts => this.#runCounts();
+    const leave = registries.map((registry) => registry.add({ collect, run: runCounts }));
     const onAbort = (): void => this.#cancel();
     const onStop = (): void => this.#reading.set();
     if (signal?.aborted === true) this.#cancel();
@@ -152,6 +153,11 @@ class PipelineRun {
       latencyMs: latency,
       steps: this.#steps,
     });
+  }
+
+  #runCounts(): RunCounts {
+    const { results, failed, deadLetters, held } = this.#counts;
+    return { name: this.#plan.name, records: results + failed + deadLetters, results, failed, deadLetters, held };
   }
 
   async #open(): Promise<Stage> {

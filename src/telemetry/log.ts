@@ -1,6 +1,7 @@
 /** One line of the log: what happened, where, with plain data. No payloads of records, ever. */
 export interface LogEntry {
-  readonly level: 'info' | 'warn' | 'error';
+  /** `audit`: somebody asked the control plane to change something, and what came of it. */
+  readonly level: 'info' | 'warn' | 'error' | 'audit';
   readonly message: string;
   readonly pool?: string;
   readonly replica?: number;
@@ -10,7 +11,7 @@ export interface LogEntry {
 
 export type Log = (entry: LogEntry) => void;
 
-/** Writes warnings and errors to stderr, one line each; info is left out. Results live on stdout. */
+/** Writes warnings, errors and audit lines to stderr, one line each; info is left out. Results live on stdout. */
 export const stderrLog: Log = (entry) => {
   if (entry.level === 'info') return;
   const where =

@@ -6,6 +6,19 @@ import { FAMILY_TABLE } from './families.js';
 /** Counts anyway, and says what when it is asked. */
 export interface MetricsSource {
   collect(into: Exposition): void;
+  /** Of a pipeline that runs: where it stands. */
+  run?(): RunCounts;
+}
+
+/** Where a pipeline stands. records = results + failed + deadLetters. */
+export interface RunCounts {
+  readonly name: string;
+  readonly records: number;
+  readonly results: number;
+  readonly failed: number;
+  readonly deadLetters: number;
+  /** Inside the pipeline; not among the records yet. */
+  readonly held: number;
 }
 
 /**
@@ -32,6 +45,11 @@ export class MetricsRegistry {
       source.collect(last);
       this.#past.addCumulative(last);
     };
+  }
+
+  /** The pipelines that run now. */
+  runs(): readonly RunCounts[] {
+    return [...this.#sources].flatMap((source) => source.run?.() ?? []);
   }
 
   /** In the text format 0.0.4 of Prometheus. The first call begins the watch of the event loop; `close` ends it. */

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { connectControl } from 'troupe';
 import { type ExitCode, runCommand } from '../../src/cli/command.js';
 
 const dir = mkdtempSync(path.join(tmpdir(), 'troupe-cli-'));
@@ -95,6 +96,52 @@ test.serial('a pool that does not load fails its own pipelines and no others, an
   t.is(report.failures.find(({ what }) => what === 'pool')?.code, 'ACTOR_LOAD_FAILED');
   t.regex(err, /pool bad: ACTOR_LOAD_FAILED: .*no weights/);
 });
+
+test.serial(
+  'a run with control can be looked at while it goes on, and ends where another has its socket',
+  async (t) => {
+    const text = `control: { socket: ./run/c.sock }\n${CONFIG.replace('file: in.txt', 'stdin: lines').replaceAll('.ndjson', '-controlled.ndjson')}`;
+    const file = write('controlled.yaml', text);
+    const child = spawn(process.execPath, [main, 'run', file, '--quiet'], { stdio: ['pipe', 'ignore', 'pipe'] });
+    t.teardown(() => child.kill('SIGKILL'));
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => (err += chunk));
+    child.stdin.write('1\n13\n');
+    const socket = at('run/c.sock');
+    const control = await until(() => connectControl(socket));
+    t.is(control.pid, child.pid ?? 0);
+    const view = await until(async () => {
+      const [first] = (await control.ps()).pipelines;
+      if (first?.records !== 2) throw new Error(`${first?.records} records so far`);
+      return first;
+    });
+    t.like(view, { name: 'numbers', results: 1, deadLetters: 1, held: 0 });
+    const { letters, files } = await control.deadLetters('numbers');
+    t.deepEqual(files, { numbers: at('dead-controlled.ndjson') });
+    t.like(letters[0], { pipeline: 'numbers', code: 'PREDICT_FAILED', pool: 'double' });
+    t.false(JSON.stringify(letters).includes('"13"'));
+
+    const second = await troupe('run', file);
+    t.is(second.code, 1);
+    t.regex(second.err, /^troupe: CONTROL_IN_USE: .*another system listens/);
+    child.stdin.end();
+    const [code] = (await once(child, 'close')) as [number];
+    t.is(code, 0, err);
+    t.is((await control.closed)?.code, 'CONTROL_UNREACHABLE');
+  },
+);
+
+/** Tries again while it fails: another process is on its way there. */
+async function until<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let left = 400; ; left -= 1) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (left === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  }
+}
 
 test('wrong use and an invalid config end with 2, and nothing is written to stdout', async (t) => {
   const cases: [readonly string[], RegExp][] = [

@@ -1,11 +1,13 @@
 import { checkOptions } from '../actor/ask.js';
-import { createSystem as createEmptySystem, type System, type SystemOptions } from '../actor/system.js';
-import { loadConfig } from './load.js';
+import type { SystemOptions } from '../actor/system.js';
+import { loadConfig } from '../config/load.js';
+import { System } from './system.js';
 
 /**
  * Makes a system. Without `config` it is empty and there at once. With `config`, the path of a troupe.yaml, it resolves
- * when every pool of the file is up; it rejects with CONFIG_INVALID before anything starts, or with the error of the
- * first pool that did not start, with everything stopped again. The name in the file yields to one given here.
+ * when every pool of the file is up and its control, where the file has one, listens; it rejects with CONFIG_INVALID before
+ * anything starts, or with the error of the first pool that did not start, with everything stopped again. The name in the
+ * file yields to one given here.
  */
 export function createSystem(options: SystemOptions & { readonly config: string }): Promise<System>;
 export function createSystem(options?: SystemOptions): System;
@@ -16,14 +18,16 @@ export function createSystem(options: SystemOptions & { readonly config?: string
     const got = config === '' ? 'an empty string' : typeof config;
     throw new TypeError(`createSystem: config must be the path of a troupe.yaml, got ${got}`);
   }
-  return config === undefined ? createEmptySystem(rest) : fromConfig(config, rest);
+  return config === undefined ? new System(rest) : fromConfig(config, rest);
 }
 
 async function fromConfig(file: string, options: SystemOptions): Promise<System> {
-  const { config } = await loadConfig(file);
-  const system = createEmptySystem({ name: config.name, models: config.models, ...options });
+  const loaded = await loadConfig(file);
+  const { name, models, pools, control } = loaded.config;
+  const system = new System({ name, models, ...options }, { loaded });
   try {
-    await Promise.all(Object.entries(config.pools).map(([name, pool]) => system.spawn(name, pool)));
+    if (control !== undefined) await system.openControl(control);
+    await Promise.all(Object.entries(pools).map(([pool, entry]) => system.spawn(pool, entry)));
     return system;
   } catch (error) {
     await system.stop({ timeoutMs: 0 });

@@ -1,0 +1,66 @@
+import type { PoolState } from '../core/lifecycles.js';
+import type { ExplainedValue } from '../config/explain.js';
+import type { RunCounts } from '../telemetry/registry.js';
+import type { LetterSummary } from './failure-board.js';
+
+/** One pool as `ps` shows it. */
+export interface PoolLine {
+  readonly name: string;
+  readonly state: PoolState;
+  readonly version: string | undefined;
+  /** Replicas that are ready, and those there should be. */
+  readonly ready: number;
+  readonly replicas: number;
+  /** Records in the mailbox and with replicas, and what the mailbox can hold. */
+  readonly held: number;
+  readonly capacity: number;
+  readonly results: number;
+  readonly errors: number;
+  readonly meanBatchSize: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly restarts: number;
+}
+
+export interface PsAnswer {
+  readonly system: string;
+  readonly pid: number;
+  readonly upMs: number;
+  readonly pools: readonly PoolLine[];
+  /** Pipelines that run now and use a pool of the system. */
+  readonly pipelines: readonly RunCounts[];
+}
+
+export interface VersionsAnswer {
+  readonly pool: string;
+  /** undefined where the actor has no model. */
+  readonly current: string | undefined;
+  /** How many ready replicas run which version. */
+  readonly replicas: Readonly<Record<string, number>>;
+  /** Versions that lie in the model directory and may be swapped to; empty where the actor has no model. */
+  readonly available: readonly string[];
+  /** Own names and the versions they stand for. */
+  readonly aliases: Readonly<Record<string, string>>;
+}
+
+export interface AskAnswer {
+  /** As JSON has it: typed arrays are lists of numbers. */
+  readonly value: unknown;
+  /** The model version that made it. */
+  readonly version: string | undefined;
+}
+
+export interface ExplainAnswer {
+  /** The config file. */
+  readonly file: string;
+  readonly values: readonly (ExplainedValue & { /** Where it came from, in words. */ readonly from: string })[];
+}
+
+export interface LettersAnswer {
+  readonly letters: readonly LetterSummary[];
+  /** The files that hold the dead letters with their records, by pipeline. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
+/** What a verb that changes a pool gives when it is done: how the pool stands then. */
+export type Done = PoolLine;

@@ -1,0 +1,88 @@
+import type { PoolStats } from '../actor/stats.js';
+import type { AskAnswer, Done, ExplainAnswer, LettersAnswer, PsAnswer, VersionsAnswer } from './answers.js';
+import type { ControlEvent } from './event-log.js';
+import type { VerbName } from './grammar.js';
+
+export interface TailOptions {
+  /** Begin with this many events of the past. Default 10. */
+  readonly last?: number;
+  /** Ends the stream. */
+  readonly signal?: AbortSignal;
+}
+
+export interface AskRecordOptions {
+  /** Deadline, queueing included. Default: timeoutMs of the pool. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * The verbs of the control plane as methods, the same over a socket and within the process. They reject with the errors
+ * that the same call in code gives: POOL_NOT_FOUND, VERSION_NOT_FOUND, SWAP_FAILED, a TypeError for a wrong parameter ...;
+ * CONTROL_REFUSED where the caller may only read, CONTROL_UNREACHABLE where the connection is lost.
+ */
+export abstract class Calls {
+  /** Carries out any verb of the grammar by its name. */
+  abstract call(verb: VerbName, params: Readonly<Record<string, unknown>>): Promise<unknown>;
+
+  /** Events of the system, or of one pool, as they happen. Ends with the connection. */
+  abstract tail(pool?: string, options?: TailOptions): AsyncIterableIterator<ControlEvent>;
+
+  /** Pools and pipelines, a line each. */
+  ps(): Promise<PsAnswer> {
+    return this.#call('ps', {});
+  }
+
+  /** Every figure of one pool. */
+  stats(pool: string): Promise<PoolStats>;
+  /** Every figure of all pools, by name. */
+  stats(): Promise<Readonly<Record<string, PoolStats>>>;
+  stats(pool?: string): Promise<unknown> {
+    return this.#call('stats', { pool });
+  }
+
+  /** The version that serves, what the replicas run, and which versions there are. */
+  versions(pool: string): Promise<VersionsAnswer> {
+    return this.#call('versions', { pool });
+  }
+
+  /** Every setting that is in force and where it came from; secrets are `***`. */
+  explain(pool?: string): Promise<ExplainAnswer> {
+    return this.#call('explain', { pool });
+  }
+
+  /** What failed lately in the pipelines, without the records. */
+  deadLetters(pipeline?: string): Promise<LettersAnswer> {
+    return this.#call('deadLetters', { pipeline });
+  }
+
+  /** Sends one record, as JSON, and resolves to what the model says. */
+  ask(pool: string, record: unknown, options: AskRecordOptions = {}): Promise<AskAnswer> {
+    return this.#call('ask', { ...options, pool, record });
+  }
+
+  /** Loads another version beside the serving one and lets it take over; a version that does not come up changes nothing. */
+  swap(pool: string, version: string | number): Promise<Done> {
+    return this.#call('swap', { pool, version });
+  }
+
+  /** Changes the number of replicas. */
+  scale(pool: string, replicas: number): Promise<Done> {
+    return this.#call('scale', { pool, replicas });
+  }
+
+  /** Starts the replicas anew, also those of a failed pool; what waits goes on waiting. */
+  restart(pool: string): Promise<Done> {
+    return this.#call('restart', { pool });
+  }
+
+  /** Finishes what the pool holds; it takes nothing more, for good. */
+  drain(pool: string): Promise<Done> {
+    return this.#call('drain', { pool });
+  }
+
+  /** The types say what the other side of the grammar gives. */
+  #call<Answer>(verb: VerbName, params: Readonly<Record<string, unknown>>): Promise<Answer> {
+    const given = Object.entries(params).filter(([, value]) => value !== undefined);
+    return this.call(verb, Object.fromEntries(given)) as Promise<Answer>;
+  }
+}

@@ -1,0 +1,187 @@
+import { nameSchema } from '../models/options.js';
+import { z } from '../kernel/schema.js';
+
+/**
+ * The closed grammar of the control plane: every frame and every verb there is, each with its schema. What is not in here
+ * cannot be said over the socket. One line of JSON is one frame.
+ *
+ *   client                                        server
+ *   {"hello":{"protocol":1,"token":"…",…}}    ->
+ *                                             <-  {"welcome":{…}}, or {"refused":{…}} and the end
+ *   {"id":1,"verb":"scale","params":{…}}      ->
+ *                                             <-  {"id":1,"value":{…}} or {"id":1,"error":{…}}
+ *   {"id":2,"verb":"tail"}                    ->
+ *                                             <-  {"id":2,"event":{…}} …, at last {"id":2,"value":null}
+ *   {"cancel":2}                              ->  ends a tail or gives an ask up
+ *   {"ping":7}                                ->
+ *                                             <-  {"pong":7}
+ */
+
+/** Both sides speak the same one, or they do not speak. */
+export const PROTOCOL = 1;
+
+/** What a connection may do. `read` changes nothing, whatever is sent over it. */
+export type Access = 'read' | 'write';
+
+export const LIMITS = {
+  /** A longer line ends the connection. */
+  frameBytes: 1024 * 1024,
+  /** Before the token was right. */
+  helloBytes: 4096,
+  depth: 100,
+  /** A longer answer becomes an error. */
+  answerBytes: 4 * 1024 * 1024,
+  /** What one peer may leave unread. */
+  unreadBytes: 8 * 1024 * 1024,
+  /** Events are left out, and counted, for a peer that has this much unread. */
+  unreadEventBytes: 256 * 1024,
+  connections: 16,
+  callsAtOnce: 32,
+  helloMs: 5000,
+  /** A connection that sends nothing for this long is ended; clients send a ping more often. */
+  idleMs: 60_000,
+  events: 1000,
+} as const;
+
+const pool = nameSchema.describe('Name of a pool.');
+const version = z.union([nameSchema, z.number().int().min(0)]).transform(String);
+
+/** How a word of a command line becomes a parameter. */
+export type WordKind = 'text' | 'number' | 'json';
+
+export interface Verb {
+  readonly access: Access;
+  readonly params: z.ZodType;
+  /** Parameters in the order of their places, in a command and in a call. */
+  readonly places: readonly { readonly name: string; readonly kind: WordKind; readonly isOptional?: true }[];
+  /** Further parameters, by their name: --bake-ms 500 in a command, { bakeMs: 500 } in a call. */
+  readonly options: readonly { readonly name: string; readonly kind: WordKind; readonly what: string }[];
+  /** One line for help. */
+  readonly what: string;
+  /** As it stands in a REPL. */
+  readonly example: string;
+}
+
+const POOL = { name: 'pool', kind: 'text' } as const;
+const POOL_OR_ALL = { ...POOL, isOptional: true } as const;
+const timeoutMs = z.number().min(0).max(3_600_000);
+
+export const VERBS = {
+  ps: {
+    access: 'read',
+    params: z.strictObject({}),
+    places: [],
+    options: [],
+    what: 'pools and pipelines, one line each',
+    example: 'ps()',
+  },
+  stats: {
+    access: 'read',
+    params: z.strictObject({ pool: pool.optional() }),
+    places: [POOL_OR_ALL],
+    options: [],
+    what: 'every figure of one pool, or of all',
+    example: `stats('filetype')`,
+  },
+  versions: {
+    access: 'read',
+    params: z.strictObject({ pool }),
+    places: [POOL],
+    options: [],
+    what: 'the version that serves, what the replicas run, and what there is',
+    example: `versions('filetype')`,
+  },
+  explain: {
+    access: 'read',
+    params: z.strictObject({ pool: pool.optional() }),
+    places: [POOL_OR_ALL],
+    options: [],
+    what: 'every setting that is in force, and where it came from',
+    example: `explain('filetype')`,
+  },
+  deadLetters: {
+    access: 'read',
+    params: z.strictObject({ pipeline: nameSchema.optional() }),
+    places: [{ name: 'pipeline', kind: 'text', isOptional: true }],
+    options: [],
+    what: 'what failed lately in the pipelines, without the records themselves',
+    example: 'deadLetters()',
+  },
+  tail: {
+    access: 'read',
+    params: z.strictObject({ pool: pool.optional(), last: z.number().int().min(0).max(LIMITS.events).optional() }),
+    places: [POOL_OR_ALL],
+    options: [{ name: 'last', kind: 'number', what: 'begin with this many of the past; 10' }],
+    what: 'events as they happen, until Ctrl-C',
+    example: 'tail()',
+  },
+  ask: {
+    access: 'write',
+    params: z.strictObject({ pool, record: z.unknown(), timeoutMs: timeoutMs.optional() }),
+    places: [POOL, { name: 'record', kind: 'json' }],
+    options: [{ name: 'timeoutMs', kind: 'number', what: 'give up after this long' }],
+    what: 'send one record and show what the model says',
+    example: `ask('filetype', { bytes: [137, 80, 78, 71] })`,
+  },
+  swap: {
+    access: 'write',
+    params: z.strictObject({ pool, version }),
+    places: [POOL, { name: 'version', kind: 'text' }],
+    options: [],
+    what: 'load another version beside the serving one, and let it take over',
+    example: `swap('filetype', 2)`,
+  },
+  scale: {
+    access: 'write',
+    params: z.strictObject({ pool, replicas: z.number().int().min(1).max(1024) }),
+    places: [POOL, { name: 'replicas', kind: 'number' }],
+    options: [],
+    what: 'change the number of replicas',
+    example: `scale('filetype', 4)`,
+  },
+  restart: {
+    access: 'write',
+    params: z.strictObject({ pool }),
+    places: [POOL],
+    options: [],
+    what: 'start the replicas anew, also those of a failed pool; what waits goes on waiting',
+    example: `restart('filetype')`,
+  },
+  drain: {
+    access: 'write',
+    params: z.strictObject({ pool }),
+    places: [POOL],
+    options: [],
+    what: 'finish what the pool holds and take nothing more, for good',
+    example: `drain('filetype')`,
+  },
+} as const satisfies Record<string, Verb>;
+
+export type VerbName = keyof typeof VERBS;
+export const VERB_NAMES = Object.keys(VERBS) as VerbName[];
+
+/** A Map: what comes over a socket is never looked up in an object. */
+const BY_NAME: ReadonlyMap<string, Verb> = new Map(Object.entries(VERBS));
+
+export function verbNamed(name: string): Verb | undefined {
+  return BY_NAME.get(name);
+}
+
+export const helloSchema = z.strictObject({
+  hello: z.strictObject({
+    protocol: z.number().int(),
+    token: z.string().max(128),
+    access: z.enum(['read', 'write']).default('read'),
+    /** Who it is, for the audit. */
+    client: z.string().max(128).default('client'),
+  }),
+});
+
+const id = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+export const requestSchema = z.union([
+  z.strictObject({ id, verb: z.string().max(64), params: z.record(z.string(), z.unknown()).default({}) }),
+  z.strictObject({ cancel: id }),
+  z.strictObject({ ping: id }),
+]);
+export type Request = z.output<typeof requestSchema>;

@@ -1,0 +1,309 @@
+/**
+ * What the verbs do, to a system in the same process. Both ways in end here: the socket and `system.repl()`.
+ *
+ * O1 what is not in the grammar, or does not fit its schema, is refused before anything is looked up.
+ * O2 a verb that may change something is refused to those who may only read, and is told to the audit before it begins and
+ *    when it has ended, or was refused. The audit never holds a record.
+ */
+import type { Pool } from '../actor/pool.js';
+import type { PoolStats } from '../actor/stats.js';
+import type { System } from '../actor/system.js';
+import { type ExplainedValue, explainConfig, originText } from '../config/explain.js';
+import type { LoadedConfig } from '../config/load.js';
+import { suggest } from '../config/suggest.js';
+import { jsonSafe } from '../stream/json-safe.js';
+import { type Clock, systemClock } from '../kernel/clock.js';
+import { TroupeError } from '../kernel/errors.js';
+import type { Log } from '../telemetry/log.js';
+import { toFault } from '../wire/fault.js';
+import type { AskAnswer, ExplainAnswer, LettersAnswer, PoolLine, PsAnswer, VersionsAnswer } from './answers.js';
+import type { ControlEvent, EventLog } from './event-log.js';
+import { type Access, VERB_NAMES, VERBS, verbNamed } from './grammar.js';
+import { tensorsOf } from './json-record.js';
+import type { FailureBoard } from './failure-board.js';
+import { plainText } from './text.js';
+
+export interface OperationsParts {
+  readonly system: System;
+  readonly events: EventLog;
+  readonly board: FailureBoard;
+  readonly log: Log;
+  /** What the system was made from, where it was a file. */
+  readonly loaded?: LoadedConfig | undefined;
+  readonly clock?: Clock;
+}
+
+/** Who asks, and what they may do. */
+export interface Caller {
+  /** For the audit, such as `connection 3 (troupe repl)`. */
+  readonly who: string;
+  readonly access: Access;
+  /** Aborted: nobody waits for the answer any more. What changes the system goes on all the same. */
+  readonly signal: AbortSignal;
+}
+
+/** With which a tail begins, unless it is told otherwise. */
+const PAST_EVENTS = 10;
+
+export class Operations {
+  readonly #parts: OperationsParts;
+  readonly #clock: Clock;
+  readonly #startedAt: number;
+
+  constructor(parts: OperationsParts) {
+    this.#parts = parts;
+    this.#clock = parts.clock ?? systemClock;
+    this.#startedAt = this.#clock.now();
+  }
+
+  get events(): EventLog {
+    return this.#parts.events;
+  }
+
+  /**
+   * `hear` is told events of the past and then those to come, of one pool where it is named, until the function that comes
+   * back is called. Throws as `run` rejects.
+   */
+  tail(given: unknown, hear: (event: ControlEvent) => void): () => void {
+    const { params } = checkCall('tail', given);
+    const { pool, last = PAST_EVENTS } = params;
+    if (pool !== undefined) this.#pool(pool);
+    const { events } = this.#parts;
+    for (const event of events.last(last, pool)) hear(event);
+    return events.listen((event) => {
+      if (pool === undefined || event.pool === pool) hear(event);
+    });
+  }
+
+  /** Carries out one verb and resolves to its answer. Rejects with the error that the same call in code would give. */
+  async run(name: string, params: unknown, caller: Caller): Promise<unknown> {
+    const checked = checkCall(name, params);
+    if (VERBS[checked.verb].access === 'read') return this.#carryOut(checked, caller);
+    return this.#audited(checked, caller);
+  }
+
+  /** O2. */
+  async #audited(call: CheckedCall, caller: Caller): Promise<unknown> {
+    const words = callText(call);
+    const pool = call.params.pool;
+    if (caller.access !== 'write') {
+      this.#audit(`refused: ${words} by ${caller.who}, which may only read`, pool);
+      throw new TroupeError('CONTROL_REFUSED', `${call.verb} changes something, and this connection may only read`);
+    }
+    this.#audit(`begun: ${words} by ${caller.who}`, pool);
+    const startedAt = this.#clock.now();
+    const took = (): string => `after ${Math.round(this.#clock.now() - startedAt)} ms`;
+    try {
+      const answer = await this.#carryOut(call, caller);
+      this.#audit(`done: ${words} by ${caller.who} ${took()}`, pool);
+      return answer;
+    } catch (error) {
+      const { code, name, message } = toFault(error);
+      this.#audit(`failed: ${words} by ${caller.who} ${took()}: ${code ?? name}: ${message}`, pool);
+      throw error;
+    }
+  }
+
+  #audit(message: string, pool: string | undefined): void {
+    this.#parts.events.add('audit', message, pool);
+    try {
+      this.#parts.log({ level: 'audit', message, ...(pool === undefined ? {} : { pool }) });
+    } catch (error) {
+      // The log is foreign code: what it throws must neither stop the verb nor be lost.
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  }
+
+  async #carryOut({ verb, params }: CheckedCall, caller: Caller): Promise<unknown> {
+    switch (verb) {
+      case 'ps':
+        return this.#ps();
+      case 'stats':
+        return params.pool === undefined ? this.#parts.system.stats() : this.#pool(params.pool).stats();
+      case 'versions':
+        return this.#versions(this.#pool(params.pool));
+      case 'explain':
+        return this.#explain(params.pool);
+      case 'deadLetters':
+        return this.#deadLetters(params.pipeline);
+      case 'ask':
+        return this.#ask(this.#pool(params.pool), params, caller);
+      case 'swap': {
+        const pool = this.#pool(params.pool);
+        await pool.swap(params.version as string);
+        return poolLine(pool.stats());
+      }
+      case 'scale': {
+        const pool = this.#pool(params.pool);
+        await pool.scale(params.replicas as number);
+        return poolLine(pool.stats());
+      }
+      case 'restart': {
+        const pool = this.#pool(params.pool);
+        await pool.restart();
+        return poolLine(pool.stats());
+      }
+      case 'drain': {
+        const pool = this.#pool(params.pool);
+        await pool.drain();
+        return poolLine(pool.stats());
+      }
+      case 'tail':
+        throw new TypeError('run: tail gives many answers; use tail()');
+    }
+  }
+
+  #pool(name: string | undefined): Pool<any, any> {
+    const found = name === undefined ? undefined : this.#parts.system.get(name);
+    if (found !== undefined) return found;
+    throw unknownPool(String(name), this.#parts.system.names());
+  }
+
+  #ps(): PsAnswer {
+    const { system } = this.#parts;
+    const [first = ''] = system.names();
+    return {
+      system: system.name,
+      pid: process.pid,
+      upMs: Math.round(this.#clock.now() - this.#startedAt),
+      pools: Object.values(system.stats()).map(poolLine),
+      // All pools of a system say what they count in one place.
+      pipelines: system.get(first)?.metrics?.runs() ?? [],
+    };
+  }
+
+  #versions(pool: Pool<any, any>): VersionsAnswer {
+    const replicas: Record<string, number> = {};
+    for (const { state, version } of pool.stats().replicas) {
+      if (state !== 'ready' || version === undefined) continue;
+      replicas[version] = (replicas[version] ?? 0) + 1;
+    }
+    const { model } = pool;
+    const listing = model === undefined ? undefined : this.#parts.system.models.model(model);
+    return {
+      pool: pool.name,
+      current: pool.version,
+      replicas,
+      available: listing?.versions ?? [],
+      aliases: Object.fromEntries(Object.entries(listing?.aliases ?? {})),
+    };
+  }
+
+  #explain(pool: string | undefined): ExplainAnswer {
+    const { loaded, system } = this.#parts;
+    if (loaded === undefined) {
+      throw new TypeError('explain: the system was not made from a config file, so there is nothing to explain');
+    }
+    if (pool !== undefined) this.#pool(pool);
+    const wanted = pool === undefined ? undefined : `pools.${pool}.`;
+    const running = new Set(system.names());
+    const isShown = ({ path }: ExplainedValue): boolean => wanted === undefined || path.startsWith(wanted);
+    if (wanted !== undefined && !Object.hasOwn(loaded.config.pools, pool as string) && running.has(pool as string)) {
+      throw new TypeError(`explain: pool "${pool}" was spawned by code and is not in ${loaded.file}`);
+    }
+    const values = explainConfig(loaded)
+      .filter(isShown)
+      .map((value) => ({ ...value, from: originText(loaded.file, value) }));
+    return { file: loaded.file, values };
+  }
+
+  #deadLetters(pipeline: string | undefined): LettersAnswer {
+    const { board } = this.#parts;
+    const names = board.pipelines();
+    if (pipeline !== undefined && !names.includes(pipeline)) {
+      const advice = adviceFor(pipeline, names, 'pipelines');
+      throw new TypeError(`deadLetters: there is no pipeline ${quote(pipeline)}; ${advice}`);
+    }
+    const files = Object.entries(board.files()).filter(([name]) => pipeline === undefined || name === pipeline);
+    return { letters: board.letters(pipeline), files: Object.fromEntries(files) };
+  }
+
+  async #ask(pool: Pool<any, any>, { record, timeoutMs }: Params, { signal }: Caller): Promise<AskAnswer> {
+    const options = timeoutMs === undefined ? { signal } : { signal, timeoutMs };
+    // Not `ask`, which does not tell the version.
+    const [outcome] = await pool.askMany([tensorsOf(record, pool.signature)], options);
+    if (outcome?.ok === false) throw outcome.error;
+    return { value: jsonSafe(outcome?.value), version: outcome?.version };
+  }
+}
+
+/** The parameters of all verbs together; the schema of each says which it has. */
+interface Params {
+  readonly pool?: string;
+  readonly pipeline?: string;
+  readonly version?: string;
+  readonly replicas?: number;
+  readonly record?: unknown;
+  readonly timeoutMs?: number;
+  readonly last?: number;
+}
+
+export interface CheckedCall {
+  readonly verb: keyof typeof VERBS;
+  readonly params: Params;
+}
+
+/** O1: throws a TypeError that says what there is, or which parameter expected what. */
+export function checkCall(name: string, params: unknown): CheckedCall {
+  const verb = verbNamed(name);
+  if (verb === undefined)
+    throw new TypeError(`there is no verb ${quote(name)}; ${adviceFor(name, VERB_NAMES, 'verbs')}`);
+  const result = verb.params.safeParse(params);
+  if (result.success) return { verb: name as keyof typeof VERBS, params: result.data as Params };
+  const issues = result.error.issues.slice(0, ISSUES_MAX).map(({ path, message }) => {
+    return path.length === 0 ? message : `${path.join('.')}: ${message}`;
+  });
+  throw new TypeError(`${name}: ${plainText(issues.join('; ').slice(0, WORDS_MAX))}`);
+}
+
+const ISSUES_MAX = 5;
+const WORDS_MAX = 1000;
+
+function unknownPool(name: string, known: readonly string[]): TroupeError {
+  return new TroupeError('POOL_NOT_FOUND', `There is no pool ${quote(name)}; ${adviceFor(name, known, 'pools')}`);
+}
+
+/** What there is, and what was most likely meant. */
+export function adviceFor(word: string, known: readonly string[], what: string): string {
+  const near = suggest(word, known);
+  const all = known.length === 0 ? `there are no ${what}` : `the ${what} are ${known.join(', ')}`;
+  return near === undefined ? all : `did you mean ${near}? ${all[0]?.toUpperCase()}${all.slice(1)}`;
+}
+
+/** One line of `ps`. */
+export function poolLine(stats: PoolStats): PoolLine {
+  const { replicas, errors, latencyMs, mailbox } = stats;
+  const wanted = replicas.filter(({ state }) => state !== 'draining' && state !== 'stopping' && state !== 'stopped');
+  return {
+    name: stats.name,
+    state: stats.state,
+    version: stats.version,
+    ready: replicas.filter(({ state }) => state === 'ready').length,
+    replicas: wanted.length,
+    held: stats.held,
+    capacity: mailbox.capacity,
+    results: stats.results,
+    errors: Object.values(errors).reduce((total, count) => total + count, 0),
+    meanBatchSize: stats.meanBatchSize,
+    p50Ms: latencyMs.p50,
+    p99Ms: latencyMs.p99,
+    restarts: stats.restarts,
+  };
+}
+
+/** For the audit: scalars only, never a record. */
+function callText({ verb, params }: CheckedCall): string {
+  const words = Object.entries(params).flatMap(([key, value]) => {
+    if (key === 'record') return ['record=…'];
+    return typeof value === 'string' || typeof value === 'number' ? [`${key}=${value}`] : [];
+  });
+  return [verb, ...words].join(' ');
+}
+
+function quote(text: string): string {
+  return JSON.stringify(plainText(text.slice(0, NAME_MAX)));
+}
+
+const NAME_MAX = 128;

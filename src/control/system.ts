@@ -1,0 +1,79 @@
+import type { StopOptions } from '../actor/pool.js';
+import { System as PoolSystem, type SystemOptions, type SystemStopReport } from '../actor/system.js';
+import type { LoadedConfig } from '../config/load.js';
+import { type Log, stderrLog } from '../telemetry/log.js';
+import { EventLog } from './event-log.js';
+import { Operations } from './operations.js';
+import { FailureBoard } from './failure-board.js';
+import { type ControlAddress, type ControlServer, startControlServer } from './server.js';
+
+/** Where the control of a system listens. */
+export interface ControlOptions {
+  /**
+   * Path of a Unix socket, in a directory that nobody else can enter (mode 700); the last directory is made where it is
+   * missing. Default: `<name of the system>.sock` in a private directory of the user.
+   */
+  readonly socket?: string | undefined;
+}
+
+/** What a system knows of itself beside its pools. */
+export interface SystemOrigin {
+  readonly loaded?: LoadedConfig;
+  readonly board?: FailureBoard;
+}
+
+/** A system of pools that can be looked at and changed while it runs: over a control socket, or from a REPL of its own process. */
+export class System extends PoolSystem {
+  readonly #operations: Operations;
+  readonly #controlLog: Log;
+  #control: Promise<ControlServer> | undefined;
+  #address: ControlAddress | undefined;
+
+  constructor(options: SystemOptions = {}, origin: SystemOrigin = {}) {
+    super(options);
+    const log = options.log ?? stderrLog;
+    this.#controlLog = log;
+    const { loaded, board = new FailureBoard() } = origin;
+    this.#operations = new Operations({ system: this, events: new EventLog(this), board, log, loaded });
+  }
+
+  /** Where its control listens; undefined while it does not. */
+  get control(): ControlAddress | undefined {
+    return this.#address;
+  }
+
+  /**
+   * Opens the control socket, which `troupe repl`, `connectControl` and the others connect to, until the system has
+   * stopped. Rejects with CONTROL_PATH_REFUSED where the path is not private, CONTROL_IN_USE where another system listens
+   * there. Whoever may connect can change models, and so run code: only the user of this process.
+   */
+  async openControl(options: ControlOptions = {}): Promise<ControlAddress> {
+    const { socket, ...strange } = options;
+    const [unknown] = Object.keys(strange);
+    if (unknown !== undefined) throw new TypeError(`openControl: unknown option "${unknown}"; expected socket`);
+    if (socket !== undefined && (typeof socket !== 'string' || socket === ''))
+      throw new TypeError(
+        `openControl: socket must be a path, got ${socket === '' ? 'an empty string' : typeof socket}`,
+      );
+    if (this.#control !== undefined) throw new TypeError('openControl: the control of this system is open already');
+    const opening = startControlServer({ system: this, operations: this.#operations, log: this.#controlLog, socket });
+    this.#control = opening;
+    try {
+      const { socket: path, tokenFile } = await opening;
+      this.#address = { socket: path, tokenFile };
+      return this.#address;
+    } catch (error) {
+      this.#control = undefined;
+      throw error;
+    }
+  }
+
+  /** As of the pools; the control goes last, so that a drain can be watched. */
+  override async stop(options: StopOptions = {}): Promise<SystemStopReport> {
+    const report = await super.stop(options);
+    const control = await this.#control?.catch(() => undefined);
+    control?.close();
+    this.#address = undefined;
+    return report;
+  }
+}

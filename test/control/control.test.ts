@@ -1,0 +1,242 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { connectControl, createSystem, silentLog, TroupeError, type LogEntry } from 'troupe';
+import { echo, privateFolder, stand } from './stand.js';
+
+test('every verb does over the socket what it does in code', async (t) => {
+  const { system, socket } = await stand(t, { pools: ['echo', 'other'] });
+  await using control = await connectControl(socket, { access: 'write' });
+  t.is(control.system, 'stand');
+  t.is(control.pid, process.pid);
+
+  t.deepEqual((await control.ask('echo', { a: [1, 2] })).value, { a: [1, 2] });
+  t.is((await control.stats('echo')).results, 1);
+  t.deepEqual(Object.keys(await control.stats()), ['echo', 'other']);
+  const { pools } = await control.ps();
+  t.like(pools[0], { name: 'echo', state: 'running', ready: 1, replicas: 1, results: 1, errors: 0 });
+
+  t.is((await control.scale('echo', 3)).ready, 3);
+  t.is(system.get('echo')?.stats().replicas.length, 3);
+  await control.swap('echo', '2.0');
+  t.is(system.get('echo')?.version, '2.0');
+  t.like(await control.versions('echo'), { pool: 'echo', current: '2.0', replicas: { '2.0': 3 }, available: [] });
+  t.is((await control.restart('echo')).ready, 3);
+  t.like(system.get('echo')?.stats().replicas[0], { incarnation: 2, version: '2.0' });
+  t.is((await control.drain('other')).state, 'draining');
+});
+
+test('errors are those of the same call in code, with their fields', async (t) => {
+  const { system, socket } = await stand(t);
+  await using control = await connectControl(socket, { access: 'write' });
+  const local = await t.throwsAsync(system.get('echo')?.ask('bad') ?? Promise.resolve(), { instanceOf: TroupeError });
+  const remote = await t.throwsAsync(control.ask('echo', 'bad'), { instanceOf: TroupeError });
+  for (const field of ['code', 'ran', 'retryable', 'actor'] as const) t.deepEqual(remote[field], local[field], field);
+  t.is((remote.cause as Error).message, 'unlucky');
+
+  const strange = await t.throwsAsync(control.stats('ecoh'), { instanceOf: TroupeError });
+  t.is(strange.code, 'POOL_NOT_FOUND');
+  t.is(strange.message, 'There is no pool "ecoh"; did you mean echo? The pools are echo');
+  await t.throwsAsync(control.scale('echo', 0), { instanceOf: TypeError, message: /^scale: replicas: / });
+  await t.throwsAsync(control.call('promtoe' as 'ps', {}), {
+    instanceOf: TypeError,
+    message: /no verb "promtoe".*the verbs are ps/i,
+  });
+  for (const name of ['../x', '', '.x', 'a'.repeat(129), 'a\0b', '%2e%2e', 'a b', 'а']) {
+    await t.throwsAsync(control.swap(name, 1), { instanceOf: TypeError, message: /^swap: pool: / }, name);
+    await t.throwsAsync(control.swap('echo', name), { instanceOf: TypeError, message: /^swap: version: / }, name);
+  }
+  await t.throwsAsync(control.explain(), { instanceOf: TypeError, message: /not made from a config/ });
+  await t.throwsAsync(control.deadLetters('p'), { instanceOf: TypeError, message: /there are no pipelines/i });
+});
+
+test('a read-only connection looks at everything and changes nothing', async (t) => {
+  const { system, socket, log } = await stand(t);
+  await using control = await connectControl(socket);
+  t.is(control.access, 'read');
+  await control.ps();
+  await control.stats('echo');
+  await control.versions('echo');
+  const before = system.stats();
+  const attempts = [
+    control.ask('echo', 1),
+    control.swap('echo', 2),
+    control.scale('echo', 2),
+    control.restart('echo'),
+    control.drain('echo'),
+  ];
+  for (const attempt of attempts) {
+    const error = await t.throwsAsync(attempt, { instanceOf: TroupeError, message: /may only read/ });
+    t.is(error.code, 'CONTROL_REFUSED');
+  }
+  const after = system.stats();
+  t.is(after['echo']?.accepted, before['echo']?.accepted);
+  t.deepEqual(after['echo']?.replicas, before['echo']?.replicas);
+  t.is(
+    log.filter(({ level, message }) => level === 'audit' && message.startsWith('refused: ')).length,
+    attempts.length,
+  );
+});
+
+test('every call that changes something is in the log before it begins and when it has ended, without the record', async (t) => {
+  const { socket, log } = await stand(t);
+  await using control = await connectControl(socket, { access: 'write', client: 'audit \u001b[31mtest' });
+  await control.scale('echo', 2);
+  await control.ask('echo', { secret: 'hunter2' });
+  await t.throwsAsync(control.ask('echo', 'bad'));
+  const audit = log.filter((entry): entry is LogEntry => entry.level === 'audit');
+  t.deepEqual(
+    audit.map(({ message, pool }) => [
+      pool,
+      message.replace(/after \d+ ms/, 'after N ms').replace(/connection \d+ \((.*?)\)/, '$1'),
+    ]),
+    [
+      ['echo', 'begun: scale pool=echo replicas=2 by audit  [31mtest'],
+      ['echo', 'done: scale pool=echo replicas=2 by audit  [31mtest after N ms'],
+      ['echo', 'begun: ask pool=echo record=… by audit  [31mtest'],
+      ['echo', 'done: ask pool=echo record=… by audit  [31mtest after N ms'],
+      ['echo', 'begun: ask pool=echo record=… by audit  [31mtest'],
+      [
+        'echo',
+        'failed: ask pool=echo record=… by audit  [31mtest after N ms: PREDICT_FAILED: predict of actor "echo" failed: unlucky',
+      ],
+    ],
+  );
+  const events = [];
+  for (const { kind, message } of await lastEvents(control, 10)) if (kind === 'audit') events.push(message);
+  t.deepEqual(
+    events,
+    audit.map(({ message }) => message),
+  );
+  t.false(JSON.stringify(events).includes('hunter2'));
+});
+
+async function lastEvents(control: Awaited<ReturnType<typeof connectControl>>, last: number) {
+  const events = [];
+  const ended = new AbortController();
+  for await (const event of control.tail(undefined, { last, signal: ended.signal })) {
+    events.push(event);
+    if (event.message.startsWith('failed: ')) ended.abort();
+  }
+  return events;
+}
+
+test('tail gives the past first, then what happens, and ends when it is told to', async (t) => {
+  const { system, socket } = await stand(t, { pools: ['echo', 'other'] });
+  await using control = await connectControl(socket);
+  const events = control.tail('echo');
+  t.like((await events.next()).value, { kind: 'spawned', pool: 'echo' });
+  t.like((await events.next()).value, { kind: 'ready', pool: 'echo', message: 'replica 0 is ready' });
+  const next = events.next();
+  await system.get('other')?.scale(2);
+  await system.get('echo')?.scale(2);
+  t.like((await next).value, { kind: 'scaled', pool: 'echo', message: '2 replicas wanted' });
+  t.deepEqual(await events.return?.(), { done: true, value: undefined });
+  const unknown = await t.throwsAsync(control.tail('ehco').next(), { message: /did you mean echo\?/ });
+  t.is((unknown as TroupeError).code, 'POOL_NOT_FOUND');
+  t.truthy(await control.ps());
+});
+
+test('an ask whose caller has gone is given up; a change goes on to its end', async (t) => {
+  let signalled = (): void => undefined;
+  const aborted = new Promise<void>((resolve) => {
+    signalled = resolve;
+  });
+  let begun = (): void => undefined;
+  const running = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  let finish = (): void => undefined;
+  const loading = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  const { system, socket, log } = await stand(t);
+  await system.spawn('slow', {
+    actor: {
+      load: async ({ version }: { version: string | undefined }) => {
+        if (version === '2') await loading;
+      },
+      predict: async (batch: readonly unknown[], { signal }: { signal: AbortSignal }) => {
+        signal.addEventListener('abort', signalled);
+        begun();
+        await aborted;
+        return batch;
+      },
+    },
+  });
+  const control = await connectControl(socket, { access: 'write' });
+  const asked = control.ask('slow', 1);
+  const swapped = control.swap('slow', 2);
+  await running;
+  await control.close();
+  for (const call of [asked, swapped]) {
+    const error = await t.throwsAsync(call, { instanceOf: TroupeError });
+    t.is(error.code, 'CONTROL_UNREACHABLE');
+  }
+  await aborted;
+  const done = new Promise<void>((resolve) => system.get('slow')?.once('swapped', () => resolve()));
+  finish();
+  await done;
+  t.is(system.get('slow')?.version, '2');
+  t.true(log.some(({ message }) => message.startsWith('begun: swap')));
+});
+
+test('a call that is under way when the system stops settles, and the socket is gone afterwards', async (t) => {
+  const { system, socket } = await stand(t);
+  const control = await connectControl(socket);
+  await system.stop();
+  const error = await control.closed;
+  t.is(error?.code, 'CONTROL_UNREACHABLE');
+  t.is((await t.throwsAsync(control.ps(), { instanceOf: TroupeError })).code, 'CONTROL_UNREACHABLE');
+  t.is((await t.throwsAsync(connectControl(socket), { instanceOf: TroupeError })).code, 'CONTROL_UNREACHABLE');
+  t.is(system.control, undefined);
+});
+
+test('records of tensor actors are given as lists of numbers, and results come as such', async (t) => {
+  const { system, socket } = await stand(t);
+  await system.spawn('sum', {
+    actor: {
+      signature: {
+        inputs: [
+          { name: 'x', dtype: 'float32', shape: [2, 2] },
+          { name: 'n', dtype: 'int64', shape: [1] },
+        ],
+        outputs: [{ name: 'y', dtype: 'float32', shape: [1] }],
+      },
+      predict: ({ count, columns }: any) => {
+        const y = new Float32Array(count);
+        for (let i = 0; i < count; i++) {
+          y[i] = Number(columns.n.data[i]);
+          for (let k = 0; k < 4; k++) y[i] += columns.x.data[i * 4 + k];
+        }
+        return { count, columns: { y: { dtype: 'float32', shape: [1], data: y } } };
+      },
+    } as any,
+  });
+  await using control = await connectControl(socket, { access: 'write' });
+  const { value } = await control.ask('sum', {
+    x: [
+      [1, 2],
+      [3, 4],
+    ],
+    n: ['5'],
+  });
+  t.deepEqual(value, { y: [15] });
+  const error = await t.throwsAsync(control.ask('sum', { x: [1, 2, 3, 'four'], n: [1] }), { instanceOf: TroupeError });
+  t.is(error.code, 'INPUT_INVALID');
+  t.is((await t.throwsAsync(control.ask('sum', 7), { instanceOf: TroupeError })).code, 'INPUT_INVALID');
+});
+
+test('wrong use is a TypeError that names what was expected', async (t) => {
+  await t.throwsAsync(connectControl('', {}), { instanceOf: TypeError, message: /path of a socket/ });
+  await t.throwsAsync(connectControl('x', { access: 'all' as 'read' }), { instanceOf: TypeError, message: /access/ });
+  const system = createSystem({ log: silentLog });
+  t.teardown(() => system.stop());
+  await t.throwsAsync(system.openControl({ sokcet: 'x' } as object), {
+    instanceOf: TypeError,
+    message: /unknown option "sokcet"/,
+  });
+  await system.openControl({ socket: join(privateFolder(t), 'c.sock') });
+  await t.throwsAsync(system.openControl(), { instanceOf: TypeError, message: /open already/ });
+  await system.spawn('echo', { actor: echo });
+  t.deepEqual(system.names(), ['echo']);
+});
