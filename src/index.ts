@@ -41,6 +41,7 @@ export type { ModelConfig } from './models/model-config-fields.js';
 export type { ModelConfigFile } from './models/model-config.js';
 export type { ModelsOptions } from './models/options.js';
 export type { ListedModel, LocatedModel, ModelListing, ModelRepository } from './models/repository.js';
+export type { ModelChange, ModelWatch, WatchEvents, WatchOptions } from './models/watch.js';
 export type { CheckpointReport } from './stream/checkpoint/coordinator.js';
 export { type CheckpointOptions, CheckpointTrigger } from './stream/checkpoint/options.js';
 export { Control, type DeadLetter, RecordFailure, type RecordInfo, Stamped, Watermark } from './stream/envelope.js';

@@ -36,6 +36,8 @@ export interface ModelFileInfo {
   readonly path: string;
   readonly bytes: number;
   readonly modifiedMs: number;
+  /** Another number is another file, whatever its name. */
+  readonly inode: number;
 }
 
 /** The directory a user named, without links. Throws MODEL_NOT_FOUND. */
@@ -119,7 +121,7 @@ export async function walkFiles({ dir, mayShare }: Within): Promise<readonly Mod
       else {
         const objection = objectionToFile(facts, mayShare);
         if (objection !== undefined) throw refused(place, objection);
-        files.push({ path: relative, bytes: facts.size, modifiedMs: facts.mtimeMs });
+        files.push({ path: relative, bytes: facts.size, modifiedMs: facts.mtimeMs, inode: facts.ino });
         if (files.length > FILES_MAX) throw refused(dir, `it holds more than ${FILES_MAX} files`);
       }
     }

@@ -28,6 +28,7 @@ import {
 import { type ModelConfigFile, readModelConfig } from './model-config.js';
 import { checkName, isName, isVersion, LATEST, shownName } from './names.js';
 import { modelsSchema, type ModelsOptions } from './options.js';
+import { ModelWatch, type WatchOptions } from './watch.js';
 
 export const CONFIG_FILE = 'config.pbtxt';
 /** As the config file of Troupe itself. */
@@ -158,6 +159,14 @@ export class ModelRepository {
       }
     }
     return `sha256:${hash.digest('hex')}`;
+  }
+
+  /**
+   * Tells when versions in the roots come, change or go, once they have come to rest; does nothing else about it. Close it
+   * when it is of no more use. Wrong options, and a repository without roots, throw a TypeError.
+   */
+  watch(options: WatchOptions = {}): ModelWatch {
+    return new ModelWatch(this, options);
   }
 
   #place(model: string): Place {
