@@ -6,12 +6,14 @@ export type { AskManyOptions, AskOptions } from './actor/ask.js';
 export type { Pool, StopOptions, StopReport } from './actor/pool.js';
 export type { PoolEvents, RolloutNotice } from './actor/pool-events.js';
 export type { PoolOptions } from './actor/pool-options.js';
+export type { PoolHealth } from './actor/readiness.js';
 export type { PoolVersions } from './actor/rollouts.js';
 export type { BreakerStats, PoolStats } from './actor/stats.js';
 export type { RollbackRules, SwapOptions } from './actor/swap-options.js';
 export {
   type SpawnOptions,
   type SystemEvents,
+  type SystemHealth,
   type SystemOptions,
   type SystemStopReport,
 } from './actor/system.js';
@@ -72,6 +74,7 @@ export { type FromPostgresOptions, type PostgresMetadata, fromPostgres } from '.
 export { type FromRedisOptions, type RedisMetadata, fromRedis } from './stream/sources/redis.js';
 export { type FromSseOptions, type SseMetadata, fromSse } from './stream/sources/sse.js';
 export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
+export { type MetricsListener, type MetricsListenOptions, serveMetrics } from './serve/metrics-listener.js';
 export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';
 export { type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';

@@ -35,13 +35,19 @@ export interface RolloutNotice {
   readonly error?: TroupeError;
 }
 
+export interface EventCounts {
+  readonly events: Map<keyof PoolEvents, number>;
+  readonly steps: Map<RolloutStep, number>;
+  readonly reasons: Map<RollbackReason, number>;
+}
+
 /** One line for the first failed record, then at most one per second. */
 const FAILURE_LINE_MS = 1000;
 
 /** Tells the world of a pool: events for code, lines for people. */
 export class PoolVoice extends EventEmitter<PoolEvents> {
-  /** How often each event was told, whether or not somebody listened. */
-  readonly told = new Map<keyof PoolEvents, number>();
+  /** How often each event was told, whether or not somebody listened; steps of roll-outs and reasons of roll-backs apart. */
+  readonly told: EventCounts = { events: new Map(), steps: new Map(), reasons: new Map() };
   readonly #pool: string;
   readonly #log: Log;
   #untoldCount = 0;
@@ -61,7 +67,7 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
 
   /** Listeners are foreign code, called amid our work: what one throws must neither stop that nor be lost. */
   override emit<Name extends keyof PoolEvents>(name: Name, ...args: PoolEvents[Name]): boolean {
-    this.told.set(name, (this.told.get(name) ?? 0) + 1);
+    add(this.told.events, name);
     try {
       return super.emit(name, ...(args as never));
     } catch (error) {
@@ -100,6 +106,8 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
         if (step === 'promoted')
           this.#log({ level: 'info', message: `version ${to} serves in the place of ${from}`, pool });
         const what = share === undefined ? {} : { share };
+        add(this.told.steps, step);
+        if (reason !== undefined) add(this.told.reasons, reason);
         this.emit('rollout', {
           step,
           from,
@@ -158,6 +166,10 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     this.#toldAt = now;
     this.#untoldCount = 0;
   }
+}
+
+function add<Key>(counts: Map<Key, number>, key: Key): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
 /** As an uncaught exception of the process, when our own state is whole. */

@@ -3,12 +3,14 @@
  * a record, of an error's message or of options is looked at.
  */
 import type { BreakerState } from '../core/breaker.js';
+import type { RollbackReason, RolloutStep } from '../core/rollout.js';
 import type { ErrorCode } from '../kernel/errors.js';
 import type { Exposition } from '../telemetry/exposition.js';
 import { FAMILIES } from '../telemetry/families.js';
 import type { LatencyWindow } from '../telemetry/latency.js';
 import type { AsyncBatchMeter } from './async-batch.js';
-import type { PoolEvents } from './pool-events.js';
+import type { EventCounts } from './pool-events.js';
+import type { PoolVersions } from './rollouts.js';
 import type { PoolStats } from './stats.js';
 
 /** Of one pool: its snapshot, and what a snapshot only sums up. */
@@ -18,8 +20,8 @@ export interface PoolMeters {
   readonly latencyMs: LatencyWindow;
   readonly queueWaitMs: LatencyWindow;
   readonly calls: AsyncBatchMeter;
-  /** How often each event was told. */
-  readonly told: ReadonlyMap<keyof PoolEvents, number>;
+  readonly versions: PoolVersions;
+  readonly told: EventCounts;
   readonly residentBytes: readonly { readonly replica: number; readonly bytes: number }[];
 }
 
@@ -31,6 +33,7 @@ export function collectPool(into: Exposition, meters: PoolMeters): void {
   collectRecords(into, of, meters);
   collectBatches(into, of, meters);
   collectReplicas(into, of, meters);
+  collectVersions(into, of, meters);
   const { breaker } = stats;
   if (breaker !== undefined) {
     for (const state of BREAKER_STATES)
@@ -55,7 +58,7 @@ function collectRecords(into: Exposition, of: { pool: string }, { stats, told, .
   into.add('troupe_refused_records_total', { ...of, reason: 'breaker' }, stats.breaker?.refused ?? 0);
   into.add('troupe_results_total', of, stats.results);
   for (const [code, count] of Object.entries(stats.errors)) into.add('troupe_errors_total', { ...of, code }, count);
-  into.add('troupe_dead_letters_total', of, told.get('dead-letter') ?? 0);
+  into.add('troupe_dead_letters_total', of, told.events.get('dead-letter') ?? 0);
   into.add('troupe_late_results_total', of, stats.lateResults);
   into.addDistribution(
     'troupe_queue_wait_seconds',
@@ -92,7 +95,7 @@ function collectBatches(into: Exposition, of: { pool: string }, { stats, maxBatc
   into.add('troupe_batch_expected_seconds', of, stats.expectedBatchMs / 1000);
 }
 
-function collectReplicas(into: Exposition, of: { pool: string }, { stats, told, residentBytes }: PoolMeters): void {
+function collectReplicas(into: Exposition, of: { pool: string }, { stats, residentBytes }: PoolMeters): void {
   const serving = stats.version ?? '';
   into.add('troupe_replicas', { ...of, state: 'ready', version: serving }, 0);
   for (const { state, version = '' } of stats.replicas) into.add('troupe_replicas', { ...of, state, version }, 1);
@@ -103,9 +106,38 @@ function collectReplicas(into: Exposition, of: { pool: string }, { stats, told, 
   for (const { replica, bytes } of residentBytes)
     into.add('troupe_replica_resident_bytes', { ...of, replica: String(replica) }, bytes);
   into.add('troupe_stale_replies_total', of, stats.staleReplies);
-  into.add('troupe_version_info', { ...of, version: serving }, 1);
-  into.add('troupe_swaps_total', { ...of, outcome: 'done' }, told.get('swapped') ?? 0);
-  into.add('troupe_swaps_total', { ...of, outcome: 'failed' }, told.get('swap-failed') ?? 0);
+}
+
+const STEPS: readonly RolloutStep[] = [
+  'loading',
+  'verifying',
+  'shifting',
+  'baking',
+  'promoted',
+  'draining',
+  'freed',
+  'rolled-back',
+];
+const ROLLBACK_REASONS: readonly RollbackReason[] = [
+  'load-failed',
+  'verification-failed',
+  'errors',
+  'latency',
+  'replicas-died',
+  'operator',
+  'superseded',
+  'stopped',
+];
+
+function collectVersions(into: Exposition, of: { pool: string }, { versions, told }: PoolMeters): void {
+  const { current = '', next, share = 0 } = versions;
+  into.add('troupe_version_share_ratio', { ...of, version: current }, 1 - share);
+  if (next !== undefined) into.add('troupe_version_share_ratio', { ...of, version: next }, share);
+  into.add('troupe_swaps_total', { ...of, outcome: 'done' }, told.events.get('swapped') ?? 0);
+  into.add('troupe_swaps_total', { ...of, outcome: 'failed' }, told.events.get('swap-failed') ?? 0);
+  for (const step of STEPS) into.add('troupe_rollout_steps_total', { ...of, step }, told.steps.get(step) ?? 0);
+  for (const reason of ROLLBACK_REASONS)
+    into.add('troupe_rollbacks_total', { ...of, reason }, told.reasons.get(reason) ?? 0);
 }
 
 const REASONS = ['REJECTED', 'CANCELED', 'BACKEND', 'OTHER'] as const;

@@ -15,7 +15,7 @@ import { type Random, systemRandom } from '../kernel/random.js';
 import { Breaker, verdictOf } from '../core/breaker.js';
 import { type DeathNotice, describeDeath, type Effect, type PoolNews } from '../core/effects.js';
 import { PoolCore } from '../core/pool-core.js';
-import { Request } from '../core/request.js';
+import { PROBE_BUCKET, Request } from '../core/request.js';
 import type { Overflow } from '../core/mailbox.js';
 import type { Description, StartLink } from '../host/link.js';
 import { checkName, LATEST } from '../models/names.js';
@@ -26,6 +26,7 @@ import type { MetricsRegistry } from '../telemetry/registry.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import { shapeKey } from '../wire/columns.js';
 import { toFault } from '../wire/fault.js';
+import { PING } from '../wire/messages.js';
 import { recordBytes } from '../wire/record-bytes.js';
 import type { Signature } from '../wire/tensor.js';
 import {
@@ -48,6 +49,7 @@ import type { Outcome } from './outcome.js';
 import { type PoolEvents, PoolVoice } from './pool-events.js';
 import type { PoolMeters } from './pool-metrics.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
+import { type PoolHealth, Readiness } from './readiness.js';
 import { ReplicaLinks } from './replica-links.js';
 import { type PoolVersions, Rollouts } from './rollouts.js';
 import { type PoolStats, poolStats } from './stats.js';
@@ -124,6 +126,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #queueWait = new LatencyWindow();
   readonly #calls = new AsyncBatchMeter();
   readonly #breaker: Breaker | undefined;
+  readonly #readiness: Readiness;
   #timer: Timer | undefined;
   #timerAt = Infinity;
   /** It is not needed now, and does not keep the process alive. */
@@ -192,8 +195,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         strategy: restart.strategy,
       },
       parts.random ?? systemRandom,
-      (end) => this.#calls.count(end),
+      (end) => {
+        if (!this.#readiness.ended(end.batchId)) this.#calls.count(end);
+      },
     );
+    this.#readiness = new Readiness(this.#core, this.#clock, () => this.#turn.schedule());
     this.#rollouts = new Rollouts({
       name: spec.name,
       core: this.#core,
@@ -395,9 +401,19 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       queueWaitMs: this.#queueWait.summary(),
       calls: this.#calls,
       breaker: this.#breaker,
+      probes: this.#readiness.counts,
+      probesInFlight: this.#readiness.inFlightCount,
       startedAt: this.#startedAt,
     };
     return poolStats(this.#core, edge, this.#clock.now());
+  }
+
+  /**
+   * Whether it would answer a record now, found out by a probe that goes the way of a record up to predict. Resolves
+   * within half a second; also true while replicas are busy with batches that need not have ended yet.
+   */
+  health(): Promise<PoolHealth> {
+    return this.#readiness.check();
   }
 
   /** For the metrics of the system. */
@@ -408,6 +424,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       latencyMs: this.#latency,
       queueWaitMs: this.#queueWait,
       calls: this.#calls,
+      versions: this.versions(),
       told: this.#voice.told,
       residentBytes: this.#links.residentBytes(),
     };
@@ -634,6 +651,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     const owner = request.owner as Owner;
     const { call, lease } = request;
     if (lease !== undefined) this.#breaker?.release(lease, verdictOf(request.failure), now);
+    if (request.owner === this.#readiness) {
+      this.#readiness.settled(request.error);
+      return;
+    }
     if (request.error === undefined) {
       this.#latency.record(now - request.offeredAt);
       this.#queueWait.record(request.sentAt - request.offeredAt);
@@ -651,6 +672,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   #carryOut(effect: Effect): void {
     switch (effect.kind) {
       case 'send': {
+        if ((effect.requests[0] as Request).owner === this.#readiness) {
+          this.#readiness.sent(effect);
+          void this.#ping(effect);
+          return;
+        }
         const inputs = new Array<unknown>(effect.requests.length);
         for (let i = 0; i < inputs.length; i++) inputs[i] = (effect.requests[i] as Request).input;
         this.#links.link(effect.cell)?.send(effect.batchId, inputs, sharesResults(effect.requests));
@@ -674,12 +700,26 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     }
   }
 
+  /** The end of a replica is told by its link; a call that it cut short says nothing more. */
+  async #ping({ cell, batchId }: Extract<Effect, { kind: 'send' }>): Promise<void> {
+    const incarnation = this.#core.fleet.cells.get(cell)?.incarnation ?? 0;
+    try {
+      await this.#links.link(cell)?.call(PING, []);
+    } catch {
+      return;
+    }
+    this.#core.reply(cell, incarnation, batchId, [PROBED], this.#clock.now());
+    this.#afterReply();
+  }
+
   /** The first description tells shapes and repeatability; what arrived before it is sorted by shape now. */
   #describe(description: Description): void {
     this.#core.setRepeatable(description.repeatable);
     const { signature } = description;
     if (signature === undefined || this.#core.fleet.readyCount > 0) return;
-    this.#core.mailbox.rebucket((request) => shapeKey(request.input, signature));
+    this.#core.mailbox.rebucket((request) =>
+      request.bucket === PROBE_BUCKET ? PROBE_BUCKET : shapeKey(request.input, signature),
+    );
   }
 
   #afterReply(): void {
@@ -808,6 +848,9 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 function warmUpOf({ signature, costs }: Description): Description['costs'] {
   return signature?.inputs.some(({ shape }) => shape.includes(-1)) ? undefined : costs;
 }
+
+/** The answer to a probe. */
+const PROBED = { ok: true, value: undefined } as const;
 
 /** Who told and did not ask. */
 const NOBODY: Owner = { settled: () => undefined };

@@ -6,6 +6,7 @@ import type { Trigger } from '../core/batcher.js';
 import type { PoolState, ReplicaState } from '../core/lifecycles.js';
 import type { PoolCore } from '../core/pool-core.js';
 import type { LatencySummary } from '../telemetry/latency.js';
+import type { ProbeCounts } from './readiness.js';
 
 /** What `pool.stats()` gives: counters since the pool began, and what is true now. */
 export interface PoolStats {
@@ -77,6 +78,9 @@ export interface SeenByEdge {
   readonly queueWaitMs: LatencySummary;
   readonly calls: AsyncBatchMeter;
   readonly breaker: Breaker | undefined;
+  /** What of the core's counters is no work, but probes of readiness. */
+  readonly probes: ProbeCounts;
+  readonly probesInFlight: number;
   readonly startedAt: number;
 }
 
@@ -84,6 +88,8 @@ const BELIEFS_MAX = 16;
 
 /** The snapshot of one pool, from its core and what its edge has seen. */
 export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolStats {
+  const { probes } = edge;
+  const batches = core.batchCount - probes.batches;
   return {
     name: core.limits.name,
     state: core.state,
@@ -102,16 +108,16 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
       capacityBytes: core.mailbox.limits.capacityBytes,
       waitingAtDoor: core.mailbox.doorCount,
     },
-    accepted: core.acceptedCount,
+    accepted: core.acceptedCount - probes.accepted,
     refused: core.refusedCount,
     overloaded: core.overloadedCount,
-    settled: core.settledCount,
-    results: core.resolvedCount,
-    held: core.heldCount,
-    errors: Object.fromEntries(core.errorCounts) as Partial<Record<ErrorCode, number>>,
-    batches: core.batchCount,
-    meanBatchSize: core.batchCount === 0 ? 0 : core.batchedCount / core.batchCount,
-    triggers: { ...core.triggerCounts },
+    settled: core.settledCount - probes.settled,
+    results: core.resolvedCount - probes.results,
+    held: core.heldCount - (probes.accepted - probes.settled),
+    errors: errorsOf(core, probes),
+    batches,
+    meanBatchSize: batches === 0 ? 0 : (core.batchedCount - probes.batches) / batches,
+    triggers: triggersOf(core, probes),
     expectedBatchMs: core.batcher.expectedMs,
     batcher: core.batcher.beliefs(BELIEFS_MAX),
     restarts: core.fleet.restartCount,
@@ -121,10 +127,21 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     lateResults: core.lateResultCount,
     latencyMs: edge.latencyMs,
     queueWaitMs: edge.queueWaitMs,
-    asyncBatch: edge.calls.stats(core.ledger.size, 0),
+    asyncBatch: edge.calls.stats(core.ledger.size - edge.probesInFlight, 0),
     breaker: edge.breaker === undefined ? undefined : breakerStats(edge.breaker, now),
     upMs: now - edge.startedAt,
   };
+}
+
+function errorsOf({ errorCounts }: PoolCore, { errors }: ProbeCounts): PoolStats['errors'] {
+  const ours = [...errorCounts].map(([code, count]) => [code, count - (errors[code] ?? 0)] as const);
+  return Object.fromEntries(ours.filter(([, count]) => count !== 0)) as PoolStats['errors'];
+}
+
+function triggersOf({ triggerCounts }: PoolCore, { triggers }: ProbeCounts): PoolStats['triggers'] {
+  const rest = { ...triggerCounts };
+  for (const trigger of Object.keys(triggers) as Trigger[]) rest[trigger] -= triggers[trigger] ?? 0;
+  return rest;
 }
 
 function breakerStats(breaker: Breaker, now: number): BreakerStats {

@@ -23,6 +23,7 @@ import { checkOptions } from './ask.js';
 import { Pool, type StopOptions, type StopReport, stopTimeoutOf } from './pool.js';
 import { collectPool } from './pool-metrics.js';
 import { type PoolOptions, poolOptionsSchema } from './pool-options.js';
+import type { PoolHealth } from './readiness.js';
 import type { PoolStats } from './stats.js';
 
 const systemOptionsSchema = z.strictObject({
@@ -85,6 +86,11 @@ export interface SystemEvents {
   escalated: [{ name: string; why: string }];
 }
 
+export interface SystemHealth {
+  readonly ready: boolean;
+  readonly pools: Readonly<Record<string, PoolHealth>>;
+}
+
 export interface SystemStopReport {
   readonly pools: Readonly<Record<string, StopReport>>;
 }
@@ -99,7 +105,9 @@ export class System implements AsyncDisposable {
   readonly #pools = new Map<string, Pool<any, any>>();
   readonly #starts = new Map<string, Deferred<void>>();
   readonly #events = new EventEmitter<SystemEvents>();
-  readonly #metrics = new MetricsRegistry();
+  /** Who counts something for this system says so here, and `metrics()` has it. */
+  readonly registry = new MetricsRegistry();
+  readonly #endings = new Set<() => unknown>();
   readonly #reports = Object.create(null) as Record<string, StopReport>;
   /** Pools stopped for good, which a restart going on at the same time must not hold for later. */
   readonly #toldFields = new Set<string>();
@@ -142,11 +150,11 @@ export class System implements AsyncDisposable {
     const pool = new Pool<In, Out>(this.#specOf(name, options), {
       startLink,
       log: this.#log,
-      metrics: this.#metrics,
+      metrics: this.registry,
       models: this.models,
     });
     this.#pools.set(name, pool);
-    pool.on('stopped', this.#metrics.add({ collect: (into) => collectPool(into, pool.meters()) }));
+    pool.on('stopped', this.registry.add({ collect: (into) => collectPool(into, pool.meters()) }));
     pool.on('failed', ({ error }) => this.#failed(name, error));
     pool.on('stopped', () => this.#stoppedItself(name, pool));
     const started = deferred<void>();
@@ -188,7 +196,20 @@ export class System implements AsyncDisposable {
    * docs/metrics.md. Counters go on when a pool is stopped or a pipeline ends.
    */
   metrics(): string {
-    return this.#metrics.text();
+    return this.registry.text();
+  }
+
+  /** Calls `end` when the system has stopped, and waits for it. Gives what takes it back. */
+  atEnd(end: () => unknown): () => void {
+    this.#endings.add(end);
+    return () => this.#endings.delete(end);
+  }
+
+  /** Whether every pool would answer a record now; see `pool.health()`. Resolves within half a second. */
+  async health(): Promise<SystemHealth> {
+    const pools = await Promise.all([...this.#pools].map(async ([name, pool]) => [name, await pool.health()] as const));
+    const ready = this.#stopping === undefined && pools.every(([, health]) => health.ready);
+    return { ready, pools: Object.fromEntries(pools) };
   }
 
   /** Stops all pools, the last spawned first; each drains for at most timeoutMs. May be called again, with 0 to end now. */
@@ -328,7 +349,8 @@ export class System implements AsyncDisposable {
     // Failed pools are no longer supervised but still hold their place; they go with the rest.
     this.#carryOut(this.#supervisor.stopAll());
     for (const [name, pool] of [...this.#pools].reverse()) this.#reports[name] = await pool.stop(this.#stopOptions);
-    this.#metrics.close();
+    await Promise.all([...this.#endings].map((end) => end()));
+    this.registry.close();
     return { pools: { ...this.#reports } };
   }
 }

@@ -37,7 +37,7 @@ export async function runCommand(words: readonly string[], around: Surroundings)
       around.stderr.write(`${plainLines(error.message)}\n`);
       return 2;
     }
-    if (!error.code.startsWith('CONTROL_')) throw error;
+    if (!error.code.startsWith('CONTROL_') && error.code !== 'LISTEN_FAILED') throw error;
     around.stderr.write(`troupe: ${error.code}: ${plainText(error.message)}\n`);
     return 1;
   }

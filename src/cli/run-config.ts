@@ -1,12 +1,13 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import type { System } from '../actor/system.js';
-import { type OtherEnds, buildPipeline } from '../config/build-pipeline.js';
+import { type OtherEnds, buildPipeline, withoutUndefined } from '../config/build-pipeline.js';
 import type { LoadedConfig } from '../config/load.js';
 import { stepOf } from '../config/schema.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { FailureBoard } from '../control/failure-board.js';
 import { System as ControlledSystem } from '../control/system.js';
 import type { TroupeError } from '../kernel/errors.js';
+import { serveMetrics } from '../serve/metrics-listener.js';
 import { type Report, StreamError } from '../stream/report.js';
 import type { Log } from '../telemetry/log.js';
 import { type RunReport, summarizeRun } from './report.js';
@@ -47,7 +48,8 @@ export interface ConfigRun extends RunReport {
 /**
  * Starts the pools that the pipelines use, runs the pipelines side by side, and stops the pools. A pool that does not
  * start fails the pipelines that use it and no others. Rejects before anything starts: with CONFIG_INVALID where a module
- * of a step is not what the config says, with CONTROL_PATH_REFUSED or CONTROL_IN_USE where its control cannot be had.
+ * of a step is not what the config says, with CONTROL_PATH_REFUSED or CONTROL_IN_USE where its control cannot be had, with
+ * LISTEN_FAILED where its metrics cannot be served.
  */
 export async function runConfig(loaded: LoadedConfig, options: RunOptions): Promise<ConfigRun> {
   const { config } = loaded;
@@ -65,6 +67,12 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
   try {
     const failures: Failure[] = [];
     const wanted = new Set(names.flatMap((name) => poolsOf(config, name)));
+    // Before the pools, which take their time: until they are there it says that it is not ready. Not for a replay of dead
+    // letters, which runs beside the system that made them.
+    if (config.metrics !== undefined && options.instead === undefined) {
+      const { address } = await serveMetrics(system, { ...withoutUndefined(config.metrics), pools: [...wanted] });
+      options.log({ level: 'info', message: `metrics are served at ${address.url}` });
+    }
     const pools = await startPools(system, config, wanted, failures);
     const progress = new Map<string, number>();
     const reports: Record<string, Report> = {};

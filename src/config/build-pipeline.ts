@@ -1,6 +1,7 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import { checkpointPlan, type CheckpointOptions } from '../stream/checkpoint/options.js';
 import type { DeadLetter } from '../stream/envelope.js';
+import { checkListen } from '../stream/http-listener.js';
 import { inferPlan, type InferOptions } from '../stream/infer-options.js';
 import { type Pipeline, stream } from '../stream/pipeline.js';
 import type { Sink } from '../stream/sink.js';
@@ -18,7 +19,7 @@ import { fromPostgres } from '../stream/sources/postgres.js';
 import { fromRedis } from '../stream/sources/redis.js';
 import { fromSse } from '../stream/sources/sse.js';
 import { fromStdin } from '../stream/sources/stdin.js';
-import { type InferConfig, type PipelineConfig, stepOf } from './schema.js';
+import { type Config, type InferConfig, type PipelineConfig, stepOf } from './schema.js';
 import type { StepFunction, StepFunctions } from './step-functions.js';
 
 export interface PipelineParts {
@@ -141,6 +142,18 @@ export function objectionsTo({ source, steps, sink, checkpoint }: PipelineConfig
   return objections;
 }
 
+/** What the listener for metrics has against its options. */
+export function objectionsToListener(metrics: Config['metrics']): readonly string[] {
+  if (metrics === undefined) return [];
+  try {
+    checkListen('metrics', withoutUndefined(metrics));
+    return [];
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return [error.message];
+  }
+}
+
 const NO_POOL = { offer: () => undefined } as unknown as InferTarget<unknown, unknown>;
 
 type AnyInferOptions = InferOptions<unknown, unknown, unknown, unknown, unknown>;
@@ -218,6 +231,6 @@ function mapValues<A, B>(record: Readonly<Record<string, A>>, change: (value: A)
 }
 
 /** The options of the stream room tell "not given" from "undefined". */
-function withoutUndefined<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
+export function withoutUndefined<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
   return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined)) as never;
 }

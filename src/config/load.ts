@@ -8,7 +8,7 @@ import { isName } from '../models/names.js';
 import { type PoolDefault, poolDefaults } from '../models/pool-defaults.js';
 import { ModelRepository } from '../models/repository.js';
 import { conflictsOf } from './claims.js';
-import { objectionsTo } from './build-pipeline.js';
+import { objectionsTo, objectionsToListener } from './build-pipeline.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
 import { configError, pathText, type Problem } from './problem.js';
@@ -202,6 +202,10 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
       const at = optionAt(tree, ['pipelines', name, ...part], words);
       refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
     }
+  }
+  for (const words of objectionsToListener(config.metrics)) {
+    const at = optionAt(tree, ['metrics'], words);
+    refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
   }
   const socket = config.control?.socket;
   const control = socket === undefined ? {} : { control: { socket: absolute(socket) } };

@@ -2,7 +2,7 @@ import { breakerSchema, poolOptionsSchema } from '../actor/pool-options.js';
 import { ERROR_CODES, type ErrorCode } from '../kernel/errors.js';
 import { z } from '../kernel/schema.js';
 import { modelsSchema, nameSchema } from '../models/options.js';
-import { serviceSinks, serviceSources } from './services.js';
+import { metricsSchema, serviceSinks, serviceSources } from './services.js';
 
 /**
  * What may stand in troupe.yaml. This one schema gives the types, the defaults, the validation, docs/config.schema.json
@@ -203,6 +203,9 @@ export const configSchema = z.strictObject({
   control: controlSchema
     .optional()
     .describe('Lets troupe repl, ps, swap and the others reach the system while it runs.'),
+  metrics: metricsSchema
+    .optional()
+    .describe('Serves /metrics, /health/live and /health/ready over HTTP while the system runs; not without it.'),
 });
 
 /** As a user writes it. */

@@ -34,6 +34,14 @@ const connection = text.describe('postgres://[user:password@]host[:port]/databas
 const table = text.describe('table, or schema.table.');
 const createTable = z.boolean().optional().describe('Makes the table where it is missing; not without it.');
 
+/** `port` and the others as in `listen`; what is served and from which pages is not for the config to say. */
+export const metricsSchema = z.strictObject({
+  port: z.number().int().min(0).max(65_535).default(9464).describe('Port to listen at; 0 takes a free one.'),
+  host: listen.host,
+  token: listen.token,
+  hosts: listen.hosts,
+});
+
 export const serviceSources = {
   http: z
     .strictObject({

@@ -1,13 +1,15 @@
 import { checkOptions } from '../actor/ask.js';
 import type { SystemOptions } from '../actor/system.js';
+import { withoutUndefined } from '../config/build-pipeline.js';
 import { loadConfig } from '../config/load.js';
+import { serveMetrics } from '../serve/metrics-listener.js';
 import { System } from './system.js';
 
 /**
  * Makes a system. Without `config` it is empty and there at once. With `config`, the path of a troupe.yaml, it resolves
- * when every pool of the file is up and its control, where the file has one, listens; it rejects with CONFIG_INVALID before
- * anything starts, or with the error of the first pool that did not start, with everything stopped again. The name in the
- * file yields to one given here.
+ * when every pool of the file is up and its control and its metrics, where the file has them, are served; it rejects with
+ * CONFIG_INVALID before anything starts, or with the error of the first pool that did not start, with everything stopped
+ * again. The name in the file yields to one given here.
  */
 export function createSystem(options: SystemOptions & { readonly config: string }): Promise<System>;
 export function createSystem(options?: SystemOptions): System;
@@ -23,10 +25,11 @@ export function createSystem(options: SystemOptions & { readonly config?: string
 
 async function fromConfig(file: string, options: SystemOptions): Promise<System> {
   const loaded = await loadConfig(file);
-  const { name, models, pools, control } = loaded.config;
+  const { name, models, pools, control, metrics } = loaded.config;
   const system = new System({ name, models, ...options }, { loaded });
   try {
     if (control !== undefined) await system.openControl(control);
+    if (metrics !== undefined) await serveMetrics(system, { ...withoutUndefined(metrics), pools: Object.keys(pools) });
     await Promise.all(Object.entries(pools).map(([pool, entry]) => system.spawn(pool, entry)));
     return system;
   } catch (error) {

@@ -42,7 +42,7 @@ import { type Cell, Fleet, type FleetLimits, type FleetOwner } from './fleet.js'
 import { type Flight, Ledger } from './ledger.js';
 import { POOL_LIFECYCLE, type PoolEventName, type PoolState, type ReplicaState } from './lifecycles.js';
 import { Mailbox, type MailboxLimits, type Offer, type Overflow } from './mailbox.js';
-import type { Request } from './request.js';
+import { PROBE_BUCKET, type Request } from './request.js';
 import { ANY, RetryLane } from './retry-lane.js';
 import type { RollbackReason, Rollout, RolloutRules } from './rollout.js';
 import { emptied } from './short-list.js';
@@ -304,7 +304,7 @@ export class PoolCore implements FleetOwner {
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
     const { version } = cell;
     // The last batches of a version that was replaced tell nothing of the one that serves.
-    if (this.fleet.isMain(cell)) {
+    if (this.fleet.isMain(cell) && !isProbe(flight.requests)) {
       const { bucket, deadlineAt, offeredAt } = flight.requests[0] as Request;
       this.batcher.learn(bucket, flight.requests.length, now - flight.startedAt, deadlineAt - offeredAt);
     }
@@ -550,7 +550,8 @@ export class PoolCore implements FleetOwner {
         const other = isNew ? fromGeneration : generation;
         if (!this.#feed(cell, inFlight === 0 ? idleCount : 0, now, sides, other)) continue;
         const { requests, trigger } = cell.flights.at(-1) as Flight;
-        if (trigger !== 'retry' && trigger !== 'split' && trigger !== 'quarantine') split.sent(isNew, requests.length);
+        if (trigger !== 'retry' && trigger !== 'split' && trigger !== 'quarantine' && !isProbe(requests))
+          split.sent(isNew, requests.length);
         return true;
       }
     }
@@ -613,6 +614,7 @@ export class PoolCore implements FleetOwner {
     if (flight === undefined || cell === undefined) return undefined;
     this.fleet.hasChanged = true;
     cell.solo = false;
+    if (isProbe(flight.requests)) return flight;
     cell.window.progressed();
     this.batcher.observe(now - flight.startedAt);
     return flight;
@@ -687,7 +689,7 @@ export class PoolCore implements FleetOwner {
   /** A batch was answered or has failed for good while a version is on trial, or loads and is to be. */
   #judge(rollout: Rollout, cell: Cell, { requests, startedAt }: Flight, failedCount: number, now: number): void {
     const { generation, fromGeneration } = rollout.sides;
-    if (rollout !== this.fleet.rollout || rollout.rules.bakeMs === 0) return;
+    if (rollout !== this.fleet.rollout || rollout.rules.bakeMs === 0 || isProbe(requests)) return;
     if (cell.generation !== generation && cell.generation !== fromGeneration) return;
     rollout.trial.observe(cell.generation === generation, requests.length, failedCount, now - startedAt);
     this.#heed(rollout);
@@ -888,6 +890,11 @@ function countTrigger(counts: Record<Trigger, number>, trigger: Trigger): void {
 }
 
 type EndedCall = { -readonly [K in keyof BatchCall]: BatchCall[K] };
+
+/** Probes share no batch with records. */
+function isProbe(requests: readonly Request[]): boolean {
+  return requests[0]?.bucket === PROBE_BUCKET;
+}
 
 /** What is written to where nobody counts calls. */
 const NO_CALL: EndedCall = {

@@ -9,6 +9,12 @@ import type { SenderQueue } from './mailbox.js';
 import { SIDE, type Side } from './traffic-split.js';
 
 /**
+ * The bucket of probes, which no record has: they ask whether a replica answers and reach no predict, so they share no
+ * batch with records and tell nothing of what batches cost.
+ */
+export const PROBE_BUCKET = '\u0000probe';
+
+/**
  * One accepted record on its way through a pool. Plain mutable fields and a stable shape: this is the object the hot
  * path touches most, and it is made once per record.
  *

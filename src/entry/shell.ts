@@ -10,6 +10,7 @@ import {
   type EntryDescription,
   type EntrySpec,
   type HostLane,
+  PING,
   type Runner,
   STATE_BUSY,
   STATE_NATIVE,
@@ -93,6 +94,7 @@ class Shell implements Runner {
   }
 
   async call(method: string, args: readonly unknown[]): Promise<Answer<unknown>> {
+    if (method === PING) return { ok: true, value: undefined };
     const { loaded } = this;
     const methods = loaded?.definition.methods;
     if (loaded === undefined || methods === undefined || !Object.hasOwn(methods, method)) {

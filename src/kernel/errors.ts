@@ -250,6 +250,12 @@ export const ERROR_CODES = {
     'The client package of a source or sink is not installed, or too old.',
     'Run the install command in the message.',
   ),
+  LISTEN_FAILED: row(
+    'not-started',
+    true,
+    'The listener for metrics could not be opened: its port is taken, or may not be used.',
+    'Choose another metrics.port, or stop what listens there; port 0 takes a free one.',
+  ),
   CONFIG_INVALID: row(
     'not-started',
     false,

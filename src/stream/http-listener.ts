@@ -1,5 +1,6 @@
 /**
- * The door to HTTP servers: one listener with one path, for sources that are posted to and sinks that are read from.
+ * The door to HTTP servers: one listener with one path or a few, for sources that are posted to, sinks that are read from
+ * and those who look at metrics.
  * Owns the socket, the limits and the gate every request passes; knows nothing of bodies and records.
  *
  * H1 nothing of a body is read before host, origin, path, method and token are right.
@@ -77,20 +78,23 @@ export class HttpListener {
   readonly #server: Server;
   readonly #hosts: ReadonlySet<string>;
   readonly #origins: ReadonlySet<string>;
-  readonly #path: string;
+  readonly #paths: ReadonlySet<string>;
   readonly #token: Buffer | undefined;
   readonly #open = new Set<ServerResponse>();
+  readonly #refusals = new Map<number, number>();
   #isClosing = false;
 
+  /** `paths`: those there are, in the place of the one of the options. */
   constructor(
     private readonly options: ListenOptions,
     private readonly method: 'GET' | 'POST',
     private readonly handler: Handler,
+    paths?: readonly string[],
   ) {
     const { host = '127.0.0.1', hosts = [], origins = [], path = '/', token } = options;
     this.#hosts = new Set([...LOOPBACK, host, ...hosts].map((name) => name.toLowerCase()));
     this.#origins = new Set(origins);
-    this.#path = path;
+    this.#paths = new Set(paths ?? [path]);
     this.#token = token === undefined ? undefined : digest(token);
     this.#server = createServer(
       {
@@ -122,7 +126,11 @@ export class HttpListener {
     const address = this.#server.address();
     if (typeof address !== 'object' || address === null) throw new TypeError('the listener has no port');
     const name = address.address.includes(':') ? `[${address.address}]` : address.address;
-    const at = { host: address.address, port: address.port, url: `http://${name}:${address.port}${this.#path}` };
+    const at = {
+      host: address.address,
+      port: address.port,
+      url: `http://${name}:${address.port}${[...this.#paths][0]}`,
+    };
     try {
       onListening?.(at);
     } catch (cause) {
@@ -130,6 +138,11 @@ export class HttpListener {
       throw cause;
     }
     return at;
+  }
+
+  /** Requests that did not pass the gate, by the status they were answered with. */
+  get refusals(): ReadonlyMap<number, number> {
+    return this.#refusals;
   }
 
   /** No new connection, no new request; answers under way have `graceMs` to be written. */
@@ -151,8 +164,11 @@ export class HttpListener {
     request.on('error', () => undefined);
     response.on('error', () => undefined);
     const refusal = this.#refusal(request, response);
-    if (refusal !== undefined) answerError(request, response, ...refusal);
-    else this.handler(request, response);
+    if (refusal !== undefined) {
+      const [status] = refusal;
+      this.#refusals.set(status, (this.#refusals.get(status) ?? 0) + 1);
+      answerError(request, response, ...refusal);
+    } else this.handler(request, response);
   }
 
   /** H2. Of a response that waits behind another on its connection, Node does not tell that the connection is gone. */
@@ -174,7 +190,7 @@ export class HttpListener {
       response.setHeader('access-control-allow-origin', origin);
       response.setHeader('vary', 'origin');
     }
-    if (request.url?.split('?')[0] !== this.#path) return [404, 'there is no such path'];
+    if (!this.#paths.has(request.url?.split('?')[0] ?? '')) return [404, 'there is no such path'];
     if (request.method !== this.method) {
       response.setHeader('allow', this.method);
       return [405, `only ${this.method} is served here`];
@@ -187,12 +203,18 @@ export class HttpListener {
   }
 }
 
-/** Answers with JSON text. A body that was not read to its end costs the connection, because it cannot be told from a next request. */
-export function answer(request: IncomingMessage, response: ServerResponse, status: number, text: string): void {
+/** Answers with JSON, or text of another type. A body that was not read to its end costs the connection, because it cannot be told from a next request. */
+export function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  text: string,
+  type = 'application/json',
+): void {
   if (response.headersSent || response.destroyed) return;
   if (!request.complete) response.setHeader('connection', 'close');
   response.writeHead(status, {
-    'content-type': 'application/json',
+    'content-type': type,
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',

@@ -83,8 +83,16 @@ export const FAMILIES = {
   troupe_replica_replacements_total: counter(['pool'], 'Replicas ended because nobody waited for what they ran.'),
   troupe_replica_resident_bytes: gauge(['pool', 'replica'], 'Resident memory of a replica that is a child process.'),
   troupe_stale_replies_total: counter(['pool'], 'Replies of replicas that had been told as ended; dropped.'),
-  troupe_version_info: gauge(['pool', 'version'], '1 for the version that serves.'),
+  troupe_version_share_ratio: gauge(
+    ['pool', 'version'],
+    'Part of the records that a version is given: 1 for the one that serves, less while another is on trial beside it.',
+  ),
   troupe_swaps_total: counter(['pool', 'outcome'], 'Swaps that ended. outcome: done, failed.'),
+  troupe_rollout_steps_total: counter(
+    ['pool', 'step'],
+    'Steps of swaps: loading, verifying, shifting, baking and so on.',
+  ),
+  troupe_rollbacks_total: counter(['pool', 'reason'], 'Swaps that were given up, by reason.'),
   troupe_breaker_state: gauge(['pool', 'state'], "1 for the state of the pool's circuit breaker, 0 for the others."),
   troupe_breaker_changes_total: counter(['pool'], "Changes of state of the pool's circuit breaker."),
   // pipelines
@@ -112,6 +120,10 @@ export const FAMILIES = {
   troupe_event_loop_delay_seconds: histogram([], 'How much too late a timer fires that is due every 50 ms.'),
   troupe_resident_bytes: gauge([], 'Resident memory of this process: the host, and replicas in threads.'),
   troupe_cpu_seconds_total: counter([], 'CPU time of this process.'),
+  troupe_refused_requests_total: counter(
+    ['listener', 'status'],
+    'HTTP requests a listener refused: 401 wrong token, 403 wrong host or origin, 404, 405, 503 closing.',
+  ),
   troupe_series_overflow: gauge(
     [],
     'Samples without a series of their own, because there are too many; they are in those labelled _other.',

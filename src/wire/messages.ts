@@ -9,6 +9,9 @@ import type { Signature } from './tensor.js';
  * another incarnation drops it.
  */
 
+/** A call that every replica answers with undefined, and that no method of a definition can have as its name. */
+export const PING = '\u0000ping';
+
 export interface BatchMessage {
   readonly kind: 'batch';
   readonly incarnation: number;

@@ -55,7 +55,7 @@ test('the counters of a scrape are those of stats and of the report, also when t
   is('troupe_batch_size_records_count{pool="shout"}', stats.batches);
   is('troupe_batch_size_records_bucket{pool="shout",le="8"}', stats.batches);
   is('troupe_replicas{pool="shout",state="ready"}', 1);
-  is('troupe_version_info{pool="shout"}', 1);
+  is('troupe_version_share_ratio{pool="shout"}', 1);
   is('nv_inference_request_success{model="shout"}', stats.results);
   is('nv_inference_request_failure{model="shout",reason="BACKEND"}', stats.errors.PREDICT_FAILED ?? 0);
   t.is(stats.results, 80);
@@ -99,7 +99,9 @@ test('swaps and dead letters are counted whether or not somebody listens', async
   t.is(samples.get('troupe_swaps_total{pool="shout",outcome="done"}'), 1);
   t.is(samples.get('troupe_swaps_total{pool="shout",outcome="failed"}'), 0);
   t.is(samples.get('troupe_dead_letters_total{pool="shout"}'), 1);
-  t.is(samples.get('troupe_version_info{pool="shout",version="2"}'), 1);
+  t.is(samples.get('troupe_version_share_ratio{pool="shout",version="2"}'), 1);
+  t.is(samples.get('troupe_rollout_steps_total{pool="shout",step="promoted"}'), 1);
+  t.is(samples.get('troupe_rollbacks_total{pool="shout",reason="errors"}'), 0);
   t.is(samples.get('troupe_replicas{pool="shout",state="ready",version="2"}'), 1);
 });
 
@@ -150,11 +152,34 @@ test('every family that a pool and a pipeline have is in a scrape of them', asyn
     .to(toArray(), { checkpoint: { dir } });
   const told = new Set([...system.metrics().matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name));
   const missing = Object.keys(FAMILY_TABLE).filter((name) => !told.has(name));
-  // Of gauges of a run that has ended nothing is left; those of child processes need one.
+  // Of gauges of a run that has ended nothing is left; those of child processes need one, those of a listener too.
   const gauges = missing.filter((name) => /^troupe_(pipeline|step)|^async_batch/.test(name));
   t.true(gauges.every((name) => FAMILY_TABLE[name as keyof typeof FAMILY_TABLE].type === 'gauge'));
   t.deepEqual(
     missing.filter((name) => !gauges.includes(name)),
-    ['troupe_replica_resident_bytes'],
+    ['troupe_replica_resident_bytes', 'troupe_refused_requests_total'],
   );
+});
+
+test('while a canary bakes each version has its share, and a roll-back is counted with its reason', async (t) => {
+  await using system = createSystem({ log: silentLog });
+  const pool = await system.spawn<string, string>('shout', { actor: shout, version: '1' });
+  const baking = new Promise<void>((resolve) => {
+    pool.on('rollout', ({ step }) => {
+      if (step === 'baking') resolve();
+    });
+  });
+  const swapped = pool.swap(2, { canary: 0.25, bakeMs: 60_000 });
+  await baking;
+  const during = samplesOf(system.metrics());
+  t.is(during.get('troupe_version_share_ratio{pool="shout",version="1"}'), 0.75);
+  t.is(during.get('troupe_version_share_ratio{pool="shout",version="2"}'), 0.25);
+  t.is(during.get('troupe_replicas{pool="shout",state="ready",version="2"}'), 1);
+  t.deepEqual(await pool.health(), { ready: true });
+  await Promise.all([t.throwsAsync(swapped, { code: 'SWAP_ROLLED_BACK' }), pool.rollback()]);
+  const after = samplesOf(system.metrics());
+  t.is(after.get('troupe_version_share_ratio{pool="shout",version="1"}'), 1);
+  t.is(after.get('troupe_version_share_ratio{pool="shout",version="2"}'), undefined);
+  t.is(after.get('troupe_rollbacks_total{pool="shout",reason="operator"}'), 1);
+  t.is(after.get('troupe_swaps_total{pool="shout",outcome="failed"}'), 1);
 });

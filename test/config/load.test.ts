@@ -59,7 +59,10 @@ test('a mistyped key is refused with its place and the key that was meant', (t) 
 
 test('an unknown key far from every known one is answered with the list of keys', (t) => {
   const message = refused(t, 'elephants: 3\n');
-  t.is(message, 'troupe.yaml:1:1 elephants: unknown key; expected one of name, models, pools, pipelines, control');
+  t.is(
+    message,
+    'troupe.yaml:1:1 elephants: unknown key; expected one of name, models, pools, pipelines, control, metrics',
+  );
 });
 
 test('a wrong value is refused with what was expected and what stood there', (t) => {

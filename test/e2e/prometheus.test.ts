@@ -2,15 +2,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
-import { createSystem, fromIterable, silentLog, stream, toArray } from 'troupe';
+import { createSystem, fromIterable, serveMetrics, silentLog, stream, toArray } from 'troupe';
 import { Exposition } from '../../src/telemetry/exposition.js';
 import { FAMILY_TABLE, type FamilyName, isAlias } from '../../src/telemetry/families.js';
-import { lint } from './prometheus.js';
-import { notRun } from './servers.js';
+import { lint, startPrometheus } from './prometheus.js';
+import { findServer, notRun } from './servers.js';
 
 test('promtool has nothing against our families, and against the names of others only that they are theirs', async (t) => {
   if (lint('') === undefined) return notRun(t, 'prometheus');
   await using system = createSystem({ log: silentLog });
+  await serveMetrics(system, { port: 0 });
   const pool = await system.spawn<string, string>('echo', {
     actor: 'mock',
     isolation: 'process',
@@ -50,6 +51,51 @@ test('promtool reads a scrape of hostile names, and sees when a scrape is wrong'
     scrape.add('troupe_pipelines_running', { pipeline }, 1);
   t.deepEqual(lint(scrape.text()), { status: 0, complaints: [] });
   t.not(lint('troupe_x{a="b} 1\n')?.status, 0);
+});
+
+test('a real Prometheus scrapes it with the token, and its counters are those of the report', async (t) => {
+  if (findServer('prometheus') === undefined) return notRun(t, 'prometheus');
+  const token = 'a-token-of-a-test-0123456789';
+  await using system = createSystem({ log: silentLog });
+  const { address } = await serveMetrics(system, { port: 0, token });
+  const target = `127.0.0.1:${address.port}`;
+  const prometheus = await startPrometheus(t, [{ address: target, token }, { address: target }]);
+  await prometheus.until('up{job="troupe0"}', ([up]) => up?.value === 1);
+  await prometheus.until('up{job="troupe1"}', ([up]) => up?.value === 0);
+  await prometheus.until('troupe_refused_requests_total{status="401"}', ([refused]) => (refused?.value ?? 0) > 0);
+  const pool = await system.spawn<string, string>('echo', {
+    actor: 'mock',
+    isolation: 'thread',
+    batching: { maxSize: 8 },
+    options: { a: 2, faults: [{ do: 'error-in-place', record: 'bad' }] },
+  });
+  // Long enough for a rate: two scrapes at least while it runs.
+  const records = Array.from({ length: 3000 }, (_, index) => (index % 100 === 0 ? `bad ${index}` : `good ${index}`));
+  const report = await stream(fromIterable(records), { name: 'loud' })
+    .infer(pool, { capacity: 32 })
+    .to(toArray(), { deadLetters: toArray() });
+  t.like(report, { records: 3000, results: 2970, deadLetters: 30 });
+  const settled = 'sum(troupe_pipeline_records_total{pipeline="loud"})';
+  await prometheus.until(settled, ([sum]) => sum?.value === report.records);
+  for (const [promql, value] of [
+    ['troupe_pipeline_records_total{pipeline="loud",outcome="result"}', report.results],
+    ['troupe_pipeline_records_total{pipeline="loud",outcome="dead-letter"}', report.deadLetters],
+    ['troupe_pipeline_errors_total{code="PREDICT_FAILED"}', report.errors.PREDICT_FAILED],
+    ['troupe_results_total{pool="echo"}', report.results],
+    ['sum(troupe_batches_total{pool="echo"})', report.metrics[0]?.totalBatchesProcessed],
+    ['async_batch_totalBatchesProcessed{pipeline="loud"}', report.metrics[0]?.totalBatchesProcessed],
+    ['troupe_latency_seconds_count{pool="echo"}', report.results],
+    ['nv_inference_request_success{model="echo"}', report.results],
+  ] as const) {
+    const [sample] = await prometheus.query(promql);
+    t.is(sample?.value, value, promql);
+  }
+  const [p99] = await prometheus.until(
+    'histogram_quantile(0.99, sum by (le) (rate(troupe_call_seconds_bucket{pool="echo"}[1m])))',
+    (samples) => samples.length > 0,
+  );
+  // A batch costs 2 ms; its bucket ends at most at twice what it took.
+  t.true((p99?.value ?? 0) >= 0.002 && (p99?.value ?? 0) < 1, `p99 ${p99?.value} s`);
 });
 
 /** The parts of a scrape that are of some families. */

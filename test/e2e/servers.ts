@@ -115,7 +115,7 @@ export function notRun(t: ExecutionContext, name: ServerName): undefined {
   t.pass();
 }
 
-async function supervise(
+export async function supervise(
   t: ExecutionContext,
   folder: string,
   url: string,
@@ -143,7 +143,7 @@ async function supervise(
 }
 
 /** Resolves when the child has said it, and goes on to read what it says: a full pipe would stop it. */
-async function lineOf(child: ChildProcess, output: NodeJS.ReadableStream, pattern: RegExp): Promise<void> {
+export async function lineOf(child: ChildProcess, output: NodeJS.ReadableStream, pattern: RegExp): Promise<void> {
   const said: string[] = [];
   await new Promise<void>((resolve, reject) => {
     child.once('error', reject);
@@ -156,7 +156,7 @@ async function lineOf(child: ChildProcess, output: NodeJS.ReadableStream, patter
   });
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

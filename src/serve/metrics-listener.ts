@@ -1,0 +1,103 @@
+import type { System } from '../actor/system.js';
+import { TroupeError } from '../kernel/errors.js';
+import {
+  answer,
+  answerError,
+  checkListen,
+  HttpListener,
+  type IncomingMessage,
+  type ListenAddress,
+  type ListenOptions,
+  type ServerResponse,
+} from '../stream/http-listener.js';
+import { checkKeys } from '../stream/options.js';
+import type { Exposition } from '../telemetry/exposition.js';
+
+export interface MetricsListenOptions extends Pick<ListenOptions, 'host' | 'token' | 'hosts' | 'onListening'> {
+  /** 0 takes a free one; `onListening` tells which. Default 9464. */
+  port?: number;
+  /** Names of pools that have to be there for the system to be ready, besides those that are. Default none. */
+  pools?: readonly string[];
+}
+
+export interface MetricsListener extends AsyncDisposable {
+  readonly address: ListenAddress;
+  /** Ends with the system by itself. May be called twice. */
+  close(): Promise<void>;
+}
+
+export const METRICS_PORT = 9464;
+
+const PATHS = ['/metrics', '/health/live', '/health/ready'];
+const CLOSE_MS = 1000;
+
+/**
+ * Serves `/metrics` (for Prometheus), `/health/live` (200 while the process answers) and `/health/ready` (200 or 503, see
+ * `system.health()`), with GET and nothing else. Stops with the system. Throws a TypeError for wrong options (anything but
+ * loopback needs a token); rejects with LISTEN_FAILED when the port cannot be had.
+ */
+export async function serveMetrics(system: System, options: MetricsListenOptions = {}): Promise<MetricsListener> {
+  checkKeys('serveMetrics', options, ['port', 'host', 'token', 'hosts', 'pools', 'onListening']);
+  const { pools = [], ...rest } = options;
+  const listen = { port: METRICS_PORT, ...rest };
+  checkListen('serveMetrics', listen);
+  const handler = (request: IncomingMessage, response: ServerResponse): void => {
+    void handle(system, pools, request, response).catch((cause: unknown) => {
+      const words = cause instanceof Error ? cause.message : String(cause);
+      answerError(request, response, 500, words, 'INTERNAL');
+    });
+  };
+  const listener = new HttpListener(listen, 'GET', handler, PATHS);
+  let address: ListenAddress;
+  try {
+    address = await listener.open();
+  } catch (cause) {
+    const { host = '127.0.0.1', port } = listen;
+    const words = cause instanceof Error ? cause.message : String(cause);
+    throw new TroupeError('LISTEN_FAILED', `Cannot serve metrics at ${host} port ${port}: ${words}`, { cause });
+  }
+  const stopCounting = system.registry.add({ collect: (into) => collectRefusals(into, listener) });
+  let closing: Promise<void> | undefined;
+  const close = (): Promise<void> => {
+    closing ??= listener.close(CLOSE_MS).finally(stopCounting);
+    forget();
+    return closing;
+  };
+  const forget = system.atEnd(close);
+  return { address, close, [Symbol.asyncDispose]: close };
+}
+
+async function handle(
+  system: System,
+  expected: readonly string[],
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  switch (request.url?.split('?')[0]) {
+    case '/metrics':
+      answer(request, response, 200, system.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
+      return;
+    case '/health/live':
+      answer(request, response, 200, '{"live":true}');
+      return;
+    default: {
+      const { ready, pools } = await system.health();
+      const missing = expected.filter((name) => pools[name] === undefined);
+      const health = {
+        ready: ready && missing.length === 0,
+        pools: {
+          ...pools,
+          ...Object.fromEntries(missing.map((name) => [name, { ready: false, why: 'it is not there' }])),
+        },
+      };
+      answer(request, response, health.ready ? 200 : 503, JSON.stringify(health));
+    }
+  }
+}
+
+function collectRefusals(into: Exposition, { refusals }: HttpListener): void {
+  for (const status of [401, 403, 404, 405, 503]) {
+    const labels = { listener: 'metrics', status: String(status) };
+    into.add('troupe_refused_requests_total', labels, refusals.get(status) ?? 0);
+  }
+}

@@ -1,0 +1,39 @@
+import test from 'ava';
+import { explainConfig } from '../../src/config/explain.js';
+import { parseConfig } from '../../src/config/load.js';
+import { isTroupeError } from '../../src/kernel/errors.js';
+
+const load = (text: string, env: Record<string, string> = {}) => parseConfig(text, { file: '/x/troupe.yaml', env });
+
+function problemsOf(text: string, env?: Record<string, string>): string {
+  try {
+    load(text, env);
+  } catch (error) {
+    if (isTroupeError(error) && error.code === 'CONFIG_INVALID') return error.message;
+    throw error;
+  }
+  return '';
+}
+
+test('metrics are off without the key, and at loopback and port 9464 with it', (t) => {
+  t.is(load('pools: {}').config.metrics, undefined);
+  t.deepEqual(load('metrics: {}').config.metrics, { port: 9464 });
+});
+
+test('metrics beyond loopback need a token and the names clients use, said with their place', (t) => {
+  t.regex(problemsOf('metrics:\n  host: 0.0.0.0'), /troupe\.yaml:2:9.*token must be given/s);
+  t.regex(problemsOf('metrics:\n  host: 0.0.0.0\n  token: 0123456789abcdef'), /hosts must list/);
+  t.is(problemsOf('metrics:\n  host: 0.0.0.0\n  token: 0123456789abcdef\n  hosts: [node1]'), '');
+  t.regex(problemsOf('metrics:\n  port: 70000'), /metrics\.port/);
+  t.regex(problemsOf('metrics:\n  origins: [x]'), /origins/);
+});
+
+test('the token of the metrics is in no message and no explanation', (t) => {
+  const token = 'CANARY 0123456789';
+  const text = problemsOf('metrics:\n  token: ${T}', { T: token });
+  t.regex(text, /token must be at least 16 printable characters/);
+  t.false(text.includes('CANARY'));
+  const shown = JSON.stringify(explainConfig(load('metrics:\n  token: CANARY-0123456789')));
+  t.true(shown.includes('***'));
+  t.false(shown.includes('CANARY'));
+});
