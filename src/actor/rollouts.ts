@@ -76,7 +76,8 @@ export class Rollouts {
   async promote(): Promise<void> {
     const { core } = this.#host;
     const swap = this.#active;
-    if (swap === undefined || !core.promote()) throw this.#noRollout('promote', 'no version is on trial');
+    if (swap === undefined || !core.promote(this.#host.now()))
+      throw this.#noRollout('promote', 'no version is on trial');
     this.#host.pump();
     await swap.done.promise;
   }
@@ -161,7 +162,7 @@ export class Rollouts {
 
   #giveUp(swap: Swap, reason: RollbackReason, why: string): void {
     // Between two steps of its own it has nothing in the core yet.
-    if (!this.#host.core.rollBack(reason, why)) this.#forget(swap, reason, why);
+    if (!this.#host.core.rollBack(reason, why, this.#host.now())) this.#forget(swap, reason, why);
     this.#host.pump();
   }
 

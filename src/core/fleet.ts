@@ -123,6 +123,17 @@ export class Fleet {
     return cell.state === 'ready' && cell.generation === this.#serving;
   }
 
+  /**
+   * Which generation may answer in the place of this replica what that fails on; undefined: none. A version on trial has
+   * the old one beside it; for records with a key only once it was rolled back, as they stay where they are.
+   */
+  secondTo(cell: Cell, hasKey: boolean): number | undefined {
+    const rollout = this.#rollout ?? this.#leaving;
+    if (rollout === undefined || rollout.sides.generation !== cell.generation) return undefined;
+    const mayAsk = rollout.state === 'rolled-back' || (rollout.split !== undefined && !hasKey);
+    return mayAsk ? rollout.sides.fromGeneration : undefined;
+  }
+
   /** What is under way, until it is promoted or rolled back. */
   get rollout(): Rollout | undefined {
     return this.#rollout;
@@ -186,18 +197,20 @@ export class Fleet {
   }
 
   /** Keeps the version on trial: from here on it serves, and the old one goes. */
-  promote(): void {
+  promote(now: number): void {
     const rollout = this.#rollout;
     invariant(rollout?.bakes === true, 'only what is on trial is promoted');
     this.#promote(rollout);
+    this.startDue(now); // F3: what waited for replicas of the other version waits no longer
   }
 
   /** Gives the new version up. What it has begun it finishes; the old one serves as before. */
-  rollBack(reason: RollbackReason, why: string, cause?: unknown): void {
+  rollBack(reason: RollbackReason, why: string, now: number, cause?: unknown): void {
     const rollout = this.#rollout;
     invariant(rollout !== undefined, 'only what is under way is rolled back');
     const failure = rollout.failure(this.#limits.name, reason, why, cause);
     this.#giveUp(rollout, reason, failure, cause instanceof TroupeError ? cause : failure);
+    this.startDue(now);
   }
 
   ready(cell: Cell, now: number): void {

@@ -269,17 +269,17 @@ export class PoolCore implements FleetOwner {
   }
 
   /** Ends the trial of a version in its favour; false: none is on trial. */
-  promote(): boolean {
+  promote(now: number): boolean {
     if (this.fleet.rollout?.bakes !== true) return false;
-    this.fleet.promote();
+    this.fleet.promote(now);
     return true;
   }
 
   /** Gives up the version that loads or is on trial; false: there is none. */
-  rollBack(reason: RollbackReason, why: string, cause?: unknown): boolean {
+  rollBack(reason: RollbackReason, why: string, now: number, cause?: unknown): boolean {
     // The first version of all cannot be given up for another.
     if (this.fleet.rollout === undefined || this.fleet.rollout.sides.fromGeneration === 0) return false;
-    this.fleet.rollBack(reason, why, cause);
+    this.fleet.rollBack(reason, why, now, cause);
     return true;
   }
 
@@ -310,7 +310,6 @@ export class PoolCore implements FleetOwner {
     }
     const call = this.#ended(flight, true, now);
     const { rollout } = this.fleet;
-    const isSecond = rollout?.split !== undefined && cell.generation === rollout.sides.generation && this.#repeatable;
     let again: Request[] | undefined;
     let failedCount = 0;
     for (let i = 0; i < results.length; i++) {
@@ -322,7 +321,7 @@ export class PoolCore implements FleetOwner {
       }
       if (!result.ok) {
         failedCount++;
-        if (isSecond && request.key === undefined) {
+        if (this.#secondTo(cell, request) !== undefined) {
           again ??= [];
           again.push(request);
           continue;
@@ -337,7 +336,7 @@ export class PoolCore implements FleetOwner {
         this.#settle(request);
       } else this.#settleFailure(request, this.#locate(result.error, cell, request, [request]));
     }
-    if (again !== undefined) this.#askOld(again, rollout as Rollout);
+    if (again !== undefined) this.#askSecond(again, cell);
     this.#onCall?.(call);
     this.#free(cell);
     if (rollout !== undefined) this.#judge(rollout, cell, flight, failedCount, now);
@@ -357,8 +356,8 @@ export class PoolCore implements FleetOwner {
       const half = Math.ceil(left.length / 2);
       this.#unsend(left);
       this.#retries.putFirst([left.slice(0, half), left.slice(half)], 'split', cell.generation);
-    } else if (this.#mayAskOld(cell, error, left)) {
-      this.#askOld(left, rollout as Rollout);
+    } else if (error.ran === 'failed' && left.every((request) => this.#secondTo(cell, request) !== undefined)) {
+      this.#askSecond(left, cell);
     } else {
       call.settledCount = left.length;
       const first = left[0];
@@ -674,16 +673,14 @@ export class PoolCore implements FleetOwner {
   }
 
   /** P6: what failed on the new version alone is no failure yet, where the old one may still answer. */
-  #mayAskOld(cell: Cell, error: TroupeError, requests: readonly Request[]): boolean {
-    const { rollout } = this.fleet;
-    if (rollout?.split === undefined || cell.generation !== rollout.sides.generation) return false;
-    if (!this.#repeatable || error.ran !== 'failed' || requests.length === 0) return false;
-    return requests.every(({ key }) => key === undefined);
+  #secondTo(cell: Cell, { key }: Request): number | undefined {
+    return this.#repeatable ? this.fleet.secondTo(cell, key !== undefined) : undefined;
   }
 
-  #askOld(requests: Request[], { sides }: Rollout): void {
+  #askSecond(requests: Request[], cell: Cell): void {
+    if (requests.length === 0) return;
     this.#unsend(requests);
-    this.#retries.putFirst([requests], 'retry', sides.fromGeneration);
+    this.#retries.putFirst([requests], 'retry', this.#secondTo(cell, requests[0] as Request));
   }
 
   /** A batch was answered or has failed for good while a version is on trial, or loads and is to be. */
@@ -692,7 +689,7 @@ export class PoolCore implements FleetOwner {
     if (rollout !== this.fleet.rollout || rollout.rules.bakeMs === 0 || isProbe(requests)) return;
     if (cell.generation !== generation && cell.generation !== fromGeneration) return;
     rollout.trial.observe(cell.generation === generation, requests.length, failedCount, now - startedAt);
-    this.#heed(rollout);
+    this.#heed(rollout, now);
   }
 
   /** Records were lost with their replica. The fleet, which is told of its end next, heeds it. */
@@ -701,9 +698,9 @@ export class PoolCore implements FleetOwner {
     if (rollout?.bakes === true) rollout.trial.lost(cell.generation === rollout.sides.generation, count);
   }
 
-  #heed(rollout: Rollout): void {
+  #heed(rollout: Rollout, now: number): void {
     const verdict = rollout.bakes ? rollout.trial.verdict() : undefined;
-    if (verdict !== undefined) this.fleet.rollBack(verdict.reason, verdict.what);
+    if (verdict !== undefined) this.fleet.rollBack(verdict.reason, verdict.what, now);
   }
 
   /** A batch of the new version takes far too long, or its time of trial is over. */
@@ -714,10 +711,14 @@ export class PoolCore implements FleetOwner {
       const running = own === generation ? flights[0] : undefined;
       if (running === undefined || rollout.overdueAt(running) > now) continue;
       const ms = Math.round(now - running.startedAt);
-      this.fleet.rollBack('latency', `a batch of ${running.requests.length} has run for ${ms} ms without an answer`);
+      this.fleet.rollBack(
+        'latency',
+        `a batch of ${running.requests.length} has run for ${ms} ms without an answer`,
+        now,
+      );
       return;
     }
-    if (rollout.bakedAt <= now) this.fleet.promote();
+    if (rollout.bakedAt <= now) this.fleet.promote(now);
   }
 
   /** What comes back from a replica has its whole deadline again; the end of the try is over with the try. */

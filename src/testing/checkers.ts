@@ -13,6 +13,7 @@ import type { SimPool } from './sim-pool.js';
 import { POISON, type SimRecord } from './sim-record.js';
 import type { SimReplica } from './sim-replica.js';
 import type { Message } from './sim-transport.js';
+import { TrialOracle } from './trial-oracle.js';
 import type { World } from './world.js';
 
 const EPSILON_MS = 1e-6;
@@ -21,6 +22,7 @@ const AUDIT_EVERY = 61;
 
 export class PoolOracle {
   readonly restarts: RestartOracle;
+  readonly trial: TrialOracle;
   /** Every request the core took, in order. */
   readonly accepted: Request[] = [];
   acceptedCount = 0;
@@ -50,6 +52,8 @@ export class PoolOracle {
   #isStopping = false;
   #hasFailed = false;
   #wasRevived = false;
+  /** The replica that died last was of a version on trial. */
+  #wasOnTrial = false;
   #drainedCount = 0;
   #stoppedCount = 0;
   #turn = 0;
@@ -59,6 +63,7 @@ export class PoolOracle {
     this.#pool = pool;
     this.#limits = world.scenario.limits.mailbox;
     this.restarts = new RestartOracle(world);
+    this.trial = new TrialOracle(world);
   }
 
   // ----------------------------------------------------------------- records
@@ -130,7 +135,7 @@ export class PoolOracle {
     this.sentRecordCount += size;
     if (replica.isTold || !replica.isReady)
       this.#violate('fencing', `batch ${message.batchId} went to a replica that is not ready`);
-    if (replica.version !== this.#servingVersion)
+    if (replica.version !== this.#servingVersion && !this.trial.mayWork(replica.version))
       this.#violate(
         'versions',
         `batch ${message.batchId} went to version ${replica.version} while ${this.#servingVersion} serves`,
@@ -164,10 +169,11 @@ export class PoolOracle {
       if (record.deathCount >= limits.attempts)
         this.#violate('attempts', `record ${record.id} was sent after ${record.deathCount} deaths`);
       if (request.deadlineAt <= now) this.#violate('deadlines', `record ${record.id} was sent after its deadline`);
-      if (record.sendCount++ === 0) this.#firstSend(record);
+      if (record.sendCount++ === 0 && request.key === undefined) this.#firstSend(record);
     }
     if (size > 1 && (bytes > batching.maxBytes || weight > batching.maxWeight))
       this.#violate('batch-limits', `a batch of ${bytes} bytes and weight ${weight}`);
+    this.trial.sent(message);
     message.poisonCount = poisons;
     if (message.trigger === 'split') this.splitCount++;
     else if (poisons > 0 && size > 1) this.splitAllowance += 2 * poisons * Math.ceil(Math.log2(size));
@@ -254,7 +260,7 @@ export class PoolOracle {
         isTrue = overflow === 'drop-oldest' || overflow === 'drop-newest';
         break;
       case 'PREDICT_FAILED':
-        isTrue = record.threwAlone || record.poison === POISON.row;
+        isTrue = record.threwAlone || record.poison === POISON.row || record.metPoorVersion;
         break;
       case 'PROTOCOL_VIOLATION':
         isTrue = record.wasLiedAbout;
@@ -295,6 +301,7 @@ export class PoolOracle {
         `cell ${replica.cell} went from ${previous?.incarnation ?? 0} to ${replica.incarnation}`,
       );
     this.restarts.started(replica);
+    this.trial.started([...this.#pool.live, replica]);
   }
 
   died(replica: SimReplica, death: DeathNotice): void {
@@ -312,11 +319,12 @@ export class PoolOracle {
         if (message.isQuarantine && isBlamed) record.diedAlone = true;
       }
     }
-    this.restarts.died(replica, death, this.#pool.core.fleet.cells, this.#isRollout(replica));
+    this.#wasOnTrial = this.trial.version === replica.version;
+    this.restarts.died(replica, death, this.#pool.core.fleet.cells, this.#isRollout(replica) && !this.#wasOnTrial);
   }
 
   buried(replica: SimReplica): void {
-    this.restarts.buried(replica, this.#pool.core.fleet.cells);
+    this.restarts.buried(replica, this.#pool.core.fleet.cells, this.#wasOnTrial);
   }
 
   #isRollout(replica: SimReplica): boolean {
@@ -338,7 +346,12 @@ export class PoolOracle {
     const { core } = this.#pool;
     switch (news.name) {
       case 'up':
-        if (news.version !== this.#rolloutVersion && news.version !== this.#servingVersion)
+        // The old one is back before it is told why.
+        if (
+          news.version !== this.#rolloutVersion &&
+          news.version !== this.#servingVersion &&
+          !(this.trial.version !== undefined && news.version === this.#versionBefore)
+        )
           this.#violate('versions', `version ${news.version} came up unasked`);
         this.#servingVersion = news.version;
         this.upCount++;
@@ -352,7 +365,11 @@ export class PoolOracle {
             'swap',
             `a failed swap changed the version from ${this.#versionBefore} to ${core.fleet.version}`,
           );
+        this.#servingVersion = this.#versionBefore;
         this.#othersGoOn();
+        break;
+      case 'rollout':
+        this.trial.told(news);
         break;
       case 'freed':
         // A revived pool loads the same version again, beside the rest of the old.
@@ -403,6 +420,7 @@ export class PoolOracle {
     this.#isDraining = false;
     this.#drainedCount = 0;
     this.#wasRevived = true;
+    this.trial.over();
     this.#servingVersion = undefined;
     this.#versionBefore = this.#pool.core.fleet.version;
     this.#rolloutVersion = this.#pool.core.fleet.version ?? this.#rolloutVersion;
@@ -436,14 +454,15 @@ export class PoolOracle {
       if (request.place !== 'mailbox') continue;
       waiting++;
       waitingBytes += request.bytes;
-      if (request.offeredAt < oldestAt) oldestAt = request.offeredAt;
+      // What has a key may have to wait for another of it, or for one version.
+      if (request.key === undefined && request.offeredAt < oldestAt) oldestAt = request.offeredAt;
     }
     if (waiting !== mailbox.held || waitingBytes !== mailbox.heldBytes)
       this.#violate(
         'bounded',
         `mailbox says ${mailbox.held} records, ${mailbox.heldBytes} bytes; there are ${waiting}, ${waitingBytes}`,
       );
-    if (waiting === 0) return;
+    if (oldestAt === Infinity) return;
     const { maxDelayMs } = this.#world.scenario.limits.batching;
     for (const replica of this.#pool.live) {
       if (!replica.isReady || replica.open.length > 0 || replica.stopAsked || replica.killAsked) continue;

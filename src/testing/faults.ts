@@ -34,6 +34,8 @@ export const FAULT_KINDS = [
   'bad-version', // a version that never loads
   // found, not planned
   'dead-send', // a message to a process that is gone: vanishes without a word
+  // later than the others: a seed draws for those what it drew before there was this one
+  'poor-version', // a version that comes up, and fails half of its records while it is on trial
 ] as const;
 
 export type FaultKind = (typeof FAULT_KINDS)[number];
@@ -77,4 +79,5 @@ export const USUAL_RATES: Readonly<Record<FaultKind, readonly [number, number]>>
   'loop-stall': [0.05, 0.3],
   'bad-version': [0.2, 0.8],
   'dead-send': [0, 0],
+  'poor-version': [0.2, 0.8],
 };

@@ -131,7 +131,7 @@ export class RestartOracle {
   }
 
   /** After the core was told. */
-  buried(replica: SimReplica, cells: ReadonlyMap<number, Cell>): void {
+  buried(replica: SimReplica, cells: ReadonlyMap<number, Cell>, wasOnTrial: boolean): void {
     const life = this.#lives[replica.cell] as Life;
     const cell = cells.get(replica.cell);
     const state = cell?.state ?? 'stopped';
@@ -149,6 +149,8 @@ export class RestartOracle {
           );
         return;
       case 'back': {
+        // Its trial may be over with it.
+        if (wasOnTrial && state === 'stopped') return;
         if (cell === undefined || (state !== 'backoff' && state !== 'starting')) {
           this.#world.violate('restart-intensity', `cell ${replica.cell} is ${state}, it was to start again`);
         }

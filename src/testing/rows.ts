@@ -50,6 +50,12 @@ function calm(seed: number, changes: RowChanges = {}): Scenario {
     repeatable: true,
     timeoutMs: 0,
     swaps: 0,
+    share: 1,
+    bakeMs: 0,
+    verifies: false,
+    promotes: 0,
+    rollbacks: 0,
+    keys: 0,
     scales: 0,
     holds: 0,
     drainAtMs: 0,
@@ -200,6 +206,52 @@ const ROWS: readonly Row[] = [
     check: (pool) =>
       equal('results', pool.core.resolvedCount, pool.core.acceptedCount) ??
       equal('version', Number(pool.core.fleet.version), 1),
+  },
+  {
+    id: 'B3',
+    title: 'a version that turns out bad is taken back by itself, and the old one answers for it',
+    runs: 60,
+    scenario: (seed) =>
+      calm(seed, { swaps: 3, share: 0.5, bakeMs: 20_000, records: 600, burst: 4, faults: { 'poor-version': 1 } }),
+    fired: (pool) => [...pool.oracle.trial.rolledBack.values()].filter((reason) => reason === 'errors').length,
+    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+  },
+  {
+    id: 'B4',
+    title: 'of swaps that come while others load and bake the last one wins, with two versions resident at most',
+    runs: 60,
+    scenario: (seed) =>
+      calm(seed, { swaps: 12, share: 0.2, bakeMs: 50, rollbacks: 2, promotes: 2, loadMs: 20, burst: 8 }),
+    fired: (pool) => [...pool.oracle.trial.rolledBack.values()].filter((reason) => reason === 'superseded').length,
+    // That there are never three is checked at every start.
+    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+  },
+  {
+    id: 'B5',
+    title:
+      'replicas of both versions crash and are killed at every step of a swap: one version is left, nothing is lost',
+    runs: 60,
+    scenario: (seed) =>
+      calm(seed, {
+        swaps: 6,
+        share: seed % 2 === 0 ? 0.3 : 1,
+        bakeMs: 40,
+        verifies: seed % 3 === 0,
+        promotes: 2,
+        rollbacks: 2,
+        keys: 5,
+        burst: 8,
+        disturbEveryMs: 10,
+        faults: { crash: 0.05, 'exit-0': 0.05, kill: 0.5, 'bad-version': 0.2, 'stop-ignored': 0.3 },
+      }),
+    fired: (pool) => pool.oracle.trial.promotedCount + pool.oracle.trial.rolledBack.size,
+    check: (pool) =>
+      onlyErrors('ACTOR_CRASHED')(pool) ??
+      equal(
+        'records that failed without having crashed alone',
+        errors(pool),
+        countRecords(pool, (r) => r.diedAlone),
+      ),
   },
   ...(['reject', 'wait', 'drop-oldest', 'drop-newest'] as const).map(
     (overflow): Row => ({

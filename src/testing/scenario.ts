@@ -44,6 +44,15 @@ export interface Scenario {
   readonly safetyMs: number;
   readonly disturbEveryMs: number;
   readonly swaps: number;
+  // how a swap goes; 0 or 1 for at once and for good
+  /** The part of the records for a new version while it bakes. */
+  readonly share: number;
+  readonly bakeMs: number;
+  readonly verifies: boolean;
+  readonly promotes: number;
+  readonly rollbacks: number;
+  /** So many keys are in use; 0: records have none. */
+  readonly keys: number;
   readonly scales: number;
   /** How often a supervisor holds the whole pool, and lets it go again after a while. */
   readonly holds: number;
@@ -91,6 +100,7 @@ const CHOICES = {
   ],
   strategy: ['one-for-one', 'one-for-one', 'one-for-one', 'rest-for-one', 'one-for-all'],
   restartType: ['permanent', 'permanent', 'permanent', 'transient', 'temporary'],
+  share: [0.05, 0.2, 0.5, 0.9, 1],
   overflow: ['reject', 'wait', 'drop-oldest', 'drop-newest'],
 } as const;
 
@@ -166,12 +176,30 @@ export function swarmScenario(seed: number): Scenario {
     safetyMs,
     disturbEveryMs: safetyMs / whole(chance, 2, 12),
     swaps: chance.next() < 0.4 ? whole(chance, 1, 3) : 0,
+    ...swarmTrials(seed, safetyMs),
     scales: chance.next() < 0.3 ? whole(chance, 1, 4) : 0,
     holds: chance.next() < 0.15 ? whole(chance, 1, 2) : 0,
     drainAtMs: chance.next() < 0.15 ? chance.next() * safetyMs : 0,
     stopAtMs: chance.next() < 0.1 ? chance.next() * safetyMs : 0,
     reviveMs: chance.next() < 0.5 ? between(chance, 1, 100) : 0,
     faults: swarmFaults(seed),
+  };
+}
+
+/** A chance of its own: a seed without trials runs what it ran before there were any. */
+function swarmTrials(
+  seed: number,
+  safetyMs: number,
+): Pick<Scenario, 'share' | 'bakeMs' | 'verifies' | 'promotes' | 'rollbacks' | 'keys'> {
+  const chance = new Chance(seed, 11);
+  if (chance.next() < 0.5) return { share: 1, bakeMs: 0, verifies: false, promotes: 0, rollbacks: 0, keys: 0 };
+  return {
+    share: pick(chance, CHOICES.share),
+    bakeMs: safetyMs * between(chance, 0.05, 0.5),
+    verifies: chance.next() < 0.3,
+    promotes: whole(chance, 0, 2),
+    rollbacks: whole(chance, 0, 2),
+    keys: chance.next() < 0.5 ? 0 : whole(chance, 1, 12),
   };
 }
 

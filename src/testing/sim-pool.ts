@@ -17,6 +17,7 @@ import { type ClientPool, SimClient } from './sim-clients.js';
 import { POISON, type SimRecord } from './sim-record.js';
 import { DEATHS, SimReplica } from './sim-replica.js';
 import { Message, OUTCOME, SimTransport } from './sim-transport.js';
+import { SimTrials } from './sim-trials.js';
 import { type Actor, EVENT, type World } from './world.js';
 
 const THREW = new TroupeError('PREDICT_FAILED', 'predict threw');
@@ -53,6 +54,7 @@ export class SimPool implements Actor, ClientPool {
   waitingCount = 0;
   readonly #world: World;
   readonly #transport: SimTransport;
+  readonly #trials: SimTrials;
   readonly #lies: Lies;
   #waiting: SimClient[] = [];
   // What the core gave last and is read by now; it fills them again.
@@ -79,6 +81,7 @@ export class SimPool implements Actor, ClientPool {
     this.core.setRepeatable(scenario.repeatable);
     this.#addClients();
     this.#planOperations();
+    this.#trials = new SimTrials(world, this.core);
     this.rollOut(scenario.replicas);
     this.endTurn();
   }
@@ -233,6 +236,7 @@ export class SimPool implements Actor, ClientPool {
       weight: 1 + (record.bytes & 3),
       offeredAt: now,
       deadlineAt,
+      key: this.#trials.key(record.seq),
     });
     record.request = request;
     return request;
@@ -306,7 +310,7 @@ export class SimPool implements Actor, ClientPool {
     for (let i = 0; i < size; i++) {
       const from = i + shift;
       const record = (requests[from < size ? from : 0] as Request).owner as SimRecord;
-      if (record.poison === POISON.row) results[i] = ROW_ERROR;
+      if (record.poison === POISON.row || this.#trials.failsOn(versionNumber, record)) results[i] = ROW_ERROR;
       else {
         const answer = ANSWERS[i] as (typeof ANSWERS)[number];
         answer.value = record.id * 64 + versionNumber;
@@ -347,8 +351,12 @@ export class SimPool implements Actor, ClientPool {
     if (world.log !== undefined) world.log(`${' '.repeat(14)}news ${JSON.stringify(news, shortError)}`);
     this.oracle.told(news);
     // A pool let go after a hold tells `up` as well, of the version it had.
-    if (news.name === 'rollout-failed' || (news.name === 'up' && news.version === this.oracle.rolloutVersion))
-      this.isRollingOut = false;
+    const isUp = news.name === 'up' && news.version === this.oracle.rolloutVersion;
+    if (news.name === 'rollout-failed' || (isUp && this.core.fleet.rollout === undefined)) this.isRollingOut = false;
+    if (news.name === 'rollout') {
+      if (news.step === 'promoted') this.isRollingOut = false;
+      if (news.step === 'verifying') this.#trials.verifying();
+    }
     if (news.name === 'held') world.after(world.operations.next() * 50, EVENT.release, 0, undefined);
     if (news.name === 'failed' && world.scenario.reviveMs > 0 && world.isSafe)
       world.after(world.scenario.reviveMs, EVENT.revive, 0, undefined);
@@ -359,7 +367,7 @@ export class SimPool implements Actor, ClientPool {
     if (this.#lastVersion > 1 && this.#world.strikes(FAULT['bad-version'])) this.#badVersions.add(version);
     this.isRollingOut = true;
     this.oracle.rollingOut(version);
-    this.core.rollOut(version, count, this.#world.now);
+    this.core.rollOut(version, count, this.#world.now, this.#trials.rules(this.#lastVersion));
   }
 
   // -------------------------------------------------------------- operations
@@ -368,7 +376,8 @@ export class SimPool implements Actor, ClientPool {
     const world = this.#world;
     const { core } = this;
     const now = world.now;
-    const isRunning = core.state === 'running' && !this.isRollingOut && !this.isHeld && world.isSafe;
+    const mayOperate = core.state === 'running' && !this.isHeld && world.isSafe;
+    const isRunning = mayOperate && !this.isRollingOut;
     switch (kind) {
       case EVENT.disturb:
         if (!world.isSafe) return;
@@ -376,13 +385,22 @@ export class SimPool implements Actor, ClientPool {
         world.after(world.scenario.disturbEveryMs * 2 * world.operations.next(), EVENT.disturb, 0, undefined);
         return;
       case EVENT.swap:
-        if (isRunning) this.rollOut(core.fleet.replicas);
+        if (!this.#trials.supersede(mayOperate) && isRunning) this.rollOut(core.fleet.replicas);
+        return;
+      case EVENT.promote:
+        if (mayOperate) core.promote(now);
+        return;
+      case EVENT.rollBack:
+        if (mayOperate) core.rollBack('operator', 'rollback was asked for', now);
+        return;
+      case EVENT.verified:
+        this.#trials.verified();
         return;
       case EVENT.scale:
         if (isRunning) core.scale(whole(world.operations, 1, 8), now);
         return;
       case EVENT.hold:
-        if (isRunning) {
+        if (isRunning || (mayOperate && this.oracle.trial.version !== undefined)) {
           this.isHeld = true;
           core.hold();
         }
@@ -497,9 +515,11 @@ function shortError(key: string, value: unknown): unknown {
 
 /** Long enough for anything begun to come to its end once nothing new goes wrong. */
 export function quietMs(world: World): number {
-  const { limits, loadMs, loadTimeoutMs, stopTimeoutMs, exitDelayMs } = world.scenario;
+  const { limits, loadMs, loadTimeoutMs, stopTimeoutMs, exitDelayMs, bakeMs } = world.scenario;
   const { maxBackoffMs } = limits.restart;
   return (
-    4 * (maxBackoffMs + loadTimeoutMs + 15 * loadMs + 3 * stopTimeoutMs + exitDelayMs + limits.batchTimeoutMs) + 200
+    4 * (maxBackoffMs + loadTimeoutMs + 15 * loadMs + 3 * stopTimeoutMs + exitDelayMs + limits.batchTimeoutMs) +
+    bakeMs +
+    200
   );
 }

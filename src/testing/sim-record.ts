@@ -22,6 +22,8 @@ export class SimRecord implements SimBuffer {
   /** A batch of one that held it threw, or predict may not be repeated and its batch threw. */
   threwAlone = false;
   wasLiedAbout = false;
+  /** A version on trial put an error in its place. */
+  metPoorVersion = false;
   wasCancelled = false;
   settleCount = 0;
   readonly recordId: number;

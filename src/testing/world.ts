@@ -37,6 +37,9 @@ export const EVENT = {
   call: 22,
   hold: 23,
   release: 24,
+  promote: 25,
+  rollBack: 26,
+  verified: 27,
 } as const;
 
 const EVENT_NAMES: readonly string[] = (() => {
@@ -65,6 +68,9 @@ const ON_HOST: readonly boolean[] = (() => {
     'revive',
     'close',
     'call',
+    'promote',
+    'rollBack',
+    'verified',
   ] as const)
     host[EVENT[kind]] = true;
   return Array.from(host, (yes) => yes === true);

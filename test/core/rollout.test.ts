@@ -89,12 +89,12 @@ test('a bake that ends promotes and frees the old version', (t) => {
 
 test('promote ends the bake at once; with nothing on trial it does nothing', (t) => {
   const p = canary(0.1);
-  t.true(p.core.promote());
+  t.true(p.core.promote(p.now));
   p.pump();
   t.is(p.core.fleet.version, '2');
   t.is(steps(p).at(-1), 'freed');
-  t.false(p.core.promote());
-  t.false(p.core.rollBack('operator', 'asked for'));
+  t.false(p.core.promote(p.now));
+  t.false(p.core.rollBack('operator', 'asked for', p.now));
 });
 
 test('an atomic shift with a bake gives everything to the new version and keeps the old one warm', (t) => {
@@ -102,7 +102,7 @@ test('an atomic shift with a bake gives everything to the new version and keeps 
   t.is(p.core.fleet.version, '2');
   p.offerMany(4);
   for (const batch of p.sent) t.is(versionOf(p, batch), '2');
-  t.true(p.core.rollBack('operator', 'asked for'));
+  t.true(p.core.rollBack('operator', 'asked for', p.now));
   p.pump();
   t.is(p.core.fleet.version, '1');
   t.deepEqual(steps(p).slice(-1), ['rolled-back']);
@@ -299,6 +299,35 @@ test('keys of the canary wait for it and those of the old version never go to it
   t.deepEqual(p.tally(), { ok: 40 });
 });
 
+test('what a killed replica held with a key goes again to the version of the key, and not where there is room', (t) => {
+  const p = canary(0.5, { restart: { backoffMs: 100 }, slowLoads: false });
+  const onOld = keyFor(SIDE.old, 0.5);
+  p.offerMany(2, { key: onOld });
+  t.is(versionOf(p, p.batch()), '1');
+  const { cell } = p.batch();
+  p.crash(cell, { cause: 'killed', signal: 'SIGKILL' });
+  t.is(versionOf(p, p.batch()), '1', 'the same replica, started again');
+  p.crash(cell, { cause: 'killed', signal: 'SIGKILL' });
+  t.is(p.sent.length, 0, 'the new version is idle, and not for this key');
+  p.advanceTo(p.now + 1000);
+  answerAll(p);
+  t.deepEqual(
+    p.requests.map(({ version }) => version),
+    ['1', '1'],
+  );
+});
+
+test('what a version fails on after it was taken back is asked of the old one, with a key or without', (t) => {
+  const p = canary(0.5);
+  p.offerMany(1, { key: keyFor(SIDE.new, 0.5) });
+  const late = p.batch();
+  p.core.rollBack('operator', 'asked for', p.now);
+  p.pump();
+  p.reply(late, [BAD]);
+  answerAll(p);
+  t.deepEqual(p.tally(), { ok: 1 });
+});
+
 test('what waits with a key when a canary begins is sorted like what comes later', (t) => {
   const p = new PoolDriver({ version: '1', maxSize: 4, slowLoads: true });
   p.ready(1);
@@ -313,7 +342,7 @@ test('what waits with a key when a canary begins is sorted like what comes later
     p.sent.map((batch) => `${versionOf(p, batch)}: ${batch.ids.join(' ')}`),
     ['1: 1', '2: 2'],
   );
-  t.true(p.core.rollBack('operator', 'asked for'));
+  t.true(p.core.rollBack('operator', 'asked for', p.now));
   p.pump();
   p.reply(p.sent.find(({ ids }) => ids[0] === 1));
   t.is(p.sent.length, 1, 'the next of the key waits for the one that the canary still runs');
@@ -444,11 +473,11 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
             p.pump();
             break;
           case 'promote':
-            p.core.promote();
+            p.core.promote(p.now);
             p.pump();
             break;
           case 'rollBack':
-            p.core.rollBack('operator', 'asked for');
+            p.core.rollBack('operator', 'asked for', p.now);
             p.pump();
             break;
           case 'swap':

@@ -68,6 +68,42 @@ const MUTANTS: readonly Mutant[] = [
     to: "return cell.state === 'ready';",
   },
   {
+    name: 'a canary takes all that it has room for',
+    file: 'core/pool-core.js',
+    from: 'SIDE.new | (split.newIsNext ? SIDE.any : 0) : SIDE.old | SIDE.any',
+    to: 'SIDE.new | SIDE.any : SIDE.old | SIDE.any',
+  },
+  {
+    name: 'keys go to whichever version has room',
+    file: 'core/traffic-split.js',
+    from: 'return hash(key) < this.share * 2 ** 32 ? SIDE.new : SIDE.old;',
+    to: 'return SIDE.any;',
+  },
+  {
+    name: 'what waits when a canary begins is not sorted by its key',
+    file: 'core/mailbox.js',
+    from: 'for (const request of moved) {',
+    to: 'for (const request of []) {',
+  },
+  {
+    name: 'a version that is rolled back goes on serving',
+    file: 'core/fleet.js',
+    from: 'if (this.#serving !== fromGeneration)',
+    to: 'if (false)',
+  },
+  {
+    name: 'a bake never ends',
+    file: 'core/pool-core.js',
+    from: 'if (rollout.bakedAt <= now)',
+    to: 'if (false)',
+  },
+  {
+    name: 'a version is taken back and its replicas are kept',
+    file: 'core/fleet.js',
+    from: 'else if (hadWork)\n                this.#drain(cell);',
+    to: 'else if (hadWork)\n                continue;',
+  },
+  {
     name: 'the mailbox holds one more than its capacity',
     file: 'core/mailbox.js',
     from: 'this.held < this.limits.capacity && this.heldBytes + request.bytes <= this.limits.capacityBytes;',
