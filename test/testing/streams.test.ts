@@ -39,6 +39,12 @@ test('seeds of streams that once broke a promise keep it', (t) => {
     t.is(runStream(streamScenario(seed)).violation, undefined, `seed ${seed}`);
 });
 
+test('a stream that waits 14 s for its breaker while checkpoints fall due every millisecond is slow, not spinning', (t) => {
+  const { violation, eventCount } = runStream(NAMED_STREAMS['D6']!.scenario(6_630_281));
+  t.is(violation, undefined);
+  t.true(eventCount > 16_400);
+});
+
 test('the same seed of streams gives the same trace, here and in another process', (t) => {
   const first = runStream(streamScenario(7));
   t.is(first.traceHash, runStream(streamScenario(7)).traceHash);
