@@ -77,7 +77,7 @@ export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
 export { type MetricsListener, type MetricsListenOptions, serveMetrics } from './serve/metrics-listener.js';
 export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';
-export { type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
+export { jsonLog, type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
 export type { RunCounts } from './telemetry/registry.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from './wire/definition.js';
 export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from './wire/tensor.js';

@@ -8,7 +8,7 @@ import type { Log } from '../telemetry/log.js';
 /** Events of a pool and what they carry. */
 export interface PoolEvents {
   ready: [{ replica: number; incarnation: number; version: string | undefined }];
-  died: [{ replica: number; incarnation: number; death: DeathNotice; heldCount: number }];
+  died: [{ replica: number; incarnation: number; version: string | undefined; death: DeathNotice; heldCount: number }];
   restarting: [{ replica: number; incarnation: number; delayMs: number }];
   restarted: [{ replica: number; incarnation: number }];
   'replica-failed': [{ replica: number; death: DeathNotice }];
@@ -81,13 +81,13 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     const pool = this.#pool;
     switch (news.name) {
       case 'died': {
-        const { replica, incarnation, death, heldCount } = news;
+        const { replica, incarnation, version, death, heldCount } = news;
         if (death.cause !== 'stopped') {
           const held = heldCount === 0 ? '' : `it held ${heldCount} ${heldCount === 1 ? 'record' : 'records'}; `;
           const message = `replica ended: ${held}${describeDeath(death)}`;
-          this.#log({ level: 'warn', message, pool, replica, incarnation });
+          this.#log({ level: 'warn', message, pool, replica, incarnation, ...named(version) });
         }
-        this.emit('died', { replica, incarnation, death, heldCount });
+        this.emit('died', { replica, incarnation, version, death, heldCount });
         return;
       }
       case 'failed':
@@ -102,9 +102,10 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
       }
       case 'rollout': {
         const { step, from, to, share, reason, error } = news;
-        if (error !== undefined) this.#log({ level: 'warn', message: error.message, pool, code: error.code });
+        if (error !== undefined)
+          this.#log({ level: 'warn', message: error.message, pool, code: error.code, ...named(to) });
         if (step === 'promoted')
-          this.#log({ level: 'info', message: `version ${to} serves in the place of ${from}`, pool });
+          this.#log({ level: 'info', message: `version ${to} serves in the place of ${from}`, pool, ...named(to) });
         const what = share === undefined ? {} : { share };
         add(this.told.steps, step);
         if (reason !== undefined) add(this.told.reasons, reason);
@@ -162,10 +163,15 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     if (now - this.#toldAt < FAILURE_LINE_MS) return;
     const message = `${this.#untoldCount} record(s) failed, the latest: ${error.message}`;
     const where = error.replica === undefined ? {} : { replica: error.replica };
-    this.#log({ level: 'warn', message, pool: this.#pool, code: error.code, ...where });
+    const version = named(error.modelVersion);
+    this.#log({ level: 'warn', message, pool: this.#pool, code: error.code, ...where, ...version });
     this.#toldAt = now;
     this.#untoldCount = 0;
   }
+}
+
+function named(version: string | undefined): { version?: string } {
+  return version === undefined ? {} : { version };
 }
 
 function add<Key>(counts: Map<Key, number>, key: Key): void {

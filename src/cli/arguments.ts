@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util';
 import { suggest } from '../config/suggest.js';
 
+export type LogFormat = 'text' | 'json';
+
 export type Invocation =
   | { readonly kind: 'help' | 'version' }
   | {
@@ -11,6 +13,7 @@ export type Invocation =
       readonly pipelines: readonly string[];
       /** Goes on from the last checkpoint of each pipeline. */
       readonly resume: boolean;
+      readonly logFormat: LogFormat;
     }
   | { readonly kind: 'list-letters'; readonly file: string }
   | { readonly kind: 'show-letter'; readonly file: string; readonly line: number }
@@ -28,7 +31,7 @@ export type Invocation =
 export const HELP = `troupe: models as supervised actors, shared by stream pipelines
 
 Usage
-  troupe run [config] [--pipeline NAME]... [--resume] [--json] [--quiet]
+  troupe run [config] [--pipeline NAME]... [--resume] [--json] [--quiet] [--log-format json]
                           start the pools of a config and run its pipelines to their end
   troupe check [config]   say whether a config is valid; starts nothing
   troupe explain [config] [--json]
@@ -48,6 +51,7 @@ Options
   --resume          go on from the last checkpoint of each pipeline that has checkpoints
   --json            print one JSON object on stdout
   --quiet           no progress and no summary
+  --log-format json one line of JSON on stderr for each entry of the log, and nothing else there
   --help, -h        this text
   --version, -v     the version
 
@@ -61,7 +65,7 @@ Exit codes
 const COMMANDS = ['run', 'check', 'explain', 'dead-letters'];
 const LETTER_COMMANDS = ['list', 'show', 'replay'];
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
-  run: ['pipeline', 'resume', 'json', 'quiet'],
+  run: ['pipeline', 'resume', 'json', 'quiet', 'log-format'],
   check: [],
   explain: ['json'],
   'dead-letters list': [],
@@ -108,8 +112,13 @@ export function parseInvocation(words: readonly string[]): Invocation {
       return { kind: 'check', config };
     case 'explain':
       return { kind: 'explain', config, isJson };
-    default:
-      return { kind: 'run', config, isJson, isQuiet: values.quiet === true, pipelines, resume: values.resume === true };
+    default: {
+      const logFormat = values['log-format'] ?? 'text';
+      if (logFormat !== 'text' && logFormat !== 'json')
+        return { kind: 'wrong', message: `--log-format takes text or json, got ${logFormat}` };
+      const isQuiet = values.quiet === true;
+      return { kind: 'run', config, isJson, isQuiet, pipelines, resume: values.resume === true, logFormat };
+    }
   }
 }
 
@@ -159,6 +168,7 @@ function parseWords(words: readonly string[]) {
       json: { type: 'boolean' },
       quiet: { type: 'boolean' },
       resume: { type: 'boolean' },
+      'log-format': { type: 'string' },
       pipeline: { type: 'string', multiple: true },
     },
   });

@@ -4,7 +4,7 @@ import { type LoadedConfig, loadConfig } from '../config/load.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { suggest } from '../config/suggest.js';
 import { isTroupeError } from '../kernel/errors.js';
-import type { Log } from '../telemetry/log.js';
+import { jsonLog, type Log } from '../telemetry/log.js';
 import { HELP, type Invocation, parseInvocation } from './arguments.js';
 import { WrongReplay, listLetters, replayLetters, showLetter } from './dead-letters.js';
 import { createProgress, type ProgressOutput } from './progress.js';
@@ -137,7 +137,8 @@ function explain(loaded: LoadedConfig, isJson: boolean, { stdout }: Surroundings
 
 async function run(invocation: Invocation & { kind: 'run' }, around: Surroundings): Promise<ExitCode> {
   const { stdout, stderr, env, stop, kill } = around;
-  const { isJson, isQuiet, resume } = invocation;
+  const { isJson, resume, logFormat } = invocation;
+  const isQuiet = invocation.isQuiet || logFormat === 'json';
   const loaded = await loadConfig(invocation.config, { env });
   const known = Object.keys(loaded.config.pipelines);
   const chosen = invocation.pipelines.length > 0 ? [...new Set(invocation.pipelines)] : known;
@@ -149,7 +150,7 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
   // Results and a bar on one terminal would write over each other.
   const sharesTerminal = stdout.isTTY === true && chosen.some((name) => writesToStdout(loaded, name));
   const progress = createProgress({ output: stderr, isQuiet: isQuiet || sharesTerminal });
-  const log = logTo(stderr, () => progress.clear());
+  const log = logFormat === 'json' ? jsonLog((line) => stderr.write(line)) : logTo(stderr, () => progress.clear());
   const result = await runConfig(loaded, {
     pipelines: chosen,
     stop,
@@ -162,8 +163,11 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
   progress.update(result.records);
   progress.finish();
   for (const { what, name, code, message } of result.failures) {
-    stderr.write(`troupe error: ${what} ${name}: ${code}: ${plainText(message)}\n`);
+    if (logFormat === 'text') stderr.write(`troupe error: ${what} ${name}: ${code}: ${plainText(message)}\n`);
+    else
+      log({ level: 'error', message: `${what} ${name}: ${message}`, code, ...(what === 'pool' ? { pool: name } : {}) });
   }
+  if (logFormat === 'json') log({ level: 'info', message: outcomeOf(result) });
   if (!isQuiet) stderr.write(formatReport(result));
   if (isJson) stdout.write(`${JSON.stringify(withOutcome(result))}\n`);
   return result.failures.length > 0 ? 1 : 0;
@@ -171,6 +175,10 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
 
 function withOutcome(result: ConfigRun): ConfigRun & { ok: boolean } {
   return { ok: result.failures.length === 0, ...result };
+}
+
+function outcomeOf({ records, results, failed, deadLetters }: ConfigRun): string {
+  return `the run has ended: ${records} records, ${results} results, ${failed} failed, ${deadLetters} dead letters`;
 }
 
 function troubleWith(

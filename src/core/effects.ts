@@ -52,6 +52,7 @@ export type PoolNews =
       readonly name: 'died';
       readonly replica: number;
       readonly incarnation: number;
+      readonly version: string | undefined;
       readonly death: DeathNotice;
       readonly heldCount: number;
     }

@@ -386,7 +386,8 @@ export class PoolCore implements FleetOwner {
     const expected = endsByUs(cell.state) && !cell.killed;
     const inQuarantine = cell.solo && isBlamed(death.cause) && !expected;
     cell.solo = false;
-    this.#news({ name: 'died', replica: cell.replica, incarnation, death, heldCount });
+    const { replica, version } = cell;
+    this.#news({ name: 'died', replica, incarnation, version, death, heldCount });
     this.#salvage(cell, flights, death, expected, now);
     this.#expire(now);
     this.fleet.ended(cell, death, { wasBusy: flights.length > 0, expected, inQuarantine }, now);

@@ -9,6 +9,7 @@ test('run, check and explain take a config file, ./troupe.yaml without one', (t)
     isQuiet: false,
     pipelines: [],
     resume: false,
+    logFormat: 'text',
   });
   t.deepEqual(
     parseInvocation(['run', 'a.yaml', '--json', '--pipeline', 'x', '--pipeline', 'y', '--quiet', '--resume']),
@@ -19,6 +20,7 @@ test('run, check and explain take a config file, ./troupe.yaml without one', (t)
       isQuiet: true,
       pipelines: ['x', 'y'],
       resume: true,
+      logFormat: 'text',
     },
   );
   t.deepEqual(parseInvocation(['check', 'b.yaml']), { kind: 'check', config: 'b.yaml' });
