@@ -10,6 +10,7 @@ export type { PoolHealth } from './actor/readiness.js';
 export type { PoolVersions } from './actor/rollouts.js';
 export type { BreakerStats, PoolStats } from './actor/stats.js';
 export type { RollbackRules, SwapOptions } from './actor/swap-options.js';
+export type { Verification } from './actor/verification.js';
 export {
   type SpawnOptions,
   type SystemEvents,

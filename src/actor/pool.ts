@@ -17,7 +17,7 @@ import { type DeathNotice, describeDeath, type Effect, type PoolNews } from '../
 import { PoolCore } from '../core/pool-core.js';
 import { PROBE_BUCKET, Request } from '../core/request.js';
 import type { Overflow } from '../core/mailbox.js';
-import type { Description, StartLink } from '../host/link.js';
+import type { Description, RecordResult, StartLink } from '../host/link.js';
 import { checkName, LATEST } from '../models/names.js';
 import { ModelRepository } from '../models/repository.js';
 import { LatencyWindow } from '../telemetry/latency.js';
@@ -207,6 +207,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       milestones: this.#milestones,
       now: () => this.#clock.now(),
       locate: (version) => this.#locate(version),
+      probe: (cell, records) => this.#probe(cell, records),
       refuseUnlessRunning: (what) => this.#refuseUnlessRunning(what),
       pump: () => this.#afterEvent(),
       operation: (run) => this.#operation(run),
@@ -737,6 +738,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     if (news.name === 'stopped') this.#timer?.cancel();
     this.#milestones.hear(news);
     this.#voice.tell(news);
+    this.#rollouts.hear(news);
   }
 
   #arm(): void {
@@ -780,6 +782,29 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     const located = await locateModel(this.name, this.#models, model, version);
     this.#links.setModel(located.version, located);
     return located.version;
+  }
+
+  /** Records of one shape go together, as they would in the mailbox. */
+  async #probe(cell: number, records: readonly unknown[]): Promise<readonly RecordResult[]> {
+    const { signature } = this;
+    const { loadTimeoutMs, batching } = this.#spec.options;
+    const overdue = deferred<never>();
+    const timer = this.#clock.at(this.#clock.now() + loadTimeoutMs, () => {
+      const message = `Replica of "${this.name}" has not answered the probes within loadTimeoutMs ${loadTimeoutMs}`;
+      overdue.reject(new TroupeError('ACTOR_HUNG', message, { actor: this.name }));
+    });
+    const results: RecordResult[] = [];
+    try {
+      for (let from = 0, end = 0; from < records.length; from = end) {
+        const shape = signature === undefined ? '' : shapeKey(records[from], signature);
+        for (end = from + 1; end < records.length && end - from < batching.maxSize; end++)
+          if (signature !== undefined && shapeKey(records[end], signature) !== shape) break;
+        results.push(...(await Promise.race([this.#links.probe(cell, records.slice(from, end)), overdue.promise])));
+      }
+    } finally {
+      timer.cancel();
+    }
+    return results;
   }
 
   async #rollOut(version: string | undefined, replicas: number): Promise<void> {

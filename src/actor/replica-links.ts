@@ -7,6 +7,7 @@ import type { LocatedModel } from '../models/repository.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import type { Signature } from '../wire/tensor.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
+import { Probes } from './probes.js';
 
 /**
  * The links of one pool's replicas, by cell: started, spoken to and forgotten here, and nowhere else.
@@ -46,6 +47,7 @@ export class ReplicaLinks {
   readonly #startLink: StartLink;
   readonly #listener: LinkListener;
   readonly #held = new Map<number, Held>();
+  readonly #probes = new Probes();
   readonly #models = new Map<string | undefined, LocatedModel | undefined>();
 
   constructor(plan: ReplicaPlan, startLink: StartLink, listener: LinkListener) {
@@ -97,9 +99,14 @@ export class ReplicaLinks {
       },
       {
         ready: (description) => this.#ready(cell, incarnation, description),
-        reply: (batchId, results) => listener.reply(cell, incarnation, batchId, results),
-        failed: (batchId, error) => listener.failed(cell, incarnation, batchId, error),
+        reply: (batchId, results) => {
+          if (!this.#probes.answered(batchId, results)) listener.reply(cell, incarnation, batchId, results);
+        },
+        failed: (batchId, error) => {
+          if (!this.#probes.failed(batchId, error)) listener.failed(cell, incarnation, batchId, error);
+        },
         exited: (death) => {
+          this.#probes.ended(link, death);
           if (this.#held.get(cell)?.incarnation === incarnation) this.#held.delete(cell);
           listener.exited(cell, incarnation, death);
         },
@@ -107,6 +114,13 @@ export class ReplicaLinks {
       },
     );
     this.#held.set(cell, { link, incarnation, version, pid: undefined });
+  }
+
+  /** What a ready replica that has no work yet answers to a batch. Rejects where it fails as a whole or the replica ends. */
+  async probe(cell: number, inputs: readonly unknown[]): Promise<readonly RecordResult[]> {
+    const link = this.link(cell);
+    if (link === undefined) throw new TroupeError('ACTOR_CRASHED', `Replica ${cell} of "${this.#plan.pool}" has ended`);
+    return this.#probes.send(link, inputs);
   }
 
   /** Of the replicas that are child processes, where the system says it. */

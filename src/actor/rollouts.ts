@@ -10,12 +10,14 @@
 
 import type { PoolNews } from '../core/effects.js';
 import type { PoolCore } from '../core/pool-core.js';
-import type { RollbackReason, RolloutStep } from '../core/rollout.js';
+import type { RollbackReason, Rollout, RolloutStep } from '../core/rollout.js';
+import type { RecordResult } from '../host/link.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { plainName } from '../models/names.js';
 import type { Milestones } from './milestones.js';
 import type { PoolVoice } from './pool-events.js';
+import { problemOf, type Verification } from './verification.js';
 import { isSamePlan, planSwap, type SwapOptions, type SwapPlan } from './swap-options.js';
 
 /** What serves, and what is under way. */
@@ -40,6 +42,8 @@ export interface RolloutHost {
   now(): number;
   /** The version that a name means. */
   locate(version: string): Promise<string | undefined>;
+  /** What one replica answers to these records; rejects where it ends, or takes longer than a load may. */
+  probe(cell: number, records: readonly unknown[]): Promise<readonly RecordResult[]>;
   /** Throws unless the pool runs. */
   refuseUnlessRunning(what: string): void;
   /** Carries out what the core has decided. */
@@ -151,6 +155,38 @@ export class Rollouts {
     // What was given up goes before anything else is loaded (R1).
     await this.#onlyOne();
     this.#active = undefined;
+  }
+
+  /** The core tells what it does; what it waits for is done here. */
+  hear(news: PoolNews): void {
+    if (news.name !== 'rollout' || news.step !== 'verifying') return;
+    const { rollout } = this.#host.core.fleet;
+    const verify = this.#active?.plan.verify;
+    if (rollout !== undefined && verify !== undefined) void this.#verify(rollout, verify);
+  }
+
+  /** Never rejects: what is wrong with the version rolls it back. */
+  async #verify(rollout: Rollout, verify: Verification): Promise<void> {
+    const { core } = this.#host;
+    const cells = core.fleet.list.filter(({ generation }) => generation === rollout.sides.generation);
+    const answers = await Promise.allSettled(cells.map(({ id }) => this.#host.probe(id, verify.records)));
+    if (core.fleet.rollout !== rollout) return;
+    let problem: string | undefined;
+    let cause: unknown;
+    let passed = 0;
+    for (const answer of answers) {
+      if (answer.status === 'rejected') cause ??= answer.reason;
+      else {
+        problem ??= problemOf(answer.value, verify);
+        passed++;
+      }
+    }
+    // A replica that was killed meanwhile says nothing of the version, while others have answered.
+    if (passed === 0) problem = cause instanceof Error ? cause.message : String(cause);
+    const now = this.#host.now();
+    if (problem === undefined) core.verified(now);
+    else core.rollBack('verification-failed', problem, now, passed === 0 ? cause : undefined);
+    this.#host.pump();
   }
 
   /** R1. */

@@ -1,6 +1,7 @@
 import { type RolloutRules, AT_ONCE } from '../core/rollout.js';
 import { TRIAL_DEFAULTS } from '../core/trial.js';
 import { checkOptions } from './ask.js';
+import type { Verification } from './verification.js';
 
 /** How a version is brought in. Without any: as soon as it is up it gets everything, for good. */
 export interface SwapOptions {
@@ -14,6 +15,8 @@ export interface SwapOptions {
    * nothing. Default 30,000 with canary, else 0.
    */
   readonly bakeMs?: number;
+  /** Probe records that the new version must answer before it is given work. */
+  readonly verify?: Verification;
   /** When the new version is rolled back by itself while it bakes. */
   readonly rollbackOn?: RollbackRules;
 }
@@ -31,6 +34,7 @@ export interface RollbackRules {
 export interface SwapPlan {
   readonly version: string;
   readonly rules: RolloutRules;
+  readonly verify: Verification | undefined;
 }
 
 const CANARY_BAKE_MS = 30_000;
@@ -41,8 +45,8 @@ export function planSwap(version: unknown, options: SwapOptions): SwapPlan {
   if (typeof version !== 'string' && typeof version !== 'number')
     throw new TypeError(`swap: expected a version, such as 2 or 'latest', got a value of type ${typeof version}`);
   checkOptions('swap', options);
-  refuseUnknown('swap', options, ['canary', 'bakeMs', 'rollbackOn']);
-  const { canary, rollbackOn } = options;
+  refuseUnknown('swap', options, ['canary', 'bakeMs', 'verify', 'rollbackOn']);
+  const { canary, verify, rollbackOn } = options;
   if (canary !== undefined && !(isNumber(canary) && canary > 0 && canary < 1))
     throw new TypeError(`swap: canary must be a number above 0 and below 1, got ${String(canary)}`);
   const { bakeMs = canary === undefined ? 0 : CANARY_BAKE_MS } = options;
@@ -54,16 +58,36 @@ export function planSwap(version: unknown, options: SwapOptions): SwapPlan {
     throw new TypeError('swap: canary needs a bakeMs above 0: with 0 the new version gets everything at once');
   if (rollbackOn !== undefined && bakeMs === 0)
     throw new TypeError('swap: rollbackOn needs a bakeMs above 0: with 0 nothing is watched');
-  const rules = { ...AT_ONCE, share: canary ?? 1, bakeMs };
+  if (verify !== undefined) checkVerification(verify);
+  const rules = { ...AT_ONCE, share: canary ?? 1, bakeMs, verifies: verify !== undefined };
   return {
     version: String(version),
     rules: rollbackOn === undefined ? rules : { ...rules, rollbackOn: trialLimits(rollbackOn) },
+    verify,
   };
 }
 
 /** Two callers who want the very same thing share one swap. */
 export function isSamePlan(one: SwapPlan, other: SwapPlan): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
+  const sameProbes =
+    one.verify?.records === other.verify?.records &&
+    one.verify?.expect === other.verify?.expect &&
+    one.verify?.tolerance === other.verify?.tolerance;
+  return sameProbes && one.version === other.version && JSON.stringify(one.rules) === JSON.stringify(other.rules);
+}
+
+function checkVerification(verify: Verification): void {
+  checkOptions('swap: verify', verify);
+  refuseUnknown('swap: verify', verify, ['records', 'expect', 'tolerance']);
+  const { records, expect, tolerance = 0 } = verify;
+  if (!Array.isArray(records) || records.length === 0)
+    throw new TypeError('swap: verify.records must be an array of at least one record');
+  if (expect !== undefined && (!Array.isArray(expect) || expect.length !== records.length))
+    throw new TypeError(
+      `swap: verify.expect must be an array of as many results as there are records, ${records.length}`,
+    );
+  if (!isNumber(tolerance) || tolerance < 0)
+    throw new TypeError(`swap: verify.tolerance must be a number of at least 0, got ${String(tolerance)}`);
 }
 
 function trialLimits(given: RollbackRules): RolloutRules['rollbackOn'] {

@@ -537,7 +537,7 @@ export class Fleet {
       death.error instanceof TroupeError
         ? death.error
         : new TroupeError('ACTOR_LOAD_FAILED', message, { cause: death.error, actor: name });
-    const reason = bakes ? 'replicas-died' : 'load-failed';
+    const reason = rollout.state === 'loading' ? 'load-failed' : 'replicas-died';
     this.#giveUp(rollout, reason, rollout.failure(name, reason, why, bakes ? death.error : error), error);
   }
 

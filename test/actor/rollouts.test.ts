@@ -202,6 +202,72 @@ test('a change of scale waits for the swap before it, and a stop ends the swap',
   await stopped;
 });
 
+test('probes are answered by every replica before the new version has any work, and count as no records', async (t) => {
+  const parts = models();
+  const pool = await spawn(t, parts, 2);
+  const told = stepsOf(pool);
+  await pool.swap(2, { verify: { records: [1, 2], expect: ['1 by 2', '2 by 2'] } });
+  t.deepEqual(
+    told.map(({ step }) => step),
+    ['loading', 'verifying', 'shifting', 'promoted', 'draining', 'freed'],
+  );
+  t.is(pool.version, '2');
+  t.is(pool.stats().accepted, 0);
+  t.is(pool.stats().staleReplies, 0);
+});
+
+test('a version that answers probes wrongly, or fails on them, is taken back with the probe that shows it', async (t) => {
+  const pool = await spawn(t, models({ bad: ['3'] }));
+  const wrong = await rolledBack(
+    t,
+    pool.swap(2, { verify: { records: [1], expect: ['1 by 9'] } }),
+    'verification-failed',
+  );
+  t.is(wrong.step, 'verifying');
+  t.regex(wrong.message, /probe 1 of 1: its result: expected "1 by 9", got "1 by 2"/);
+  const failed = await rolledBack(t, pool.swap(3, { verify: { records: [1] } }), 'verification-failed');
+  t.regex(failed.message, /version 3 was rolled back while verifying: .*model 3 is bad/s);
+  while (pool.versions().step === 'draining') await pool.ask(0);
+  t.deepEqual(pool.versions(), { current: '1' });
+  t.is(pool.stats().replicas.length, 1);
+  t.is(await pool.ask(1), '1 by 1');
+});
+
+test('a version that never answers its probes is given up after loadTimeoutMs', async (t) => {
+  const system = createSystem({ log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  const actor = defineActor<number, number, string | undefined>({
+    load: ({ version }) => version,
+    predict: (batch: number[], { state }) => (state === '2' ? new Promise<number[]>(() => {}) : batch),
+  });
+  const options = { actor, isolation: 'inline', version: 1, loadTimeoutMs: 1000, stopTimeoutMs: 10 } as const;
+  const pool = await system.spawn<number, number>('silent', options);
+  const error = await rolledBack(t, pool.swap(2, { verify: { records: [1] } }), 'verification-failed');
+  t.regex(error.message, /has not answered the probes within loadTimeoutMs 1000/);
+  t.is(await pool.ask(1), 1);
+});
+
+test('a swap that is superseded while it is verified ends there, whatever the probes say', async (t) => {
+  const gate = deferred<void>();
+  const system = createSystem({ log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  const actor = defineActor<number, string, string | undefined>({
+    load: ({ version }) => version,
+    predict: async (batch: number[], { state }) => {
+      if (state === '2') await gate.promise;
+      return batch.map((record) => `${record} by ${state}`);
+    },
+  });
+  const pool = await system.spawn<number, string>('p', { actor, isolation: 'inline', version: 1 });
+  const over = rolledBack(t, pool.swap(2, { verify: { records: [1], expect: ['wrong'] } }), 'superseded');
+  while (pool.versions().step !== 'verifying') await pool.ask(0);
+  const next = pool.swap(3);
+  await over;
+  gate.resolve();
+  await next;
+  t.is(pool.version, '3');
+});
+
 test('wrong options throw at once and name option, expectation and value', async (t) => {
   const pool = await spawn(t, models());
   const wrong: readonly (readonly [unknown, RegExp])[] = [
@@ -216,7 +282,12 @@ test('wrong options throw at once and name option, expectation and value', async
     [{ bakeMs: 1, rollbackOn: { latencyFactor: 1 } }, /latencyFactor must be a number above 1/],
     [{ bakeMs: 1, rollbackOn: { minRecords: 0.5 } }, /minRecords must be a whole number of at least 1, got 0.5/],
     [{ bakeMs: 1, rollbackOn: { rate: 1 } }, /unknown option "rate"; expected errorRate, latencyFactor, minRecords/],
-    [{ share: 0.1 }, /unknown option "share"; expected canary, bakeMs/],
+    [{ share: 0.1 }, /unknown option "share"; expected canary, bakeMs, verify, rollbackOn/],
+    [{ verify: {} }, /verify.records must be an array of at least one record/],
+    [{ verify: { records: [] } }, /verify.records must be an array of at least one record/],
+    [{ verify: { records: [1], expect: [1, 2] } }, /verify.expect must be an array of as many results .*, 1/],
+    [{ verify: { records: [1], tolerance: -1 } }, /verify.tolerance must be a number of at least 0, got -1/],
+    [{ verify: { records: [1], wanted: [] } }, /unknown option "wanted"; expected records, expect, tolerance/],
     [null, /expected an object of options, got null/],
   ];
   for (const [options, message] of wrong)
