@@ -23,8 +23,8 @@ const FOUND_BY_SWARM: readonly Mutant[] = [
   {
     name: 'records without room to be late are refused whatever the overflow rule',
     file: 'core/pool-core.js',
-    from: "new Set(['reject', 'wait'])",
-    to: "new Set(['reject', 'wait', 'drop-newest', 'drop-oldest'])",
+    from: "return overflow === 'reject' || overflow === 'wait';",
+    to: 'return true;',
   },
 ];
 
