@@ -28,14 +28,14 @@ export type {
   PsAnswer,
   VersionsAnswer,
 } from './control/answers.js';
-export type { AskRecordOptions, Calls, TailOptions } from './control/calls.js';
+export type { AskRecordOptions, Calls, CanaryOptions, TailOptions } from './control/calls.js';
 export { type ConnectControlOptions, type ControlClient, connectControl } from './control/client.js';
 export { createSystem } from './control/create-system.js';
 export type { ControlEvent } from './control/event-log.js';
 export type { LetterSummary } from './control/failure-board.js';
 export type { Access, VerbName } from './control/grammar.js';
 export type { ControlAddress } from './control/server.js';
-export type { ControlOptions, System } from './control/system.js';
+export type { ControlOptions, ReplOptions, System } from './control/system.js';
 export type { BreakerState } from './core/breaker.js';
 export type { BatchCall } from './core/effects.js';
 export type { RollbackReason, RolloutStep } from './core/rollout.js';

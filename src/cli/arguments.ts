@@ -1,5 +1,8 @@
 import { parseArgs } from 'node:util';
 import { suggest } from '../config/suggest.js';
+import { type Verb, VERB_NAMES, VERBS, type VerbName } from '../control/grammar.js';
+import { paramsOf, usageOf } from '../control/words.js';
+import type { OperateInvocation } from './operate.js';
 
 export type LogFormat = 'text' | 'json';
 
@@ -26,6 +29,7 @@ export type Invocation =
     }
   | { readonly kind: 'check'; readonly config: string }
   | { readonly kind: 'explain'; readonly config: string; readonly isJson: boolean }
+  | OperateInvocation
   | { readonly kind: 'wrong'; readonly message: string };
 
 export const HELP = `troupe: models as supervised actors, shared by stream pipelines
@@ -43,6 +47,15 @@ Usage
   troupe dead-letters replay FILE [config] [--pipeline NAME] [--json]
                           send them through their pipeline again, from the step that failed;
                           FILE then holds those that failed again
+
+A running system, with control in its config
+  troupe repl [SOCKET] [--write]
+                          a session with it: help, Tab, history; read-only without --write
+  troupe top [--every-ms N] [--count N]
+                          its pools, drawn again every second
+${verbLines()}
+                          each takes --socket PATH, and --json for one JSON object on stdout; without --socket it is
+                          the system of ./troupe.yaml, or the only one that runs
 
   config is ./troupe.yaml unless given. Progress and logs go to stderr, results to stdout.
 
@@ -62,8 +75,10 @@ Exit codes
   130  ended by SIGINT (143: SIGTERM). The first stops reading and finishes what is under way; the second ends at once.
 `;
 
-const COMMANDS = ['run', 'check', 'explain', 'dead-letters'];
-const LETTER_COMMANDS = ['list', 'show', 'replay'];
+/** Verbs that are commands by their own name. */
+const LIVE: readonly VerbName[] = VERB_NAMES.filter((name) => name !== 'explain' && name !== 'deadLetters');
+const COMMANDS = ['run', 'check', 'explain', 'dead-letters', 'repl', 'top', ...LIVE];
+const LETTER_COMMANDS = ['list', 'show', 'replay', 'recent'];
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
   run: ['pipeline', 'resume', 'json', 'quiet', 'log-format'],
   check: [],
@@ -76,13 +91,13 @@ const DEFAULT_CONFIG = 'troupe.yaml';
 
 /** What the words after `troupe` ask for. Never throws: wrong use is an answer too. */
 export function parseInvocation(words: readonly string[]): Invocation {
+  const live = parseLive(words);
+  if (live !== undefined) return live;
   let parsed: ReturnType<typeof parseWords>;
   try {
     parsed = parseWords(words);
   } catch (error) {
-    // node:util throws a TypeError with a good first sentence and much advice after it.
-    const message = error instanceof Error ? error.message : String(error);
-    return { kind: 'wrong', message: (message.split('. ')[0] as string).replace(/\.$/, '') };
+    return { kind: 'wrong', message: firstSentence(error) };
   }
   const { values, positionals } = parsed;
   if (values.help === true) return { kind: 'help' };
@@ -122,11 +137,95 @@ export function parseInvocation(words: readonly string[]): Invocation {
   }
 }
 
+/** Commands for a running system; undefined for all others. */
+function parseLive([command = '', ...rest]: readonly string[]): Invocation | undefined {
+  const isVerb = (LIVE as readonly string[]).includes(command);
+  const isExplain = command === 'explain' && rest.some((word) => word === '--socket' || word.startsWith('--socket='));
+  const isRecent = command === 'dead-letters' && rest[0] === 'recent';
+  if (!isVerb && !isExplain && !isRecent && command !== 'repl' && command !== 'top') return undefined;
+  const words = isRecent ? rest.slice(1) : rest;
+  if (words.includes('--help') || words.includes('-h')) return { kind: 'help' };
+  try {
+    if (command === 'repl') return parseRepl(words);
+    if (command === 'top') return parseTop(words);
+    const { socket, isJson, others } = takeCommon(words);
+    const verb = isRecent ? 'deadLetters' : (command as VerbName);
+    return { kind: 'verb', verb, params: paramsOf(verb, others), socket, isJson };
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return { kind: 'wrong', message: firstSentence(error) };
+  }
+}
+
+function parseRepl(words: readonly string[]): Invocation {
+  const { values, positionals } = parseArgs({
+    args: [...words],
+    allowPositionals: true,
+    strict: true,
+    options: { socket: { type: 'string' }, write: { type: 'boolean' } },
+  });
+  const [socket = values.socket, ...more] = positionals;
+  if (more.length > 0) throw new TypeError(`repl takes one socket; found also ${more.join(' ')}`);
+  return { kind: 'repl', socket, mayWrite: values.write === true };
+}
+
+function parseTop(words: readonly string[]): Invocation {
+  const { values } = parseArgs({
+    args: [...words],
+    strict: true,
+    options: { socket: { type: 'string' }, 'every-ms': { type: 'string' }, count: { type: 'string' } },
+  });
+  const everyMs = Number(values['every-ms'] ?? 1000);
+  const count = Number(values.count ?? Infinity);
+  if (!(everyMs >= 100 && everyMs <= 3_600_000)) throw new TypeError('--every-ms must be a number from 100 to 3600000');
+  if (!(count >= 1)) throw new TypeError('--count must be a number of at least 1');
+  return { kind: 'top', socket: values.socket, everyMs, count };
+}
+
+/** What every verb takes, out of its words. */
+function takeCommon(words: readonly string[]): {
+  socket: string | undefined;
+  isJson: boolean;
+  others: readonly string[];
+} {
+  const others: string[] = [];
+  let socket: string | undefined;
+  let isJson = false;
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index] as string;
+    if (word === '--') return { socket, isJson, others: [...others, ...words.slice(index)] };
+    if (word === '--json') isJson = true;
+    else if (word.startsWith('--socket=')) socket = word.slice('--socket='.length);
+    else if (word !== '--socket') others.push(word);
+    else {
+      index += 1;
+      socket = words[index];
+      if (socket === undefined) throw new TypeError('--socket takes the path of a socket');
+    }
+  }
+  return { socket, isJson, others };
+}
+
+/** One line for each verb, for HELP. */
+function verbLines(): string {
+  return VERB_NAMES.map((name) => {
+    const verb: Verb = VERBS[name];
+    const usage = name === 'explain' ? 'explain [POOL] --socket PATH' : usageOf(name);
+    return `  troupe ${usage}\n                          ${verb.what}`;
+  }).join('\n');
+}
+
 function unknownWord(what: string, word: string, known: readonly string[]): Invocation {
   const near = suggest(word, known);
   const advice = near === undefined ? `the commands are ${known.join(', ')}` : `did you mean ${near}?`;
   const of = what === 'command' ? '' : ` of ${what}`;
   return { kind: 'wrong', message: `there is no command ${JSON.stringify(word)}${of}; ${advice}` };
+}
+
+/** node:util throws a TypeError with a good first sentence and much advice after it. */
+function firstSentence(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return (message.split('. ')[0] as string).replace(/\.$/, '');
 }
 
 /** `words` are those after the subcommand. */

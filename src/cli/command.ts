@@ -7,6 +7,7 @@ import { isTroupeError } from '../kernel/errors.js';
 import { jsonLog, type Log } from '../telemetry/log.js';
 import { HELP, type Invocation, parseInvocation } from './arguments.js';
 import { WrongReplay, listLetters, replayLetters, showLetter } from './dead-letters.js';
+import { operate } from './operate.js';
 import { createProgress, type ProgressOutput } from './progress.js';
 import { formatReport } from './report.js';
 import { type ConfigRun, runConfig } from './run-config.js';
@@ -14,6 +15,7 @@ import { countText, plainLines, plainText, tableText } from '../control/text.js'
 
 /** Where a command reads and writes; main.ts gives it the process, a test its own. */
 export interface Surroundings {
+  readonly stdin: NodeJS.ReadableStream;
   readonly stdout: ProgressOutput;
   readonly stderr: ProgressOutput;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -71,7 +73,20 @@ async function carryOut(invocation: Invocation, around: Surroundings): Promise<E
     case 'show-letter':
     case 'replay-letters':
       return letters(invocation, around);
+    case 'verb':
+    case 'repl':
+    case 'top':
+      return operate(invocation, around);
   }
+}
+
+/** What a first request to end means to work that is under way; a session or a table just ends. */
+function announceStop({ stop, stderr }: Surroundings): void {
+  const announce = (): void => {
+    stderr.write('\ntroupe: finishing what is under way, once more ends at once\n');
+  };
+  if (stop.aborted) announce();
+  else stop.addEventListener('abort', announce, { once: true });
 }
 
 type LettersInvocation = Invocation & { kind: 'list-letters' | 'show-letter' | 'replay-letters' };
@@ -90,6 +105,7 @@ async function letters(invocation: LettersInvocation, around: Surroundings): Pro
         return 0;
       }
       case 'replay-letters': {
+        announceStop(around);
         const { isJson, ...options } = invocation;
         const log = logTo(stderr);
         const { pipeline, replayed, results, left } = await replayLetters({ ...options, env, stop, kill, log });
@@ -147,6 +163,7 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
     stderr.write(`troupe: ${plainText(trouble)}\n`);
     return 2;
   }
+  announceStop(around);
   // Results and a bar on one terminal would write over each other.
   const sharesTerminal = stdout.isTTY === true && chosen.some((name) => writesToStdout(loaded, name));
   const progress = createProgress({ output: stderr, isQuiet: isQuiet || sharesTerminal });

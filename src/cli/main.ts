@@ -27,7 +27,6 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     }
     endedBy = signal;
     endedAt = now;
-    process.stderr.write(`\ntroupe: ${signal}; finishing what is under way, once more ends at once\n`);
     stop.abort();
   });
 }
@@ -40,6 +39,7 @@ async function endNow(code: number): Promise<never> {
 }
 
 const code = await runCommand(process.argv.slice(2), {
+  stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
   env: process.env,

@@ -1,3 +1,4 @@
+import type { PoolVersions } from '../actor/rollouts.js';
 import type { PoolState } from '../core/lifecycles.js';
 import type { ExplainedValue } from '../config/explain.js';
 import type { RunCounts } from '../telemetry/registry.js';
@@ -7,7 +8,10 @@ import type { LetterSummary } from './failure-board.js';
 export interface PoolLine {
   readonly name: string;
   readonly state: PoolState;
+  /** The version that serves; while another is brought in, `next` is that, and `share` its part of the records. */
   readonly version: string | undefined;
+  readonly next?: string | undefined;
+  readonly share?: number | undefined;
   /** Replicas that are ready, and those there should be. */
   readonly ready: number;
   readonly replicas: number;
@@ -31,10 +35,9 @@ export interface PsAnswer {
   readonly pipelines: readonly RunCounts[];
 }
 
-export interface VersionsAnswer {
+/** What serves, what served before, what is being rolled out, and what else there is. */
+export interface VersionsAnswer extends PoolVersions {
   readonly pool: string;
-  /** undefined where the actor has no model. */
-  readonly current: string | undefined;
   /** How many ready replicas run which version. */
   readonly replicas: Readonly<Record<string, number>>;
   /** Versions that lie in the model directory and may be swapped to; empty where the actor has no model. */

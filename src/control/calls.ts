@@ -1,4 +1,5 @@
 import type { PoolStats } from '../actor/stats.js';
+import type { SwapOptions } from '../actor/swap-options.js';
 import type { AskAnswer, Done, ExplainAnswer, LettersAnswer, PsAnswer, VersionsAnswer } from './answers.js';
 import type { ControlEvent } from './event-log.js';
 import type { VerbName } from './grammar.js';
@@ -14,6 +15,9 @@ export interface AskRecordOptions {
   /** Deadline, queueing included. Default: timeoutMs of the pool. */
   readonly timeoutMs?: number;
 }
+
+/** As of a swap. */
+export type CanaryOptions = Omit<SwapOptions, 'canary'>;
 
 /**
  * The verbs of the control plane as methods, the same over a socket and within the process. They reject with the errors
@@ -60,9 +64,30 @@ export abstract class Calls {
     return this.#call('ask', { ...options, pool, record });
   }
 
-  /** Loads another version beside the serving one and lets it take over; a version that does not come up changes nothing. */
-  swap(pool: string, version: string | number): Promise<Done> {
-    return this.#call('swap', { pool, version });
+  /**
+   * Brings another version in, as `pool.swap` does. Resolves when the old one is gone, after a bake where there is one;
+   * rejects with SWAP_ROLLED_BACK, and nothing has changed.
+   */
+  swap(pool: string, version: string | number, options: SwapOptions = {}): Promise<Done> {
+    return this.#call('swap', { ...options, pool, version });
+  }
+
+  /**
+   * Gives another version a share of the records, 0.1 without it. Resolves when it has that; then `promote` or `rollback`
+   * ends the trial, or its own time and rules do.
+   */
+  canary(pool: string, version: string | number, share?: number, options: CanaryOptions = {}): Promise<VersionsAnswer> {
+    return this.#call('canary', { ...options, pool, version, share });
+  }
+
+  /** Ends the watch over a new version in its favour. Rejects with NO_ROLLOUT where none is on trial. */
+  promote(pool: string): Promise<Done> {
+    return this.#call('promote', { pool });
+  }
+
+  /** Gives up what is being rolled out, or brings back the version before. Rejects with NO_ROLLOUT where there is neither. */
+  rollback(pool: string): Promise<Done> {
+    return this.#call('rollback', { pool });
   }
 
   /** Changes the number of replicas. */

@@ -91,9 +91,11 @@ export class EventLog {
       tell('replica-failed', `replica ${replica} is given up: ${describeDeath(death)}`);
     });
     pool.on('failed', ({ error }) => tell('failed', `${error.code}: ${error.message}`));
-    pool.on('swapped', ({ from, to }) => tell('swapped', `version ${to ?? 'none'} took over from ${from ?? 'none'}`));
-    pool.on('swap-failed', ({ error }) => tell('swap-failed', `${error.code}: ${error.message}`));
-    pool.on('freed', ({ version }) => tell('freed', `the replicas${ofVersion(version)} are gone`));
+    pool.on('rollout', ({ step, from, to, share, error }) => {
+      const part = share === undefined ? '' : `, ${percent(share)} of the records`;
+      const why = error === undefined ? '' : `: ${error.message}`;
+      tell('rollout', `version ${from ?? 'none'} -> ${to ?? 'none'} ${step}${part}${why}`);
+    });
     pool.on('scaled', ({ replicas }) => tell('scaled', `${replicas} replica${replicas === 1 ? '' : 's'} wanted`));
     pool.on('breaker', ({ from, to, calls, failures }) => {
       tell('breaker', `breaker ${from} -> ${to}; ${failures} of ${calls} calls failed`);
@@ -120,6 +122,10 @@ export class EventLog {
 }
 
 const MESSAGE_MAX = 2000;
+
+export function percent(share: number): string {
+  return `${Math.round(share * 1000) / 10} %`;
+}
 
 function ofVersion(version: string | undefined): string {
   return version === undefined ? '' : ` of version ${version}`;

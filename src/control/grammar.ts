@@ -65,6 +65,36 @@ export interface Verb {
 const POOL = { name: 'pool', kind: 'text' } as const;
 const POOL_OR_ALL = { ...POOL, isOptional: true } as const;
 const timeoutMs = z.number().min(0).max(3_600_000);
+const bakeMs = z
+  .number()
+  .positive()
+  .max(2 ** 40);
+const share = z.number().gt(0).lt(1);
+const rollbackOn = z.strictObject({
+  errorRate: z.number().min(0).max(1).optional(),
+  latencyFactor: z.number().gt(1).optional(),
+  minRecords: z.number().int().min(1).optional(),
+});
+const verify = z.strictObject({
+  records: z.array(z.unknown()).min(1).max(1000),
+  expect: z.array(z.unknown()).optional(),
+  tolerance: z.number().min(0).optional(),
+});
+const VERIFY = {
+  name: 'verify',
+  kind: 'json',
+  what: 'what it must answer first: { records, expect, tolerance }',
+} as const;
+const BAKE = {
+  name: 'bakeMs',
+  kind: 'number',
+  what: 'how long the new version is watched before the old one goes',
+} as const;
+const ROLLBACK_ON = {
+  name: 'rollbackOn',
+  kind: 'json',
+  what: 'when it is rolled back by itself: { errorRate, latencyFactor, minRecords }',
+} as const;
 
 export const VERBS = {
   ps: {
@@ -88,7 +118,7 @@ export const VERBS = {
     params: z.strictObject({ pool }),
     places: [POOL],
     options: [],
-    what: 'the version that serves, what the replicas run, and what there is',
+    what: 'what serves, what is being rolled out, and which versions there are',
     example: `versions('filetype')`,
   },
   explain: {
@@ -104,7 +134,7 @@ export const VERBS = {
     params: z.strictObject({ pipeline: nameSchema.optional() }),
     places: [{ name: 'pipeline', kind: 'text', isOptional: true }],
     options: [],
-    what: 'what failed lately in the pipelines, without the records themselves',
+    what: 'what failed lately in the pipelines, without the records',
     example: 'deadLetters()',
   },
   tail: {
@@ -125,15 +155,65 @@ export const VERBS = {
   },
   swap: {
     access: 'write',
-    params: z.strictObject({ pool, version }),
+    params: z.strictObject({
+      pool,
+      version,
+      canary: share.optional(),
+      bakeMs: bakeMs.optional(),
+      verify: verify.optional(),
+      rollbackOn: rollbackOn.optional(),
+    }),
     places: [POOL, { name: 'version', kind: 'text' }],
-    options: [],
-    what: 'load another version beside the serving one, and let it take over',
+    options: [
+      { name: 'canary', kind: 'number', what: 'share of the records it gets first, such as 0.1' },
+      BAKE,
+      VERIFY,
+      ROLLBACK_ON,
+    ],
+    what: 'bring another version in; waits until the old one is gone',
     example: `swap('filetype', 2)`,
+  },
+  canary: {
+    access: 'write',
+    params: z.strictObject({
+      pool,
+      version,
+      share: share.default(0.1),
+      bakeMs: bakeMs.optional(),
+      verify: verify.optional(),
+      rollbackOn: rollbackOn.optional(),
+    }),
+    places: [POOL, { name: 'version', kind: 'text' }, { name: 'share', kind: 'number', isOptional: true }],
+    options: [BAKE, VERIFY, ROLLBACK_ON],
+    what: 'give another version a share of the records and watch it; does not wait',
+    example: `canary('filetype', 2, 0.1)`,
+  },
+  promote: {
+    access: 'write',
+    params: z.strictObject({ pool }),
+    places: [POOL],
+    options: [],
+    what: 'end the watch over a new version in its favour',
+    example: `promote('filetype')`,
+  },
+  rollback: {
+    access: 'write',
+    params: z.strictObject({ pool }),
+    places: [POOL],
+    options: [],
+    what: 'give up what is being rolled out, or bring back the version before',
+    example: `rollback('filetype')`,
   },
   scale: {
     access: 'write',
-    params: z.strictObject({ pool, replicas: z.number().int().min(1).max(1024) }),
+    params: z.strictObject({
+      pool,
+      replicas: z
+        .number('must be a number')
+        .int('must be a whole number')
+        .min(1, 'must be at least 1')
+        .max(1024, 'must be at most 1024'),
+    }),
     places: [POOL, { name: 'replicas', kind: 'number' }],
     options: [],
     what: 'change the number of replicas',
@@ -144,7 +224,7 @@ export const VERBS = {
     params: z.strictObject({ pool }),
     places: [POOL],
     options: [],
-    what: 'start the replicas anew, also those of a failed pool; what waits goes on waiting',
+    what: 'start the replicas anew, also those of a failed pool; nothing is lost',
     example: `restart('filetype')`,
   },
   drain: {

@@ -6,16 +6,20 @@
  *    when it has ended, or was refused. The audit never holds a record.
  */
 import type { Pool } from '../actor/pool.js';
-import type { PoolStats } from '../actor/stats.js';
+import type { RolloutNotice } from '../actor/pool-events.js';
+import type { RollbackRules, SwapOptions } from '../actor/swap-options.js';
 import type { System } from '../actor/system.js';
+import type { Verification } from '../actor/verification.js';
 import { type ExplainedValue, explainConfig, originText } from '../config/explain.js';
 import type { LoadedConfig } from '../config/load.js';
 import { suggest } from '../config/suggest.js';
 import { jsonSafe } from '../stream/json-safe.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
+import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import type { Log } from '../telemetry/log.js';
 import { toFault } from '../wire/fault.js';
+import type { Signature } from '../wire/tensor.js';
 import type { AskAnswer, ExplainAnswer, LettersAnswer, PoolLine, PsAnswer, VersionsAnswer } from './answers.js';
 import type { ControlEvent, EventLog } from './event-log.js';
 import { type Access, VERB_NAMES, VERBS, verbNamed } from './grammar.js';
@@ -132,23 +136,41 @@ export class Operations {
         return this.#ask(this.#pool(params.pool), params, caller);
       case 'swap': {
         const pool = this.#pool(params.pool);
-        await pool.swap(params.version as string);
-        return poolLine(pool.stats());
+        await pool.swap(params.version as string, swapOptions(params, pool.signature));
+        return poolLine(pool);
+      }
+      case 'canary': {
+        const pool = this.#pool(params.pool);
+        await untilBaking(pool, params.version as string, {
+          ...swapOptions(params, pool.signature),
+          canary: params.share as number,
+        });
+        return this.#versions(pool);
+      }
+      case 'promote': {
+        const pool = this.#pool(params.pool);
+        await pool.promote();
+        return poolLine(pool);
+      }
+      case 'rollback': {
+        const pool = this.#pool(params.pool);
+        await pool.rollback();
+        return poolLine(pool);
       }
       case 'scale': {
         const pool = this.#pool(params.pool);
         await pool.scale(params.replicas as number);
-        return poolLine(pool.stats());
+        return poolLine(pool);
       }
       case 'restart': {
         const pool = this.#pool(params.pool);
         await pool.restart();
-        return poolLine(pool.stats());
+        return poolLine(pool);
       }
       case 'drain': {
         const pool = this.#pool(params.pool);
         await pool.drain();
-        return poolLine(pool.stats());
+        return poolLine(pool);
       }
       case 'tail':
         throw new TypeError('run: tail gives many answers; use tail()');
@@ -168,7 +190,10 @@ export class Operations {
       system: system.name,
       pid: process.pid,
       upMs: Math.round(this.#clock.now() - this.#startedAt),
-      pools: Object.values(system.stats()).map(poolLine),
+      pools: system
+        .names()
+        .flatMap((name) => system.get(name) ?? [])
+        .map((pool) => poolLine(pool)),
       // All pools of a system say what they count in one place.
       pipelines: system.get(first)?.metrics?.runs() ?? [],
     };
@@ -184,7 +209,7 @@ export class Operations {
     const listing = model === undefined ? undefined : this.#parts.system.models.model(model);
     return {
       pool: pool.name,
-      current: pool.version,
+      ...pool.versions(),
       replicas,
       available: listing?.versions ?? [],
       aliases: Object.fromEntries(Object.entries(listing?.aliases ?? {})),
@@ -238,6 +263,40 @@ interface Params {
   readonly record?: unknown;
   readonly timeoutMs?: number;
   readonly last?: number;
+  readonly canary?: number;
+  readonly share?: number;
+  readonly bakeMs?: number;
+  readonly verify?: Verification;
+  readonly rollbackOn?: RollbackRules;
+}
+
+function swapOptions({ canary, bakeMs, verify, rollbackOn }: Params, signature: Signature | undefined): SwapOptions {
+  const records = verify?.records.map((record) => tensorsOf(record, signature)) ?? [];
+  return {
+    ...(verify === undefined ? {} : { verify: { ...verify, records } }),
+    ...(canary === undefined ? {} : { canary }),
+    ...(bakeMs === undefined ? {} : { bakeMs }),
+    ...(rollbackOn === undefined ? {} : { rollbackOn }),
+  };
+}
+
+/** Resolves when the version has its share of the records; what comes of it is told by events. Rejects as the swap does. */
+async function untilBaking(pool: Pool<any, any>, version: string, options: SwapOptions): Promise<void> {
+  const baking = deferred<void>();
+  const hear = ({ step }: RolloutNotice): void => {
+    if (step === 'baking') baking.resolve();
+  };
+  pool.on('rollout', hear);
+  const swapped = pool.swap(version, options);
+  // The very same trial is on already.
+  if (pool.versions().step === 'baking') baking.resolve();
+  try {
+    await Promise.race([baking.promise, swapped]);
+  } finally {
+    pool.off('rollout', hear);
+    // Later than the bake begins, its end is for those who listen to events.
+    swapped.catch(() => undefined);
+  }
 }
 
 export interface CheckedCall {
@@ -273,13 +332,17 @@ export function adviceFor(word: string, known: readonly string[], what: string):
 }
 
 /** One line of `ps`. */
-export function poolLine(stats: PoolStats): PoolLine {
+function poolLine(pool: Pool<any, any>): PoolLine {
+  const stats = pool.stats();
+  const { next, share } = pool.versions();
   const { replicas, errors, latencyMs, mailbox } = stats;
   const wanted = replicas.filter(({ state }) => state !== 'draining' && state !== 'stopping' && state !== 'stopped');
   return {
     name: stats.name,
     state: stats.state,
     version: stats.version,
+    ...(next === undefined ? {} : { next }),
+    ...(share === undefined ? {} : { share }),
     ready: replicas.filter(({ state }) => state === 'ready').length,
     replicas: wanted.length,
     held: stats.held,
@@ -293,11 +356,11 @@ export function poolLine(stats: PoolStats): PoolLine {
   };
 }
 
-/** For the audit: scalars only, never a record. */
+/** For the audit: everything but records. */
 function callText({ verb, params }: CheckedCall): string {
   const words = Object.entries(params).flatMap(([key, value]) => {
-    if (key === 'record') return ['record=…'];
-    return typeof value === 'string' || typeof value === 'number' ? [`${key}=${value}`] : [];
+    if (key === 'record' || key === 'verify') return [`${key}=…`];
+    return [`${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`];
   });
   return [verb, ...words].join(' ');
 }

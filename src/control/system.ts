@@ -3,8 +3,10 @@ import { System as PoolSystem, type SystemOptions, type SystemStopReport } from 
 import type { LoadedConfig } from '../config/load.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
 import { EventLog } from './event-log.js';
+import { LocalControl } from './local-control.js';
 import { Operations } from './operations.js';
 import { FailureBoard } from './failure-board.js';
+import { runRepl } from './repl.js';
 import { type ControlAddress, type ControlServer, startControlServer } from './server.js';
 
 /** Where the control of a system listens. */
@@ -14,6 +16,19 @@ export interface ControlOptions {
    * missing. Default: `<name of the system>.sock` in a private directory of the user.
    */
   readonly socket?: string | undefined;
+}
+
+export interface ReplOptions {
+  /** True: verbs that change something are allowed. Default false. */
+  readonly write?: boolean;
+  /** Default process.stdin. */
+  readonly input?: NodeJS.ReadableStream;
+  /** Default process.stdout. */
+  readonly output?: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  /** Where the lines typed at a terminal are remembered. Default: nowhere. */
+  readonly historyFile?: string;
+  /** Further names that can be used in it. */
+  readonly context?: Readonly<Record<string, unknown>>;
 }
 
 /** What a system knows of itself beside its pools. */
@@ -66,6 +81,21 @@ export class System extends PoolSystem {
       this.#control = undefined;
       throw error;
     }
+  }
+
+  /**
+   * A REPL in this process, with the verbs of the control plane in it: see `help` in it, or docs/operating.md. Resolves when
+   * its input ends or `.exit` is typed; the system goes on. Read-only unless `write`.
+   */
+  async repl(options: ReplOptions = {}): Promise<void> {
+    const { write = false, input = process.stdin, output = process.stdout, historyFile, context, ...strange } = options;
+    const [unknown] = Object.keys(strange);
+    if (unknown !== undefined)
+      throw new TypeError(`repl: unknown option "${unknown}"; expected write, input, output, historyFile or context`);
+    if (typeof write !== 'boolean') throw new TypeError(`repl: write must be true or false, got ${typeof write}`);
+    const access = write ? 'write' : 'read';
+    const calls = new LocalControl(this.#operations, access);
+    await runRepl({ calls, name: this.name, access, input, output, historyFile, ...(context && { context }) });
   }
 
   /** As of the pools; the control goes last, so that a drain can be watched. */

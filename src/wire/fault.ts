@@ -183,6 +183,8 @@ function revive(fault: Fault & { readonly code: ErrorCode }, cause: Error | unde
   if (typeof fields['incarnation'] === 'number') details.incarnation = fields['incarnation'];
   if (typeof fields['modelVersion'] === 'string') details.modelVersion = fields['modelVersion'];
   if (typeof fields['attempt'] === 'number') details.attempt = fields['attempt'];
+  if (typeof fields['step'] === 'string') details.step = fields['step'];
+  if (typeof fields['reason'] === 'string') details.reason = fields['reason'];
   if (typeof fields['retryAfterMs'] === 'number') details.retryAfterMs = fields['retryAfterMs'];
   return new TroupeError(fault.code, fault.message, details);
 }

@@ -37,9 +37,15 @@ test('wrong use says what was wrong and what would be right', (t) => {
     const answer = parseInvocation(words);
     return answer.kind === 'wrong' ? answer.message : `not wrong: ${answer.kind}`;
   };
-  t.is(message(), 'expected a command: run, check, explain, dead-letters');
+  t.is(
+    message(),
+    'expected a command: run, check, explain, dead-letters, repl, top, ps, stats, versions, tail, ask, swap, canary, promote, rollback, scale, restart, drain',
+  );
   t.is(message('rnu'), 'there is no command "rnu"; did you mean run?');
-  t.is(message('constructor'), 'there is no command "constructor"; the commands are run, check, explain, dead-letters');
+  t.is(
+    message('constructor'),
+    'there is no command "constructor"; the commands are run, check, explain, dead-letters, repl, top, ps, stats, versions, tail, ask, swap, canary, promote, rollback, scale, restart, drain',
+  );
   t.is(message('run', 'a', 'b'), 'run takes one config file; found also b');
   t.is(message('check', '--json'), 'check has no option --json');
   t.regex(message('run', '--jsno'), /Unknown option '--jsno'/);

@@ -57,6 +57,7 @@ async function troupe(...words: string[]): Promise<Ran> {
   let err = '';
   const signal = new AbortController().signal;
   const code = await runCommand(words, {
+    stdin: process.stdin,
     stdout: { write: (text) => void (out += text) },
     stderr: { write: (text) => void (err += text) },
     env: {},

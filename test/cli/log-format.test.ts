@@ -34,6 +34,7 @@ test('with --log-format json stderr has lines of JSON and nothing else, each wit
   let err = '';
   const { signal } = new AbortController();
   const code = await runCommand(['run', path.join(dir, 'troupe.yaml'), '--log-format', 'json'], {
+    stdin: process.stdin,
     stdout: { write: (text) => void (out += text) },
     stderr: { write: (text) => void (err += text) },
     env: {},

@@ -49,6 +49,7 @@ async function troupe(
   let out = '';
   let err = '';
   const code = await runCommand(words, {
+    stdin: process.stdin,
     stdout: { write: (text) => void (out += text) },
     stderr: { write: (text) => void (err += text) },
     env: {},

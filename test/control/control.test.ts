@@ -136,6 +136,40 @@ test('tail gives the past first, then what happens, and ends when it is told to'
   t.truthy(await control.ps());
 });
 
+test('a version can be tried on a share of the records, promoted, brought back, and verified before it is given any', async (t) => {
+  const { system, socket, log } = await stand(t, { pools: [] });
+  await system.spawn('v', {
+    version: '1',
+    actor: {
+      load: ({ version }: { version: string | undefined }) => version,
+      predict: (batch: readonly unknown[], { state }: { state: string }) => batch.map(() => Number(state)),
+    },
+  });
+  await using control = await connectControl(socket, { access: 'write' });
+  t.like(await control.canary('v', 2, 0.25, { bakeMs: 60_000 }), {
+    current: '1',
+    next: '2',
+    step: 'baking',
+    share: 0.25,
+  });
+  t.is((await control.canary('v', 2, 0.25, { bakeMs: 60_000 })).next, '2', 'the very same trial is shared');
+  t.like((await control.ps()).pools[0], { version: '1', next: '2', share: 0.25 });
+  t.is((await control.promote('v')).version, '2');
+  t.like(await control.versions('v'), { current: '2', previous: '1', replicas: { 2: 1 } });
+  t.is((await control.rollback('v')).version, '1');
+
+  await control.swap('v', 3, { verify: { records: [0, 0], expect: [3, 3] } });
+  const error = await t.throwsAsync(control.swap('v', 4, { verify: { records: ['hunter2'], expect: [5] } }), {
+    instanceOf: TroupeError,
+  });
+  t.like(error, { code: 'SWAP_ROLLED_BACK', step: 'verifying' });
+  t.false(JSON.stringify(log.filter(({ level }) => level === 'audit')).includes('hunter2'));
+  const none = await t.throwsAsync(control.promote('v'), { instanceOf: TroupeError });
+  t.is(none.code, 'NO_ROLLOUT');
+  await t.throwsAsync(control.swap('v', 4, { canary: 1 }), { instanceOf: TypeError, message: /^swap: canary: / });
+  await t.throwsAsync(control.swap('v', 4, { canray: 0.5 } as object), { instanceOf: TypeError, message: /canray/ });
+});
+
 test('an ask whose caller has gone is given up; a change goes on to its end', async (t) => {
   let signalled = (): void => undefined;
   const aborted = new Promise<void>((resolve) => {

@@ -1,0 +1,135 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import test from 'ava';
+
+/**
+ * The session of docs/operating.md, as it stands there, with real processes: what the commands print is what the page
+ * shows, but for figures.
+ */
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const command = join(root, 'dist/src/cli/main.js');
+const page = readFileSync(join(root, 'docs/operating.md'), 'utf8');
+
+const fileOf = (name: string): string =>
+  new RegExp(`<!-- file ${name.replace('.', '\\.')} -->\\n\`\`\`\\w+\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1] ?? '';
+const session = /<!-- session -->\n```console\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
+
+interface Turn {
+  readonly typed: string;
+  readonly shown: string;
+}
+
+/** Lines after `$ ` are commands; the first of a REPL takes the lines after its prompt with it. */
+function turnsOf(text: string): Turn[] {
+  return text
+    .split(/^\$ /m)
+    .slice(1)
+    .map((part) => {
+      const [typed = '', ...shown] = part.split('\n');
+      return { typed, shown: shown.join('\n') };
+    });
+}
+
+/** Figures, times and the width of columns differ from run to run. */
+const plain = (text: string): string =>
+  text
+    .replace(/\d[\d,.:]*( ms| s)?/g, 'N')
+    .replace(/[ \t]+/g, ' ')
+    .trim();
+
+const PROMPT = /^filetypes(?: \(write\))?> /gm;
+
+test('the session of the operating page prints what the page shows, and no record is lost', async (t) => {
+  t.timeout(240_000);
+  const dir = mkdtempSync(join(tmpdir(), 'ts-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  for (const name of ['troupe.yaml', 'steps.js']) writeFileSync(join(dir, name), fileOf(name));
+  writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
+  cpSync(join(root, 'models/filetype'), join(dir, 'models/filetype'), {
+    recursive: true,
+    filter: (from) => !from.includes('train'),
+  });
+  mkdirSync(join(dir, 'models/filetype/3'));
+  writeFileSync(join(dir, 'models/filetype/3/model.onnx'), '');
+  const env = { ...process.env, XDG_RUNTIME_DIR: dir, HOME: dir };
+
+  const system = spawn(process.execPath, [command, 'run', '--quiet'], {
+    cwd: dir,
+    env,
+    stdio: ['pipe', 'ignore', 'pipe'],
+  });
+  t.teardown(() => system.kill('SIGKILL'));
+  let log = '';
+  system.stderr.setEncoding('utf8').on('data', (text: string) => (log += text));
+  const feed = feedOf(system);
+  t.teardown(() => feed.end());
+  const run = (words: readonly string[], stdin = ''): Promise<string> =>
+    new Promise((resolve) => {
+      const child = execFile(process.execPath, [command, ...words], { cwd: dir, env }, (_error, stdout, stderr) =>
+        resolve(stderr + stdout),
+      );
+      child.stdin?.end(stdin);
+    });
+  for (;;) {
+    const shown = await run(['ps', '--json']);
+    const answer = JSON.parse(shown.slice(shown.indexOf('{'))) as { pools?: { results: number }[] };
+    if ((answer.pools?.[0]?.results ?? 0) > 20) break;
+    t.is(system.exitCode, null, log);
+    await wait(200);
+  }
+
+  const turns = turnsOf(session);
+  t.true(turns.length >= 3);
+  for (const { typed, shown } of turns) {
+    const [, ...words] = typed.replace(/^npx /, '').split(' ');
+    const lines = [...shown.matchAll(/^filetypes(?: \(write\))?> (.*)$/gm)].map((match) => match[1] ?? '');
+    const printed = await run(words, lines.map((line) => `${line}\n`).join(''));
+    // A line that is typed at a terminal stands after its prompt; one that comes from a pipe does not.
+    const expected = shown.replace(/^(filetypes(?: \(write\))?> ).*$/gm, '$1');
+    t.deepEqual(
+      partsOf(printed.replaceAll(dir, '/srv/filetypes')),
+      partsOf(expected),
+      `$ ${typed}\n${printed}\n${log}`,
+    );
+  }
+
+  feed.end();
+  const [code] = (await once(system, 'close')) as [number | null];
+  t.is(code, 0, log);
+  const results = readFileSync(join(dir, 'results.ndjson'), 'utf8').trimEnd().split('\n');
+  t.is(results.length, feed.count());
+  t.regex(
+    log,
+    /^troupe audit pool=filetype: begun: canary pool=filetype version=2 share=0\.1 by connection \d+ \(troupe repl\)$/m,
+  );
+  t.regex(log, /^troupe audit pool=filetype: failed: swap pool=filetype version=3 .* SWAP_ROLLED_BACK/m);
+});
+
+function partsOf(text: string): string[] {
+  return text
+    .split(PROMPT)
+    .map(plain)
+    .filter((part) => part !== '');
+}
+
+/** A line every few milliseconds, until it is ended. */
+function feedOf(system: ChildProcess): { end(): void; count(): number } {
+  let count = 0;
+  const timer = setInterval(() => {
+    count += 1;
+    system.stdin?.write(`line ${count}: const answer = 42;\n`);
+  }, 5);
+  return {
+    end: () => {
+      clearInterval(timer);
+      system.stdin?.end();
+    },
+    count: () => count,
+  };
+}
