@@ -10,7 +10,7 @@
  */
 
 import { CostModel } from './cost-model.js';
-import { classOf, HOST_MS, SizeTrials } from './size-trials.js';
+import { classOf, type Expected, HOST_MS, SizeTrials } from './size-trials.js';
 
 export interface SizeLimits {
   readonly maxSize: number;
@@ -55,6 +55,13 @@ const PLANNED = 0.96;
 /** The guard's cuts and steps: two cuts halve the cap, 32 good batches bring all of it back. */
 const CUT = 0.75;
 const STEPS = 32;
+/**
+ * Under a target a trial must not leave more behind than the next batch takes along. So none is made where more waits than
+ * this share of the cap, but where so much waits that the target is missed anyway.
+ */
+const TRIED_UP_TO = 0.5;
+const HOPELESS_FROM = 2;
+
 export class AdaptiveSize {
   readonly model = new CostModel();
   /** Mean size of the batches sent lately. */
@@ -153,15 +160,12 @@ export class AdaptiveSize {
 
   /** A size to try now where `count` records wait, in the place of a batch of `size`; 0 for none. */
   probe(count: number, size: number): number {
-    return this.#trials.propose(count, size, Math.min(this.#limits.maxSize, this.cap), this.#expected);
+    const most = Math.min(this.#limits.maxSize, this.cap);
+    if (this.targetMs !== Infinity && count > TRIED_UP_TO * most && count < HOPELESS_FROM * most) return 0;
+    return this.#trials.propose(count, size, most, this.#expected);
   }
 
-  /** 0 where nobody can tell: from one size alone, or after a jump. */
-  readonly #expected = (size: number): number => {
-    let known = 0;
-    for (const { count } of this.model.classes) if (count > 0) known++;
-    return known < 2 ? 0 : this.model.predict(size);
-  };
+  readonly #expected: Expected = (size, seen) => (this.model.knows(size, seen) ? this.model.predict(size) : 0);
 
   /**
    * The part of `count` records for one of so many replicas. A part is at least `parts` times the size at which the fixed

@@ -150,6 +150,17 @@ export class CostModel {
     return top.ms + slope * (n - top.size);
   }
 
+  /** More than one size stands behind what is predicted for n, and those next to it were seen so often each. */
+  knows(n: number, seen: number): boolean {
+    const { classes } = this;
+    if (classes.length < 2) return false;
+    let above = 0;
+    while (above < classes.length - 1 && (classes[above] as SizeClass).size < n) above++;
+    const { size, count } = classes[above] as SizeClass;
+    if (count < seen) return false;
+    return above === 0 || size <= n || (classes[above - 1] as SizeClass).count >= seen;
+  }
+
   #find(index: number): SizeClass | undefined {
     const { classes } = this;
     for (let i = 0; i < classes.length; i++) if ((classes[i] as SizeClass).index === index) return classes[i];

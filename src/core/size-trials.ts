@@ -6,8 +6,11 @@
  *
  * T1 at most one trial at a time, and none before a pool has shown that it lives longer than a few batches. T2 what was
  * found worse is tried again ever more rarely, the worse the more; what is larger than the present size never too rarely,
- * so that a wrong step towards small batches does not last. T3 a step needs a gain beyond doubt.
+ * so that a wrong step towards small batches does not last. T3 a step needs a gain beyond doubt. T4 one odd batch decides
+ * nothing: it is neither a loss nor a gain, but counts in the long run (size-contest.ts).
  */
+
+import { type Noise, SizeContest } from './size-contest.js';
 
 /** Sizes are counted by powers of two, rounded in the logarithm. */
 export function classOf(size: number): number {
@@ -25,87 +28,75 @@ const FIRST_AT = 12;
 const COUNT_LEAST = 4;
 /** So many batches without its end, and a trial is given up: other sizes came between. */
 const PATIENCE = 12;
-/** So many trials are the least to go by, so many settle it, and so many are remembered. */
+/** So many trials are the least to go by, so many settle it. */
 const SOME = 3;
 const ENOUGH = 8;
-const MEMORY = 12;
-/** Deviation of a trial, as a share, that is assumed until some have shown theirs. */
-const PRIOR_SPREAD = 0.03;
 /** So many standard errors are beyond doubt, and less than this is no gain. */
 const DOUBT = 2;
 const MARGIN = 0.005;
+/** Adjacent batches of one size differ by this share, until some have shown by how much. */
+const PRIOR_NOISE = 0.03;
+const PRIOR_COUNT = 2;
+const NOISE_MEMORY = 32;
+/** An odd batch makes all look no noisier than this. */
+const ODD_NOISES = 2.5;
+const NOISE_LEAST = 0.05;
 /** Worse by this, and the second look has time. */
 const HOPELESS = Math.log(1.4);
-/** A trial that is off by this from what those before have shown makes them worthless. */
-const SURPRISE = 0.3;
-/** One odd batch makes a trial no worse, and no better, than this. */
-const ODD_MOST = 0.7;
+/** What looks that bad is looked at again after so many batches, as its first trials may have been odd. */
+const LOOK_AGAIN: readonly number[] = [0, 8];
+/**
+ * A trial that has lost as much time as a batch takes is followed by none for so many batches: a queue near its limit takes
+ * long to catch up. Where so many batches wait that nobody's latency is to be saved, none is lost by learning soon.
+ */
+const PACE = 20;
+const BACKLOG = 4;
+/** In a backlog a size that was seen less often may have been odd. */
+const SURELY_SEEN = 2;
+/** More than any size promises that has been tried. */
+const UNTRIED = 1e3;
 /** Batches until something no worse is tried again; T2. */
 const AGAIN_AFTER = 32;
 const AGAIN_LATEST = 4096;
 const LARGER_AGAIN_LATEST = 64;
+/** What may be better as its odd batches cost less is tried so often: many trials are needed to tell. */
+const TAIL_AGAIN_AFTER = 128;
 /** A mere guess is trusted for so long. */
 const GUESS_LATEST = 128;
 
-/** What trials of one size against another have shown, in logarithms of milliseconds per record: below zero is better. */
-class Contest {
-  count = 0;
-  mean = 0;
-  #squares = 0;
-  lastAt = -Infinity;
-  constructor(
-    readonly from: number,
-    readonly to: number,
-  ) {}
+/** Steps down that are tried: in powers of two, in this order. A wide one needs fewer trials, a short one misses nothing. */
+const STEPS_DOWN: readonly number[] = [2, 4, 1];
+const NEAR = 2;
 
-  add(value: number): void {
-    // Not what it used to be: the old trials say nothing any more.
-    if (this.count >= SOME && Math.abs(value - this.mean) > SURPRISE) {
-      this.count = 0;
-      this.mean = 0;
-      this.#squares = 0;
-    }
-    const weight = 1 / (Math.min(this.count, MEMORY - 1) + 1);
-    const before = value - this.mean;
-    this.mean += weight * before;
-    if (this.count >= MEMORY) this.#squares *= 1 - weight;
-    this.#squares += before * (value - this.mean);
-    this.count++;
-  }
-
-  /** The same trials seen from the other side. */
-  turned(): Contest {
-    const turned = new Contest(this.to, this.from);
-    turned.count = Math.min(this.count, SOME);
-    turned.mean = -this.mean;
-    turned.#squares = (this.#squares * turned.count) / Math.max(1, this.count);
-    turned.lastAt = this.lastAt;
-    return turned;
-  }
-
-  get error(): number {
-    const count = Math.min(this.count, MEMORY);
-    return Math.sqrt((this.#squares + 2 * PRIOR_SPREAD ** 2) / (count + 1) / Math.max(1, count));
-  }
-}
+/** What a batch of this size may cost, from sizes that were seen so often each; 0 where nobody can tell. */
+export type Expected = (size: number, seen: number) => number;
 
 interface Trial {
-  readonly contest: Contest;
+  readonly contest: SizeContest;
   readonly begunAt: number;
-  readonly before: number;
-  /** NaN until its batch has come back. */
+  /** The batch before it. */
+  readonly size: number;
+  readonly ms: number;
+  /** Milliseconds per record; NaN until its batch has come back. */
   seen: number;
 }
 
 export class SizeTrials {
   /** Class of the best size while that is not the largest, else -1. */
   bestClass = -1;
-  #contests: Contest[] = [];
+  #contests: SizeContest[] = [];
   #trial: Trial | undefined;
   #batchCount = 0;
   // Of the batch that came back last.
   #lastSize = 0;
+  #lastClass = 0;
   #lastMs = 0;
+  readonly #noise: Noise = { share: PRIOR_NOISE };
+  #noiseCount = PRIOR_COUNT;
+  /** Number of the batch before which there is no trial. */
+  #restUntil = 0;
+  /** So much waits that to learn soon costs nobody anything. */
+  #isUrgent = false;
 
   /** The warm-up showed this class to be best; trials go on from there. */
   start(bestClass: number): void {
@@ -121,43 +112,88 @@ export class SizeTrials {
   /** A batch came back. */
   observe(size: number, ms: number): void {
     this.#batchCount++;
-    if (this.#trial !== undefined) this.#follow(this.#trial, size, ms);
+    const index = classOf(size);
+    if (this.#lastSize > 0 && index === this.#lastClass) this.#hear(unlike(size, ms, this.#lastSize, this.#lastMs));
+    if (this.#trial !== undefined) this.#follow(this.#trial, index, size, ms);
+    this.#lastClass = index;
     this.#lastSize = size;
     this.#lastMs = ms;
   }
 
   /**
    * A size to try now, where `count` records wait and the next batch would have `size` of them; 0 for none. None is larger
-   * than `most`. `expectedMs` tells what a batch of a size nobody has tried may cost.
+   * than `most`.
    */
-  propose(count: number, size: number, most: number, expectedMs: (size: number) => number): number {
+  propose(count: number, size: number, most: number, expectedMs: Expected): number {
     if (count < COUNT_LEAST || this.#batchCount < FIRST_AT || this.#trial !== undefined) return 0;
+    this.#isUrgent = count >= BACKLOG * size;
+    if (this.#batchCount < this.#restUntil && !this.#isUrgent) return 0;
     const from = classOf(size);
-    if (this.#lastSize === 0 || classOf(this.#lastSize) !== from) return 0;
-    let to = -1;
-    if (this.bestClass === from && this.#fits(from + 1, count, most) && this.#isDue(from, from + 1, expectedMs))
-      to = from + 1;
-    else if (this.#lastMs >= LONG_MS && !this.#isBeaten(from))
-      for (let step = 2; step >= 1 && to < 0; step--)
-        if (from >= step && this.#isDue(from, from - step, expectedMs)) to = from - step;
+    if (this.#lastSize === 0 || this.#lastClass !== from) return 0;
+    const to = this.#next(from, count, most, expectedMs);
     if (to < 0) return 0;
-    const contest = this.#contest(from, to) ?? this.#newContest(from, to);
+    const contest = this.#contest(from, to) ?? this.#newContest(from, to, expectedMs);
     contest.lastAt = this.#batchCount;
-    this.#trial = { contest, begunAt: this.#batchCount, before: valueOf(this.#lastSize, this.#lastMs), seen: NaN };
+    this.#trial = { contest, begunAt: this.#batchCount, size: this.#lastSize, ms: this.#lastMs, seen: NaN };
     return 2 ** to;
   }
 
+  /** The class to try against this one: what nobody has tried yet, else what promises most; -1 for none. */
+  #next(from: number, count: number, most: number, expectedMs: Expected): number {
+    let next = -1;
+    let promise = -Infinity;
+    if (this.bestClass === from && this.#fits(from + 1, count, most)) {
+      promise = this.#promise(from, from + 1, expectedMs);
+      if (promise > -Infinity) next = from + 1;
+    }
+    if ((expectedMs(2 ** from, 1) || this.#lastMs) < LONG_MS || this.#isBeaten(from)) return next;
+    for (let i = 0; i < STEPS_DOWN.length; i++) {
+      const step = STEPS_DOWN[i] as number;
+      if (from < step || (step > NEAR && !this.#isUrgent) || this.#isBeyond(from, from - step)) continue;
+      const own = this.#promise(from, from - step, expectedMs);
+      if (own <= promise) continue;
+      promise = own;
+      next = from - step;
+    }
+    return next;
+  }
+
+  /**
+   * What a trial is worth; -Infinity where none is due. First comes what looks hopeless and may have been odd, for guesses
+   * build on it; then what nobody has tried.
+   */
+  #promise(from: number, to: number, expectedMs: Expected): number {
+    if (!this.#isDue(from, to, expectedMs)) return -Infinity;
+    const contest = this.#contest(from, to);
+    if (contest === undefined || contest.count === 0) return UNTRIED;
+    const loss = contest.mean + WORTH * (to - from);
+    return this.#mayBeOdd(contest, loss) ? Infinity : contest.error - loss;
+  }
+
+  #mayBeOdd({ count, isForeseen }: SizeContest, loss: number): boolean {
+    return count < SOME && loss >= HOPELESS && !isForeseen && this.#isUrgent;
+  }
+
+  /** Two batches of about the same size, one after the other, differ by this share. */
+  #hear(share: number): void {
+    const noise = this.#noise;
+    if (this.#noiseCount < NOISE_MEMORY) this.#noiseCount++;
+    noise.share += (Math.min(share, Math.max(ODD_NOISES * noise.share, NOISE_LEAST)) - noise.share) / this.#noiseCount;
+  }
+
   /** One step of the trial: its own batch, then one of the usual size. */
-  #follow(trial: Trial, size: number, ms: number): void {
+  #follow(trial: Trial, index: number, size: number, ms: number): void {
     const { contest } = trial;
-    const index = classOf(size);
     if (Number.isNaN(trial.seen)) {
-      if (index === contest.to) trial.seen = valueOf(size, ms);
+      if (index === contest.to) trial.seen = perRecord(size, ms);
     } else if (index === contest.from) {
       this.#trial = undefined;
       contest.lastAt = this.#batchCount;
-      const loss = trial.seen - (trial.before + valueOf(size, ms)) / 2;
-      contest.add(Math.max(-ODD_MOST, Math.min(ODD_MOST, loss)));
+      const before = perRecord(trial.size, trial.ms);
+      const after = perRecord(size, ms);
+      contest.add(trial.seen, before, after, unlike(size, ms, trial.size, trial.ms));
+      const lostMs = (trial.seen - Math.min(before, after)) * 2 ** contest.to;
+      this.#restUntil = this.#batchCount + PACE * Math.min(1, lostMs / Math.min(ms, trial.ms));
       this.#judge(contest);
     }
     if (this.#batchCount - trial.begunAt > PATIENCE) this.#trial = undefined;
@@ -167,53 +203,79 @@ export class SizeTrials {
     return 2 ** index <= Math.min(count, most);
   }
 
-  #judge({ from, to, mean, count, error }: Contest): void {
+  #judge({ from, to, mean, count, error }: SizeContest): void {
     if (this.bestClass >= 0 && from !== this.bestClass) return;
     const gain = -(mean + WORTH * (to - from));
     if (count < SOME || gain <= Math.max(MARGIN, DOUBT * error)) return;
     this.bestClass = to;
     // What was learned against the old size is not worth much against the new one, but for the old size itself.
-    const turned = this.#contest(from, to)?.turned();
+    const turned = this.#contest(from, to)?.turned(SOME);
     this.#contests = turned === undefined ? [] : [turned];
   }
 
-  #isDue(from: number, to: number, expectedMs: (size: number) => number): boolean {
+  #isDue(from: number, to: number, expectedMs: Expected): boolean {
     const contest = this.#contest(from, to);
-    if (contest === undefined || contest.count === 0) {
-      // What batches of other sizes cost tells something of this one: what looks hopeless has time.
-      const loss = valueOf(2 ** to, expectedMs(2 ** to)) - valueOf(this.#lastSize, this.#lastMs);
-      return loss < HOPELESS || this.#batchCount - (contest?.lastAt ?? 0) >= patienceFor(loss, GUESS_LATEST);
+    if (contest === undefined) {
+      // What looks hopeless has time.
+      const loss = this.#guess(from, to, expectedMs);
+      return loss < HOPELESS || this.#batchCount >= patienceFor(loss, GUESS_LATEST);
     }
+    if (contest.count === 0) return true;
     const { mean, count, error } = contest;
     const loss = mean + WORTH * (to - from);
     if (count < ENOUGH && loss < Math.max(MARGIN, DOUBT * error)) return true;
+    const since = this.#batchCount - contest.lastAt;
+    if (contest.isDoubted && since >= (LOOK_AGAIN[0] as number)) return true;
+    if (this.#mayBeOdd(contest, loss)) return since >= (LOOK_AGAIN[count - 1] as number);
     if (count < SOME && loss < HOPELESS) return true;
     const latest = to > from ? LARGER_AGAIN_LATEST : AGAIN_LATEST / 4 ** Math.max(0, SOME - count);
-    return this.#batchCount - contest.lastAt >= patienceFor(loss, latest);
+    if (since >= patienceFor(loss, latest)) return true;
+    return contest.hope + WORTH * (to - from) < 0 && since >= TAIL_AGAIN_AFTER;
+  }
+
+  /** A smaller size between the two is hopeless: then what is smaller still is, too. */
+  #isBeyond(from: number, to: number): boolean {
+    const contests = this.#contests;
+    for (let i = 0; i < contests.length; i++) {
+      const one = contests[i] as SizeContest;
+      if (one.from !== from || one.to <= to || one.to >= from || one.count === 0) continue;
+      const loss = one.mean + WORTH * (one.to - from);
+      if (loss >= HOPELESS && !this.#mayBeOdd(one, loss)) return true;
+    }
+    return false;
+  }
+
+  /** What batches of other sizes tell of this one; 0 where they tell nothing. */
+  #guess(from: number, to: number, expectedMs: Expected): number {
+    const seen = this.#isUrgent ? SURELY_SEEN : 1;
+    const usual = expectedMs(2 ** from, seen);
+    const other = expectedMs(2 ** to, seen);
+    return usual === 0 || other === 0 ? 0 : Math.log(perRecord(2 ** to, other) / perRecord(2 ** from, usual));
   }
 
   /** This size, or one above it, is known to be worse than a larger one: then still smaller ones are, too. */
   #isBeaten(index: number): boolean {
     const contests = this.#contests;
     for (let i = 0; i < contests.length; i++) {
-      const { from, to, mean, count, error } = contests[i] as Contest;
+      const { from, to, mean, count, error } = contests[i] as SizeContest;
       if (to < index || to > from || count === 0) continue;
       if (mean + WORTH * (to - from) > Math.max(MARGIN, DOUBT * error)) return true;
     }
     return false;
   }
 
-  #contest(from: number, to: number): Contest | undefined {
+  #contest(from: number, to: number): SizeContest | undefined {
     const contests = this.#contests;
     for (let i = 0; i < contests.length; i++) {
-      const contest = contests[i] as Contest;
+      const contest = contests[i] as SizeContest;
       if (contest.from === from && contest.to === to) return contest;
     }
     return undefined;
   }
 
-  #newContest(from: number, to: number): Contest {
-    const contest = new Contest(from, to);
+  #newContest(from: number, to: number, expectedMs: Expected): SizeContest {
+    const contest = new SizeContest(from, to, this.#noise);
+    contest.isForeseen = this.#guess(from, to, expectedMs) >= HOPELESS;
     this.#contests.push(contest);
     return contest;
   }
@@ -224,6 +286,13 @@ function patienceFor(loss: number, latest: number): number {
   return Math.min(latest, AGAIN_AFTER * 2 ** (10 * Math.max(0, loss)));
 }
 
-function valueOf(size: number, ms: number): number {
-  return Math.log((ms + HOST_MS) / size);
+function perRecord(size: number, ms: number): number {
+  return (ms + HOST_MS) / size;
+}
+
+/** By what share costs of two batches differ that no cost of so much per batch and so much per record explains. */
+function unlike(size: number, ms: number, otherSize: number, otherMs: number): number {
+  const log = Math.log((ms + HOST_MS) / (otherMs + HOST_MS));
+  const perRecord = size === otherSize ? log : log - Math.log(size / otherSize);
+  return log > 0 === perRecord > 0 ? Math.min(Math.abs(log), Math.abs(perRecord)) : 0;
 }

@@ -66,8 +66,7 @@ const CASES: readonly Case[] = [
         const chance = new Chance(seed, 41);
         const costMs = (n: number): number => cost(n) * (0.9 + 0.2 * chance.next()) * (chance.next() < 0.05 ? 10 : 1);
         const batches = saturated({ costMs, batching: { maxSize: 32 } }, 600);
-        // Noise needs more trials than 50 batches hold: until beyond doubt the size stays.
-        const problem = settles(batches.slice(200), cost, 32, 0.9);
+        const problem = settles(batches, cost, 32, 0.9);
         if (problem !== undefined) return problem;
       }
       return undefined;

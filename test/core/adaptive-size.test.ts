@@ -71,6 +71,14 @@ test('learning under a target breaks it with no batch', (t) => {
   }
 });
 
+test('under a target nothing is tried where what a trial leaves behind would come too late', (t) => {
+  const { size } = saturated(cnn, 12, { targetLatencyMs: 100 });
+  for (let n = 0; n < 4; n++) size.observe(size.cap, cnn(size.cap));
+  t.true(size.cap >= 8);
+  t.is(size.probe(size.cap, size.cap), 0);
+  t.not(size.probe(10_000, size.cap), 0, 'beyond the target anyway');
+});
+
 test('a target that no size meets does not make batches small', (t) => {
   t.is(saturated(mlp, 60, { targetLatencyMs: 3 }).size.size, 32);
 });

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { SizeTrials } from '../../src/core/size-trials.js';
+import { Chance } from '../../src/testing/seeds.js';
 
 const unknown = (): number => 0;
 const gains = (n: number): number => 5 + 0.05 * n;
@@ -23,17 +24,46 @@ test('the first batches are no trials, and there is one at a time', (t) => {
   trials.observe(8, suffers(8));
   t.is(trials.propose(1000, 32, 32, unknown), 0, 'it ends with the next of the usual size');
   trials.observe(32, suffers(32));
-  t.is(trials.propose(1000, 32, 32, unknown), 8);
+  t.is(trials.propose(1000, 32, 32, unknown), 2, 'what nobody has tried comes first');
 });
 
 test('a step needs three trials at least', (t) => {
   const trials = new SizeTrials();
-  const sizes = run(trials, 40, suffers);
-  const first = sizes.findIndex((n, at) => n === 8 && sizes[at + 1] === 8);
-  const before = sizes.slice(0, first < 0 ? sizes.length : first).filter((n) => n === 8).length;
-  const step = sizes.findIndex((_, at) => at > 0 && sizes.slice(at, at + 3).filter((n) => n === 32).length === 0);
-  t.true(before >= 3, sizes.join(' '));
-  t.true(step > 12 + 5, `three trials stand between seven batches: ${sizes.join(' ')}`);
+  const sizes: number[] = [];
+  while (trials.bestClass < 0 && sizes.length < 50) sizes.push(...run(trials, 1, suffers));
+  const best = 2 ** trials.bestClass;
+  t.true(best < 32, sizes.join(' '));
+  t.is(sizes.filter((n) => n === best).length, 3, sizes.join(' '));
+});
+
+test('noise of a tenth, and one batch of twenty ten times as long, do not keep the best size from being found', (t) => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const chance = new Chance(seed, 5);
+    const noise = (): number => (0.9 + 0.2 * chance.next()) * (chance.next() < 0.05 ? 10 : 1);
+    const small = new SizeTrials();
+    run(small, 60, (n) => suffers(n) * noise());
+    t.true(small.bestClass >= 0 && small.bestClass <= 2, `seed ${seed}: ${small.bestClass}`);
+    const large = new SizeTrials();
+    run(large, 60, (n) => gains(n) * noise());
+    t.is(large.bestClass, -1, `seed ${seed}`);
+  }
+});
+
+test('a size whose odd batches cost more than it gains is left in the long run', (t) => {
+  const chance = new Chance(4, 9);
+  const trials = new SizeTrials();
+  run(trials, 20_000, (n) => (20 + n) * (0.9 + 0.2 * chance.next()) * (n > 16 && chance.next() < 0.1 ? 20 : 1));
+  t.is(trials.bestClass, 4);
+});
+
+test('after a trial that lost time there is none for a while, unless a backlog waits', (t) => {
+  const trials = new SizeTrials();
+  run(trials, 12, gains);
+  t.is(trials.propose(40, 32, 32, unknown), 8);
+  trials.observe(8, gains(8));
+  trials.observe(32, gains(32));
+  t.is(trials.propose(40, 32, 32, unknown), 0);
+  t.not(trials.propose(1000, 32, 32, unknown), 0);
 });
 
 test('a wrong step towards small batches is found out and taken back', (t) => {
