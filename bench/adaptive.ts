@@ -133,6 +133,7 @@ function againstRules(kind: 'poisson' | 'bursty', maxSize: number, load: number,
     ratio: rounded(ratio, 3),
     spread: rounds(ratios, 3),
     target: 1.05,
+    atMost: true,
     met: ratio <= 1.05,
   };
 }
@@ -151,6 +152,7 @@ function lightLoad(): Row[] {
       ours: rounded(ours - theirs, 2),
       spread: [rounded(theirs, 2), rounded(ours, 2)] as const,
       target: 1,
+      atMost: true,
       met: ours - theirs <= 1,
     };
   });

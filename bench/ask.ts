@@ -1,17 +1,13 @@
 import { performance } from 'node:perf_hooks';
-import type { Lane, OpenLane } from './peers/lane.js';
+import { type Lap, lapOf, rowOfPeer, runLaps } from './laps.js';
+import type { OpenLane } from './peers/lane.js';
 import { ourLanes } from './peers/ours.js';
 import { processPeers } from './peers/processes.js';
 import { threadPeers } from './peers/threads.js';
 import type { Row } from './report.js';
 import { settle } from './settle.js';
-import { median, rounded, spread } from './statistics.js';
 
-/**
- * Overhead per ask: CALLERS callers, each awaiting its own answer before it asks again, one worker per lane. All lanes are
- * open and warm before the first measured round, and every round runs them one after another, so that a change of the
- * machine's mood meets all of them. A ratio compares ours and theirs within a round.
- */
+/** Overhead per ask: CALLERS callers, each awaiting its own answer before it asks again, one worker per lane. */
 const CALLERS = 256;
 const VALUES = 64;
 
@@ -36,62 +32,19 @@ const TARGETS: Readonly<Record<string, number>> = {
   fork: 10,
 };
 
-export async function benchAsk(options: AskOptions): Promise<Row[]> {
-  const peers = [...threadPeers, ...processPeers].filter(({ id }) => options.only?.includes(id) ?? true);
+export async function benchAsk({ rounds, laneMs, only, progress }: AskOptions): Promise<Row[]> {
+  const peers = [...threadPeers, ...processPeers].filter(({ id }) => only?.includes(id) ?? true);
   const lanes = [...ourLanes.filter(({ kind }) => peers.some((peer) => peer.kind === kind)), ...peers];
-  const open = new Map<string, OpenLane>();
-  const laps = new Map<string, Lap[]>(lanes.map((lane) => [lane.id, []]));
-  try {
-    for (const lane of lanes) {
-      options.progress(`${lane.id}: ${lane.setup}`);
-      open.set(lane.id, await lane.open());
-    }
-    for (const lane of lanes) await measure(open.get(lane.id) as OpenLane, options.laneMs);
-    for (let round = 1; round <= options.rounds; round++) {
-      const said: string[] = [];
-      for (const lane of lanes) {
-        const lap = await measure(open.get(lane.id) as OpenLane, options.laneMs);
-        laps.get(lane.id)?.push(lap);
-        said.push(`${lane.id} ${Math.round(lap.rate)}`);
-      }
-      options.progress(`round ${round} of ${options.rounds}, asks per second: ${said.join(', ')}`);
-    }
-  } finally {
-    for (const lane of open.values()) await lane.close();
-  }
-  return peers.map((peer) => rowOf(peer, laps));
-}
-
-/** One lane in one round. */
-interface Lap {
-  /** Asks per second. */
-  readonly rate: number;
-  /** CPU time of this process per ask in microseconds: both sides of a thread lane, our side of a process lane. */
-  readonly cpuMicros: number;
-}
-
-function rowOf(lane: Lane, laps: ReadonlyMap<string, readonly Lap[]>): Row {
-  const theirs = laps.get(lane.id) as readonly Lap[];
-  const ours = laps.get(`troupe-${lane.kind}`) as readonly Lap[];
-  const ratios = ours.map(({ rate }, round) => rate / (theirs[round] as Lap).rate);
-  const ratio = median(ratios);
-  const [least, most] = spread(ratios);
-  const target = TARGETS[lane.id];
-  return {
-    part: 'ask',
-    id: `ask/${lane.id}`,
-    what: `asks per second, ${lane.kind}, Float32[${VALUES}] echo, ${CALLERS} callers`,
-    against: `${lane.id} (${lane.setup})`,
-    ours: rounded(median(ours.map(({ rate }) => rate)), 0),
-    theirs: rounded(median(theirs.map(({ rate }) => rate)), 0),
-    ratio: rounded(ratio, 2),
-    spread: [rounded(least, 2), rounded(most, 2)],
-    cpuMicros: {
-      ours: rounded(median(ours.map(({ cpuMicros }) => cpuMicros)), 1),
-      theirs: rounded(median(theirs.map(({ cpuMicros }) => cpuMicros)), 1),
-    },
-    ...(target === undefined ? {} : { target, met: ratio >= target }),
-  };
+  const laps = await runLaps(lanes, { rounds, unit: 'asks', progress, measure: (lane) => measure(lane, laneMs) });
+  return peers.map((peer) =>
+    rowOfPeer(peer, laps, {
+      part: 'ask',
+      id: `ask/${peer.id}`,
+      what: `asks per second, ${peer.kind}, Float32[${VALUES}] echo, ${CALLERS} callers`,
+      target: TARGETS[peer.id],
+      digits: 1,
+    }),
+  );
 }
 
 /**
@@ -118,6 +71,5 @@ async function measure(lane: OpenLane, laneMs: number): Promise<Lap> {
     }
   };
   await Promise.all(Array.from({ length: CALLERS }, (_, index) => caller(index)));
-  const { user, system } = process.cpuUsage(cpuFrom);
-  return { rate: (count * 1000) / (performance.now() - startedAt), cpuMicros: (user + system) / count };
+  return lapOf(count, startedAt, cpuFrom);
 }

@@ -11,18 +11,21 @@ import { benchOperator } from './operator.js';
 import { benchOverload } from './overload.js';
 import { benchPipeline } from './pipeline.js';
 import { benchOverlap } from './overlap.js';
+import { writePage } from './page.js';
 import { reportOf, type Row, tableOf } from './report.js';
 import { benchTensor } from './tensor.js';
 import { benchTelemetry } from './telemetry.js';
 
 /**
- * npm run bench -- [PART ...] [--json] [--rounds n] [--ms n] [--only piscina,comlink] [--records n] [--seconds n]
- * Progress goes to stderr, the result to stdout. Exit code 1 when a target is not met.
+ * npm run bench -- [PART ...] [--json] [--page] [--rounds n] [--ms n] [--only piscina,comlink] [--records n] [--seconds n]
+ * Progress goes to stderr, the result to stdout; --page also writes it into docs/benchmarks.md. Exit code 1 when a target
+ * is not met.
  */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
+    page: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '30' },
     ms: { type: 'string', default: '150' },
     only: { type: 'string' },
@@ -64,6 +67,7 @@ for (const [part, run] of Object.entries(PARTS))
   if (positionals.length === 0 || positionals.includes(part)) rows.push(...(await run()));
 
 const report = reportOf(rows);
+if (values.page) writePage(report);
 process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : `${tableOf(report)}\n`);
 for (const row of rows) {
   if (row.met === false) progress(`not met: ${row.id}: ${row.ratio ?? row.ours}, target ${row.target}`);

@@ -98,6 +98,7 @@ class Samples {
       ours: rounded((last - first) / 2 ** 20, 2),
       spread: [rounded(least, 1), rounded(most, 1)],
       target: rounded(Math.max(GROWTH_BYTES_MAX, first * GROWTH_MAX) / 2 ** 20, 1),
+      atMost: true,
       met: last - first < Math.max(GROWTH_BYTES_MAX, first * GROWTH_MAX),
     };
   }

@@ -16,8 +16,10 @@ export interface Row {
   readonly cpuMicros?: { readonly ours: number; readonly theirs: number };
   /** Smallest and largest of what `ratio` (or, without one, `ours`) is the median of. */
   readonly spread: readonly [number, number];
-  /** Least ratio (or most of `ours`) promised; absent where nothing is promised. */
+  /** Least ratio (or, without one, `ours`) promised; absent where nothing is promised. */
   readonly target?: number;
+  /** True: the target is a bound from above, such as one on a time. */
+  readonly atMost?: boolean;
   readonly met?: boolean;
 }
 
@@ -53,7 +55,7 @@ export function tableOf({ machine, versions, rows }: Report): string {
     row.ratio === undefined ? '-' : row.ratio.toFixed(2),
     row.spread.map((value) => (row.ratio === undefined ? number(value) : value.toFixed(2))).join(' to '),
     row.cpuMicros === undefined ? '-' : `${row.cpuMicros.ours} : ${row.cpuMicros.theirs}`,
-    row.target === undefined ? '-' : number(row.target),
+    row.target === undefined ? '-' : `${row.atMost === true ? 'at most' : 'at least'} ${number(row.target)}`,
     row.met === undefined ? '-' : row.met ? 'yes' : 'NOT MET',
   ]);
   const widths = head.map((title, column) =>

@@ -126,6 +126,21 @@ function anchorsOf(page: string): ReadonlySet<string> {
   return new Set(headings.map((heading) => heading.replace(/[^\w\- ]/g, '').replaceAll(' ', '-')));
 }
 
+test('every part of the benchmark has its table on the page, and what the tables show as not met is explained there', (t) => {
+  const page = textOf('docs/benchmarks.md');
+  const [, list = ''] = /PARTS: [^{]*\{(.*?)\n\};/s.exec(textOf('bench/main.ts')) ?? [];
+  const parts = [...list.matchAll(/^ {2}(\w+):/gm)].map(([, name]) => name as string);
+  t.true(parts.includes('ask') && parts.length > 10);
+  const [tables = '', reasons = ''] = page.split('## What is not reached, and why');
+  for (const part of parts) {
+    const [, table] = new RegExp(`<!-- rows of ${part} -->(.*)<!-- end of ${part} -->`, 's').exec(tables) ?? [];
+    t.regex(table ?? '', /\| what .*\n\|[ |-]+\|\n\| \w/, `${part}: npm run bench -- ${part} --page`);
+    const [title = ''] =
+      [...tables.slice(0, tables.indexOf(`<!-- rows of ${part} -->`)).matchAll(/^## (.*)$/gm)].at(-1) ?? [];
+    if (table?.includes('NOT MET')) t.true(reasons.includes(`<!-- ${part} -->`), `${title}: no reason for ${part}`);
+  }
+});
+
 test('every file the way of a record names exists', (t) => {
   const files = textOf('docs/way-of-a-record.md').match(/\bsrc\/[\w/-]+\.ts\b/g) ?? [];
   t.true(files.length >= 6);
