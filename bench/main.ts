@@ -13,11 +13,12 @@ import { benchPipeline } from './pipeline.js';
 import { benchOverlap } from './overlap.js';
 import { writePage } from './page.js';
 import { reportOf, type Row, tableOf } from './report.js';
+import { benchSwap } from './swap.js';
 import { benchTensor } from './tensor.js';
 import { benchTelemetry } from './telemetry.js';
 
 /**
- * npm run bench -- [PART ...] [--json] [--page] [--rounds n] [--ms n] [--only piscina,comlink] [--records n] [--seconds n]
+ * npm run bench -- [PART ...] [--json] [--page] [--rounds n] [--ms n] [--only piscina,comlink] [--records n] [--seconds n] [--swaps n]
  * Progress goes to stderr, the result to stdout; --page also writes it into docs/benchmarks.md. Exit code 1 when a target
  * is not met.
  */
@@ -31,6 +32,7 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
     records: { type: 'string', default: '1000000' },
     seconds: { type: 'string', default: '60' },
+    swaps: { type: 'string', default: '1000' },
   },
 });
 
@@ -38,6 +40,7 @@ const rounds = countOf('rounds', values.rounds);
 const laneMs = countOf('ms', values.ms);
 const records = countOf('records', values.records);
 const seconds = countOf('seconds', values.seconds);
+const swaps = countOf('swaps', values.swaps);
 const progress = (line: string): void => void process.stderr.write(`${line}\n`);
 
 const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
@@ -55,6 +58,7 @@ const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
   tensor: () => benchTensor({ rounds, laneMs, progress }),
   overlap: () => benchOverlap({ rounds, laneMs: 2 * laneMs, progress }),
   overload: () => benchOverload({ seconds, progress }),
+  swap: () => benchSwap({ swaps, childSwaps: Math.ceil(swaps / 50), progress }),
 };
 
 for (const part of positionals) {

@@ -16,7 +16,7 @@ export interface PoolEvents {
   swapped: [{ from: string | undefined; to: string | undefined }];
   'swap-failed': [{ version: string | undefined; error: TroupeError }];
   rollout: [RolloutNotice];
-  freed: [{ version: string | undefined }];
+  freed: [{ version: string | undefined; memory?: FreedMemory }];
   scaled: [{ replicas: number }];
   breaker: [{ from: BreakerState; to: BreakerState; calls: number; failures: number }];
   'dead-letter': [{ input: unknown; error: TroupeError }];
@@ -33,6 +33,15 @@ export interface RolloutNotice {
   /** Where it is rolled back. */
   readonly reason?: RollbackReason;
   readonly error?: TroupeError;
+}
+
+/** Resident memory around the end of a version; absent where the system does not say. */
+export interface FreedMemory {
+  /** `replicas`: the child processes of the pool together. `host`: this process, where the replicas live in it. */
+  readonly of: 'replicas' | 'host';
+  /** With both versions resident, when it was decided which of them goes. */
+  readonly beforeBytes: number;
+  readonly afterBytes: number;
 }
 
 export interface EventCounts {
@@ -77,7 +86,7 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
   }
 
   /** News of the core that users may listen to; the rest concerns the pool alone. */
-  tell(news: PoolNews): void {
+  tell(news: PoolNews, memory?: FreedMemory): void {
     const pool = this.#pool;
     switch (news.name) {
       case 'died': {
@@ -105,7 +114,12 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
         if (error !== undefined)
           this.#log({ level: 'warn', message: error.message, pool, code: error.code, ...named(to) });
         if (step === 'promoted')
-          this.#log({ level: 'info', message: `version ${to} serves in the place of ${from}`, pool, ...named(to) });
+          this.#log({
+            level: 'info',
+            message: `version ${to ?? 'none'} serves in the place of ${from ?? 'none'}`,
+            pool,
+            ...named(to),
+          });
         const what = share === undefined ? {} : { share };
         add(this.told.steps, step);
         if (reason !== undefined) add(this.told.reasons, reason);
@@ -119,7 +133,7 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
         return;
       }
       case 'freed':
-        this.emit('freed', { version: news.version });
+        this.emit('freed', { version: news.version, ...(memory === undefined ? {} : { memory }) });
         return;
       case 'stopped':
         this.emit('stopped');

@@ -51,7 +51,7 @@ import type { PoolMeters } from './pool-metrics.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import { type PoolHealth, Readiness } from './readiness.js';
 import { ReplicaLinks } from './replica-links.js';
-import { type PoolVersions, Rollouts } from './rollouts.js';
+import { type PoolVersions, Rollouts, type SwapPreview } from './rollouts.js';
 import { type PoolStats, poolStats } from './stats.js';
 import type { SwapOptions } from './swap-options.js';
 import { NO_TICKET, RequestTicket } from './ticket.js';
@@ -207,6 +207,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       milestones: this.#milestones,
       now: () => this.#clock.now(),
       locate: (version) => this.#locate(version),
+      residentMemory: () => this.#residentMemory(),
       probe: (cell, records) => this.#probe(cell, records),
       refuseUnlessRunning: (what) => this.#refuseUnlessRunning(what),
       pump: () => this.#afterEvent(),
@@ -305,6 +306,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    */
   swap(version: string | number, options: SwapOptions = {}): Promise<void> {
     return this.#rollouts.swap(version, options);
+  }
+
+  /** What `swap` would do with these arguments, without doing it. Rejects where there is no such version. */
+  planSwap(version: string | number, options: SwapOptions = {}): Promise<SwapPreview> {
+    return this.#rollouts.plan(version, options);
   }
 
   /** Ends the watch over a new version in its favour. Rejects with NO_ROLLOUT where none is on trial. */
@@ -737,7 +743,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   #hear(news: PoolNews): void {
     if (news.name === 'stopped') this.#timer?.cancel();
     this.#milestones.hear(news);
-    this.#voice.tell(news);
+    this.#voice.tell(news, news.name === 'freed' ? this.#rollouts.freedMemory() : undefined);
     this.#rollouts.hear(news);
   }
 
@@ -782,6 +788,13 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     const located = await locateModel(this.name, this.#models, model, version);
     this.#links.setModel(located.version, located);
     return located.version;
+  }
+
+  #residentMemory(): { of: 'replicas' | 'host'; bytes: number } | undefined {
+    if (this.#spec.isolation !== 'process') return { of: 'host', bytes: process.memoryUsage.rss() };
+    let bytes = 0;
+    for (const replica of this.#links.residentBytes()) bytes += replica.bytes;
+    return bytes === 0 ? undefined : { of: 'replicas', bytes };
   }
 
   /** Records of one shape go together, as they would in the mailbox. */

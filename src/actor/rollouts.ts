@@ -16,7 +16,7 @@ import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { plainName } from '../models/names.js';
 import type { Milestones } from './milestones.js';
-import type { PoolVoice } from './pool-events.js';
+import type { FreedMemory, PoolVoice } from './pool-events.js';
 import { problemOf, type Verification } from './verification.js';
 import { isSamePlan, planSwap, type SwapOptions, type SwapPlan } from './swap-options.js';
 
@@ -31,6 +31,24 @@ export interface PoolVersions {
   readonly step?: RolloutStep;
   /** The part of the records that `next` is given, while it bakes. */
   readonly share?: number;
+}
+
+/** What a swap would do. */
+export interface SwapPreview {
+  readonly from: string | undefined;
+  readonly to: string | undefined;
+  /** So many of the new version are loaded beside as many of the old one. */
+  readonly replicas: number;
+  /** In order, if all goes well. */
+  readonly steps: readonly RolloutStep[];
+  /** Records that each replica has to answer first. */
+  readonly probes?: number;
+  readonly share?: number;
+  readonly bakeMs?: number;
+  /** The version whose roll-out it would end. */
+  readonly ends?: string;
+  /** The same swap is under way already, and would be shared. */
+  readonly joins: boolean;
 }
 
 /** What the swaps need of their pool. */
@@ -48,6 +66,7 @@ export interface RolloutHost {
   refuseUnlessRunning(what: string): void;
   /** Carries out what the core has decided. */
   pump(): void;
+  residentMemory(): { readonly of: FreedMemory['of']; readonly bytes: number } | undefined;
   /** One after another, and never beside a change of scale. */
   operation<T>(run: () => Promise<T>): Promise<T>;
 }
@@ -67,6 +86,8 @@ export class Rollouts {
   readonly #host: RolloutHost;
   #active: Swap | undefined;
   #waiting: Swap | undefined;
+  /** Of both versions, as of the last decision between two. */
+  #before: ReturnType<RolloutHost['residentMemory']>;
   #previous: { readonly version: string | undefined } | undefined;
 
   constructor(host: RolloutHost) {
@@ -75,6 +96,35 @@ export class Rollouts {
 
   swap(version: string | number, options: SwapOptions): Promise<void> {
     return this.#start(planSwap(version, options)).done.promise;
+  }
+
+  /** What a swap would do, without doing any of it. Rejects where there is no such version. */
+  async plan(version: string | number, options: SwapOptions): Promise<SwapPreview> {
+    const plan = planSwap(version, options);
+    const { share, bakeMs, verifies } = plan.rules;
+    const to = await this.#host.locate(plan.version);
+    const { fleet } = this.#host.core;
+    const newest = this.#waiting ?? this.#active;
+    const isUnderWay = newest !== undefined && !newest.isPromoted;
+    const joins = isUnderWay && isSamePlan(newest.plan, plan);
+    return {
+      from: fleet.version,
+      to,
+      replicas: fleet.replicas,
+      steps: [
+        'loading',
+        ...(verifies ? (['verifying'] as const) : []),
+        'shifting',
+        ...(bakeMs > 0 ? (['baking'] as const) : []),
+        'promoted',
+        'draining',
+        'freed',
+      ],
+      ...(verifies ? { probes: plan.verify?.records.length ?? 0 } : {}),
+      ...(bakeMs > 0 ? { share, bakeMs } : {}),
+      ...(isUnderWay && !joins ? { ends: newest.plan.version } : {}),
+      joins,
+    };
   }
 
   async promote(): Promise<void> {
@@ -157,9 +207,20 @@ export class Rollouts {
     this.#active = undefined;
   }
 
+  /** What the end of a version gave back; to be asked when it has gone. */
+  freedMemory(): FreedMemory | undefined {
+    const before = this.#before;
+    const after = before === undefined ? undefined : this.#host.residentMemory();
+    if (before === undefined || after === undefined) return undefined;
+    this.#before = undefined;
+    return { of: after.of, beforeBytes: before.bytes, afterBytes: after.bytes };
+  }
+
   /** The core tells what it does; what it waits for is done here. */
   hear(news: PoolNews): void {
-    if (news.name !== 'rollout' || news.step !== 'verifying') return;
+    if (news.name !== 'rollout') return;
+    if (news.step === 'promoted' || news.step === 'rolled-back') this.#before = this.#host.residentMemory();
+    if (news.step !== 'verifying') return;
     const { rollout } = this.#host.core.fleet;
     const verify = this.#active?.plan.verify;
     if (rollout !== undefined && verify !== undefined) void this.#verify(rollout, verify);

@@ -268,6 +268,49 @@ test('a swap that is superseded while it is verified ends there, whatever the pr
   t.is(pool.version, '3');
 });
 
+test('what is freed says how much memory there was before and after', async (t) => {
+  const pool = await spawn(t, models());
+  const freed: unknown[] = [];
+  pool.on('freed', (notice) => freed.push(notice));
+  await pool.swap(2);
+  t.like(freed, [{ version: '1', memory: { of: 'host' } }]);
+  const { memory } = freed[0] as { memory: { beforeBytes: number; afterBytes: number } };
+  t.true(memory.beforeBytes > 2 ** 20 && memory.afterBytes > 2 ** 20);
+});
+
+test('planSwap says what a swap would do, and does nothing', async (t) => {
+  const parts = models({ slow: ['3'] });
+  const pool = await spawn(t, parts, 2);
+  t.deepEqual(await pool.planSwap(2), {
+    from: '1',
+    to: '2',
+    replicas: 2,
+    steps: ['loading', 'shifting', 'promoted', 'draining', 'freed'],
+    joins: false,
+  });
+  const options = { canary: 0.1, bakeMs: 100, verify: { records: [1, 2] } };
+  t.deepEqual(await pool.planSwap(2, options), {
+    from: '1',
+    to: '2',
+    replicas: 2,
+    steps: ['loading', 'verifying', 'shifting', 'baking', 'promoted', 'draining', 'freed'],
+    probes: 2,
+    share: 0.1,
+    bakeMs: 100,
+    joins: false,
+  });
+  t.deepEqual(parts.loads, ['1', '1']);
+  const swap = rolledBack(t, pool.swap(3), 'operator');
+  while (pool.versions().step !== 'loading') await pool.ask(0);
+  t.like(await pool.planSwap(2), { from: '1', to: '2', ends: '3', joins: false });
+  t.true((await pool.planSwap(3)).joins);
+  const rollback = pool.rollback();
+  parts.gates.get('3')?.resolve();
+  await rollback;
+  await swap;
+  await t.throwsAsync(() => pool.planSwap(2, { canary: 2 }), { instanceOf: TypeError });
+});
+
 test('wrong options throw at once and name option, expectation and value', async (t) => {
   const pool = await spawn(t, models());
   const wrong: readonly (readonly [unknown, RegExp])[] = [

@@ -1,5 +1,13 @@
 import test, { type ExecutionContext } from 'ava';
-import { createSystem, type Isolation, type Pool, silentLog, type SwapOptions, type TroupeError } from 'troupe';
+import {
+  createSystem,
+  type FreedMemory,
+  type Isolation,
+  type Pool,
+  silentLog,
+  type SwapOptions,
+  type TroupeError,
+} from 'troupe';
 
 /**
  * Rows B2 and B3 of the reliability scorecard on real processes and threads, under steady load: whatever is wrong with the
@@ -116,3 +124,14 @@ for (const [version, reason] of [
     },
   );
 }
+
+test.serial('a version in processes gives its memory back, and the event freed says how much', async (t) => {
+  t.timeout(60_000);
+  const pool = await spawn(t, 'process');
+  const before = new Promise<FreedMemory | undefined>((resolve) => pool.once('freed', ({ memory }) => resolve(memory)));
+  await pool.swap(2);
+  const memory = await before;
+  t.is(memory?.of, 'replicas');
+  const ratio = (memory?.afterBytes ?? 0) / (memory?.beforeBytes ?? 1);
+  t.true(ratio > 0.35 && ratio < 0.65, `${memory?.beforeBytes} bytes before, ${memory?.afterBytes} after`);
+});
