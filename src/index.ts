@@ -80,6 +80,7 @@ export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';
 export { jsonLog, type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';
 export type { RunCounts } from './telemetry/registry.js';
+export type { Span, SpanAttributes, SpanContext, Tracer, Tracing } from './telemetry/tracing.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from './wire/definition.js';
 export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from './wire/tensor.js';
 export { type Progress, type ProgressOptions, type ProgressOutput, createProgress } from './cli/progress.js';

@@ -203,6 +203,7 @@ const PACKAGE_DOORS: Readonly<Record<string, RegExp>> = {
   'eventsource-parser': /^src\/stream\/sources\/sse\.ts$/,
   pg: /^src\/stream\/postgres-client\.ts$/,
   redis: /^src\/stream\/redis-client\.ts$/,
+  '@opentelemetry/api': /^src\/config\/open-telemetry\.ts$/,
   picomatch: /^src\/stream\/sources\/glob\.ts$/,
 };
 

@@ -11,6 +11,8 @@ export class AskMany<In, Out> {
   readonly outcomes: Promise<Outcome<Out>[]>;
   /** Its results may share memory with each other. */
   readonly views: boolean;
+  /** Of the span in which it was called, where the pool makes spans. */
+  readonly traceparent: string | undefined;
   readonly #pool: InferTarget<In, Out>;
   readonly #records: readonly In[];
   readonly #rules: AskRules;
@@ -31,8 +33,10 @@ export class AskMany<In, Out> {
     keyOf: KeyOf<In> | undefined,
     clock: Clock,
     views: boolean,
+    traceparent?: string,
   ) {
     this.views = views;
+    this.traceparent = traceparent;
     this.#pool = pool;
     this.#records = records;
     this.#rules = rules;
@@ -162,6 +166,10 @@ class ManySubmission<In, Out> implements Submission<In, Out> {
     readonly deadlineAt: number,
     readonly key: string | undefined,
   ) {}
+
+  get traceparent(): string | undefined {
+    return this.owner.traceparent;
+  }
 
   settled(outcome: Outcome<Out>): void {
     this.owner.take(this, outcome);

@@ -14,6 +14,8 @@ export interface Submission<In, Out> {
   readonly callTimeoutMs?: number | undefined;
   /** Records of one key run one after another, in the order they were accepted; free across keys. */
   readonly key?: string | undefined;
+  /** The span it belongs to, as the header of W3C Trace Context; read where the pool makes spans. */
+  readonly traceparent?: string | undefined;
   /**
    * Called exactly once for every accepted submission, never from inside `offer`. `call` is the batch whose end settled
    * it, one object for all its records; undefined where it settled otherwise (expired, refused).

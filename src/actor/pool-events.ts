@@ -171,6 +171,12 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     this.emit('breaker', { from, to, calls, failures });
   }
 
+  /** Foreign code that makes spans: without it the pool goes on. */
+  tracerBroke(cause: unknown): void {
+    const words = cause instanceof Error ? cause.message : String(cause);
+    this.#log({ level: 'error', message: `the tracer failed and is not used any more: ${words}`, pool: this.#pool });
+  }
+
   /** A record failed in predict: counted, and said at most once per second. */
   recordFailed(error: TroupeError, now: number): void {
     this.#untoldCount++;

@@ -23,6 +23,7 @@ import { ModelRepository } from '../models/repository.js';
 import { LatencyWindow } from '../telemetry/latency.js';
 import type { Log } from '../telemetry/log.js';
 import type { MetricsRegistry } from '../telemetry/registry.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import { shapeKey } from '../wire/columns.js';
 import { toFault } from '../wire/fault.js';
@@ -42,6 +43,7 @@ import {
 } from './ask.js';
 import { AskMany, sharesResults } from './ask-many.js';
 import { AsyncBatchMeter } from './async-batch.js';
+import { BatchTraces } from './batch-traces.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import { locateModel } from './locate.js';
 import { Milestones } from './milestones.js';
@@ -73,6 +75,7 @@ export interface PoolParts {
   readonly startLink: StartLink;
   readonly log: Log;
   readonly metrics?: MetricsRegistry;
+  readonly tracing?: Tracing | undefined;
   readonly clock?: Clock;
   readonly random?: Random;
   /** Where models are looked for. Default: one without roots, for models given by their paths. */
@@ -101,7 +104,7 @@ export function stopTimeoutOf(options: StopOptions): number {
 }
 
 /** What a pool must know of a record beside its input. */
-type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'callTimeoutMs' | 'key'>;
+type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'callTimeoutMs' | 'key' | 'traceparent'>;
 
 /** A sender that was refused and wants to be called. */
 interface RoomWaiter {
@@ -127,6 +130,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #calls = new AsyncBatchMeter();
   readonly #breaker: Breaker | undefined;
   readonly #readiness: Readiness;
+  readonly #traces: BatchTraces | undefined;
   #timer: Timer | undefined;
   #timerAt = Infinity;
   /** It is not needed now, and does not keep the process alive. */
@@ -156,14 +160,17 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         this.#afterEvent();
       },
       reply: (cell, incarnation, batchId, results) => {
+        this.#traces?.replied(batchId, results);
         this.#core.reply(cell, incarnation, batchId, results, this.#clock.now());
         this.#afterReply();
       },
       failed: (cell, incarnation, batchId, error) => {
+        this.#traces?.failed(batchId, error.code);
         this.#core.failed(cell, incarnation, batchId, error, this.#clock.now());
         this.#afterReply();
       },
       exited: (cell, incarnation, death) => {
+        this.#traces?.exited(cell, incarnation, death);
         this.#core.died(cell, incarnation, death, this.#clock.now());
         this.#afterEvent();
       },
@@ -199,6 +206,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         if (!this.#readiness.ended(end.batchId)) this.#calls.count(end);
       },
     );
+    if (parts.tracing !== undefined)
+      this.#traces = new BatchTraces(spec.name, parts.tracing, (cause) => this.#voice.tracerBroke(cause));
     this.#readiness = new Readiness(this.#core, this.#clock, () => this.#turn.schedule());
     this.#rollouts = new Rollouts({
       name: spec.name,
@@ -272,7 +281,9 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       throw new TypeError(`askMany: expected an array or another iterable of records, got ${got}`);
     }
     const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
-    const run = new AskMany<In, Out>(this, records, rules, isFunction ? key : undefined, this.#clock, views);
+    const keyOf = isFunction ? key : undefined;
+    const traceparent = this.#traces?.activeTraceparent();
+    const run = new AskMany<In, Out>(this, records, rules, keyOf, this.#clock, views, traceparent);
     return run.outcomes;
   }
 
@@ -540,6 +551,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       key: terms.key,
     });
     request.lease = lease;
+    if (this.#traces !== undefined) {
+      if (terms.sender === APPLICATION) this.#traces.asked(request);
+      else this.#traces.submitted(request, terms.traceparent);
+    }
     const offer = this.#core.offer(request, overflow, now);
     this.#turn.schedule();
     if (offer === 'accepted' || offer === 'door' || offer === 'dropped') return request;
@@ -684,6 +699,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
           void this.#ping(effect);
           return;
         }
+        if (this.#traces !== undefined) this.#trace(effect, this.#traces);
         const inputs = new Array<unknown>(effect.requests.length);
         for (let i = 0; i < inputs.length; i++) inputs[i] = (effect.requests[i] as Request).input;
         this.#links.link(effect.cell)?.send(effect.batchId, inputs, sharesResults(effect.requests));
@@ -705,6 +721,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
         this.#hear(effect.news);
         return;
     }
+  }
+
+  #trace(effect: Extract<Effect, { kind: 'send' }>, traces: BatchTraces): void {
+    const cell = this.#core.fleet.cells.get(effect.cell);
+    if (cell !== undefined) traces.sent(effect, cell);
   }
 
   /** The end of a replica is told by its link; a call that it cut short says nothing more. */

@@ -14,6 +14,7 @@ import { SupervisorCore, type SupervisorEffect } from '../core/supervisor.js';
 import { startLink } from '../host/start-link.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
 import { MetricsRegistry } from '../telemetry/registry.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import type { ActorDefinition } from '../wire/definition.js';
 import { nameSchema, type ModelsOptions, modelsSchema } from '../models/options.js';
 import { poolDefaults, withPoolDefaults } from '../models/pool-defaults.js';
@@ -52,6 +53,8 @@ export interface SystemOptions {
   };
   /** Where models lie, and own names of their versions. Default: no roots; pools give their models by path. */
   readonly models?: ModelsOptions;
+  /** Makes a span for each batch. Default: none. */
+  readonly tracing?: Tracing | undefined;
   /** Where warnings and errors go. Default: one line each on stderr. */
   readonly log?: Log;
 }
@@ -101,6 +104,7 @@ export class System implements AsyncDisposable {
   /** The models on disk: what there is, in which versions, and what is in them. */
   readonly models: ModelRepository;
   readonly #log: Log;
+  readonly #tracing: Tracing | undefined;
   readonly #supervisor: SupervisorCore;
   readonly #pools = new Map<string, Pool<any, any>>();
   readonly #starts = new Map<string, Deferred<void>>();
@@ -117,13 +121,14 @@ export class System implements AsyncDisposable {
 
   constructor(options: SystemOptions = {}) {
     checkOptions('createSystem', options);
-    const { log, ...plain } = options;
+    const { log, tracing, ...plain } = options;
     if (log !== undefined && typeof log !== 'function')
       throw new TypeError(`createSystem: log must be a function, got ${typeof log}`);
     const resolved = check('createSystem', systemOptionsSchema, plain);
     this.name = resolved.name;
     this.models = new ModelRepository(resolved.models);
     this.#log = log ?? stderrLog;
+    this.#tracing = tracing === undefined ? undefined : checkTracing(tracing);
     const { strategy, max, withinMs } = resolved.supervision;
     this.#supervisor = new SupervisorCore({ strategy, intensity: { max, withinMs } });
   }
@@ -151,6 +156,7 @@ export class System implements AsyncDisposable {
       startLink,
       log: this.#log,
       metrics: this.registry,
+      tracing: this.#tracing,
       models: this.models,
     });
     this.#pools.set(name, pool);
@@ -367,6 +373,15 @@ function shortKey(key: PropertyKey): string {
 }
 
 const SHOWN_MAX = 200;
+
+function checkTracing(tracing: Tracing): Tracing {
+  const { tracer, active } = (tracing ?? {}) as Partial<Tracing>;
+  if (typeof tracer?.startSpan !== 'function')
+    throw new TypeError('createSystem: tracing.tracer must be a tracer of OpenTelemetry: an object with startSpan');
+  if (active !== undefined && typeof active !== 'function')
+    throw new TypeError(`createSystem: tracing.active must be a function, got ${typeof active}`);
+  return tracing;
+}
 
 /** Validates wrong use at once: option, expectation, value received. */
 function check<Schema extends z.ZodType>(where: string, schema: Schema, value: unknown): z.output<Schema> {

@@ -2,6 +2,7 @@ import type { InferTarget } from '../actor/infer-target.js';
 import type { System } from '../actor/system.js';
 import { type OtherEnds, buildPipeline, withoutUndefined } from '../config/build-pipeline.js';
 import type { LoadedConfig } from '../config/load.js';
+import { openTelemetry } from '../config/open-telemetry.js';
 import { stepOf } from '../config/schema.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { FailureBoard } from '../control/failure-board.js';
@@ -57,7 +58,12 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
   const functions = await importStepFunctions(loaded, names);
   const board = new FailureBoard();
   await using system = new ControlledSystem(
-    { name: config.name, models: config.models, log: options.log },
+    {
+      name: config.name,
+      models: config.models,
+      log: options.log,
+      ...(config.tracing ? { tracing: await openTelemetry() } : {}),
+    },
     { loaded, board },
   );
   // Before anything else: who asks for control and cannot have it should not find out an hour later.

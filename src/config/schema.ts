@@ -203,6 +203,10 @@ export const configSchema = z.strictObject({
   control: controlSchema
     .optional()
     .describe('Lets troupe repl, ps, swap and the others reach the system while it runs.'),
+  tracing: z
+    .boolean()
+    .default(false)
+    .describe('Makes a span for each batch, with the tracer that the process has registered with @opentelemetry/api.'),
   metrics: metricsSchema
     .optional()
     .describe('Serves /metrics, /health/live and /health/ready over HTTP while the system runs; not without it.'),

@@ -2,6 +2,7 @@ import { checkOptions } from '../actor/ask.js';
 import type { SystemOptions } from '../actor/system.js';
 import { withoutUndefined } from '../config/build-pipeline.js';
 import { loadConfig } from '../config/load.js';
+import { openTelemetry } from '../config/open-telemetry.js';
 import { serveMetrics } from '../serve/metrics-listener.js';
 import { System } from './system.js';
 
@@ -25,8 +26,9 @@ export function createSystem(options: SystemOptions & { readonly config?: string
 
 async function fromConfig(file: string, options: SystemOptions): Promise<System> {
   const loaded = await loadConfig(file);
-  const { name, models, pools, control, metrics } = loaded.config;
-  const system = new System({ name, models, ...options }, { loaded });
+  const { name, models, pools, control, metrics, tracing } = loaded.config;
+  const traced = tracing ? { tracing: await openTelemetry() } : {};
+  const system = new System({ name, models, ...traced, ...options }, { loaded });
   try {
     if (control !== undefined) await system.openControl(control);
     if (metrics !== undefined) await serveMetrics(system, { ...withoutUndefined(metrics), pools: Object.keys(pools) });

@@ -26,6 +26,7 @@ import { OperatorSlot } from '../core/operator-slot.js';
 import type { Timer } from '../kernel/clock.js';
 import { TroupeError, isTroupeError } from '../kernel/errors.js';
 import { systemRandom } from '../kernel/random.js';
+import { traceparentOf } from '../telemetry/tracing.js';
 import type { Chunk, Envelope } from './envelope.js';
 import type { InferPlan } from './infer-options.js';
 import { IdleWatch } from './idle-watch.js';
@@ -55,6 +56,10 @@ export class InferSlot extends OperatorSlot implements Submission<unknown, unkno
 
   get callTimeoutMs(): number {
     return this.stage.callTimeoutMs;
+  }
+
+  get traceparent(): string | undefined {
+    return traceparentOf(this.envelope.metadata);
   }
 
   settled(outcome: Outcome<unknown>, call?: BatchCall): void {

@@ -8,6 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import { systemClock, type Timer } from '../../kernel/clock.js';
 import { ERROR_CODES, TroupeError, type ErrorCode } from '../../kernel/errors.js';
+import { parseTraceparent } from '../../telemetry/tracing.js';
 import { Stamped } from '../envelope.js';
 import { ByteBudget, Refusal, formatOf, readBody, recordsOf } from '../http-body.js';
 import {
@@ -47,6 +48,8 @@ export interface HttpMetadata {
   /** From the request's Idempotency-Key and the record's place in the body, so that a second POST has the same. */
   readonly key?: string;
   readonly remoteAddress: string | undefined;
+  /** The request's header of that name, where it is one of W3C Trace Context: batches that hold the record link to it. */
+  readonly traceparent?: string;
 }
 
 /** How long answers have to reach their clients when a run ends. */
@@ -226,8 +229,15 @@ class HttpReader implements SourceReader<unknown> {
     const id = this.#nextJob;
     this.#nextJob += 1;
     const { remoteAddress } = request.socket;
+    const { traceparent } = request.headers;
+    const isTraced = typeof traceparent === 'string' && parseTraceparent(traceparent) !== undefined;
+    const trace = isTraced ? { traceparent } : {};
     const items = records.map((value, index) => {
-      const metadata: HttpMetadata = { remoteAddress, ...(key === undefined ? {} : { key: `http:${key}:${index}` }) };
+      const metadata: HttpMetadata = {
+        remoteAddress,
+        ...trace,
+        ...(key === undefined ? {} : { key: `http:${key}:${index}` }),
+      };
       return new Stamped(value, { token: `${this.#run}/${id}/${index}`, metadata });
     });
     const outcomes = records.map(() => undefined);

@@ -415,6 +415,24 @@ test('a port that is taken fails the source, naming it', async (t) => {
   t.regex(error?.message ?? '', new RegExp(`http://127.0.0.1:${port}/: .*EADDRINUSE`));
 });
 
+test('the traceparent of a request goes with its records, and what is none does not', async (t) => {
+  const { reader, url } = await listen(t);
+  const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
+  for (const [header, wanted] of [
+    [traceparent, traceparent],
+    ['nonsense', undefined],
+  ] as const) {
+    const answer = ask(url, { body: '1', headers: { traceparent: header } });
+    const items = await take(reader, 1);
+    t.deepEqual(
+      items.map(({ metadata }) => (metadata as { traceparent?: string }).traceparent),
+      [wanted],
+    );
+    await reader.acknowledge?.(items.map(({ token }) => ({ token, values: [] })));
+    await answer;
+  }
+});
+
 test('an Idempotency-Key names the records of a request', async (t) => {
   const { reader, url } = await listen(t);
   const answer = ask(url, { body: '[1,2]', headers: { 'idempotency-key': 'order-17' } });
