@@ -17,6 +17,7 @@ const ROWS = {
   C2: ['e2e/rows-overload', 'C2'],
   D3: ['e2e/rows-c-d', 'D3'],
   D7: ['e2e/row-d7', 'D7'],
+  F5: ['e2e/health', 'F5'],
   H4: ['config/corpus', ''],
   K6: ['e2e/rows-k', 'K6'],
 };

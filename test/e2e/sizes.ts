@@ -5,6 +5,8 @@ export interface Sizes {
   readonly a2CallerPauseMs: number;
   /** D3: records per isolation. */
   readonly d3Records: number;
+  /** F5: how often every replica is killed. */
+  readonly f5Rounds: number;
   /** K6: rounds of five replicas. */
   readonly k6ThreadRounds: number;
   readonly k6ProcessRounds: number;
@@ -16,6 +18,7 @@ const QUICK: Sizes = {
   a2: { seconds: 10, killsMin: 2, betweenMs: [50, 300] },
   a2CallerPauseMs: 0,
   d3Records: 6000,
+  f5Rounds: 1,
   k6ThreadRounds: 4,
   k6ProcessRounds: 2,
   isQuiet: false,
@@ -25,6 +28,7 @@ const FULL: Sizes = {
   a2: { seconds: 600, killsMin: 500, betweenMs: [500, 1500] },
   a2CallerPauseMs: 10,
   d3Records: 1_000_000,
+  f5Rounds: 50,
   k6ThreadRounds: 6,
   k6ProcessRounds: 6,
   isQuiet: true,
