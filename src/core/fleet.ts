@@ -134,6 +134,13 @@ export class Fleet {
     return mayAsk ? rollout.sides.fromGeneration : undefined;
   }
 
+  /** Its version is on trial, or was and is taken back: the old one is still there. */
+  isOnTrial(cell: Cell): boolean {
+    const rollout = this.#rollout ?? this.#leaving;
+    if (rollout === undefined || rollout.sides.generation !== cell.generation) return false;
+    return rollout.bakes || rollout.state === 'rolled-back';
+  }
+
   /** What is under way, until it is promoted or rolled back. */
   get rollout(): Rollout | undefined {
     return this.#rollout;
@@ -444,10 +451,11 @@ export class Fleet {
   /** A version on trial that loses all its replicas, or one after the other, is not waited for. */
   #judgeDeath(cell: Cell, death: DeathNotice, { expected, inQuarantine }: Ending): void {
     const rollout = this.#rollout;
-    if (rollout?.bakes !== true || expected || inQuarantine) return;
+    if (rollout?.bakes !== true || expected) return;
     if (death.cause === 'killed' || death.cause === 'stopped') return;
     const { generation } = rollout.sides;
     const isNew = cell.generation === generation;
+    if (inQuarantine && !isNew) return;
     const isUnstable = rollout.died(isNew, this.replicas);
     if (!isNew) return;
     let readyCount = 0;

@@ -651,12 +651,16 @@ export class PoolCore implements FleetOwner {
       if (death.cause === 'hung' && at === 0) flight.timedOut = true;
       const call = this.#ended(flight, false, now);
       const whole: Request[] = [];
+      // Counted here: where nobody listens to calls, all of them are one.
+      let lostCount = 0;
       for (const request of left) {
         if (ran) request.deathCount++;
-        const isCulprit = ran && blamed && flight.trigger === 'quarantine';
+        // What kills a version on trial twice may be the version's fault: it is no culprit while another may still answer.
+        const isCulprit = ran && blamed && flight.trigger === 'quarantine' && !this.fleet.isOnTrial(cell);
         if (!this.#repeatable || isCulprit || request.deathCount >= this.limits.attempts) {
           request.call = call;
           call.settledCount++;
+          lostCount++;
           this.#settleFailure(request, this.#deathFailure(cell, death, request));
         } else if (ran && (blamed || request.deathCount > 1)) suspects.push([request]);
         else if (flight.trigger === 'quarantine')
@@ -664,13 +668,14 @@ export class PoolCore implements FleetOwner {
         else whole.push(request);
       }
       this.#unsend(left);
-      if (call.settledCount > 0) this.#judgeLoss(cell, call.settledCount);
+      if (lostCount > 0) this.#judgeLoss(cell, lostCount);
       again.push(whole);
       if (ran || (at === 0 && flight.timedOut)) this.#onCall?.(call);
     }
     const hasKeys = again.some((group) => group.some(({ key }) => key !== undefined));
     this.#retries.putFirst(again, 'retry', hasKeys ? cell.generation : ANY);
-    this.#retries.putFirst(suspects, 'quarantine', cell.generation);
+    for (const suspect of suspects.reverse())
+      this.#retries.putFirst([suspect], 'quarantine', this.#secondTo(cell, suspect[0] as Request) ?? cell.generation);
   }
 
   /** P6: what failed on the new version alone is no failure yet, where the old one may still answer. */

@@ -237,6 +237,38 @@ test('one of two canary replicas may crash; as many crashes as replicas roll bac
   t.is(p.newsOf('rollout').find(({ step }) => step === 'rolled-back')?.reason, 'replicas-died');
 });
 
+test('what kills a canary is replayed on the old version, alone; there it is the culprit or answered', (t) => {
+  for (const isPoison of [false, true]) {
+    const p = canary(0.5, { replicas: 3, maxSize: 4, restart: { backoffMs: 0 } });
+    p.offerMany(24);
+    const ofNew = p.sent.find((batch) => versionOf(p, batch) === '2');
+    const [suspect, ...others] = ofNew?.ids ?? [];
+    p.crash((ofNew as Sent).cell);
+    for (let batch = p.sent[0]; batch !== undefined; batch = p.sent[0]) {
+      if (!batch.ids.includes(suspect as number) || !isPoison) p.reply(batch);
+      else {
+        t.deepEqual([versionOf(p, batch), batch.ids], ['1', [suspect]]);
+        p.crash(batch.cell);
+      }
+    }
+    t.is(p.outcome(suspect as number), isPoison ? 'ACTOR_CRASHED' : `y${suspect}`);
+    for (const id of others) t.deepEqual([p.outcome(id), p.requests[id]?.version], [`y${id}`, '1']);
+    t.is(last(p)?.step, 'baking', 'one crash of three replicas is none of the version');
+  }
+});
+
+test('a record with a key that kills one canary replica after the other takes the canary back, and is answered', (t) => {
+  const p = canary(0.5, { replicas: 2, restart: { backoffMs: 0 } });
+  for (let n = 0; n < 20; n++) p.offer({ key: `k${n}` });
+  p.pump();
+  for (let batch = p.sent[0]; batch !== undefined; batch = p.sent[0]) {
+    if (versionOf(p, batch) === '2') p.crash(batch.cell);
+    else p.reply(batch);
+  }
+  t.true(steps(p).includes('rolled-back'));
+  t.deepEqual(p.tally(), { ok: 20 });
+});
+
 test('a canary that is killed from outside is started again, and goes on', (t) => {
   const p = canary(0.5);
   const cell = [...p.core.fleet.cells.values()].find(({ version }) => version === '2')?.id as number;

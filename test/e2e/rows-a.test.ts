@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import type { Isolation } from '../../src/wire/definition.js';
@@ -335,12 +336,17 @@ test.serial('A6 a load that fails only when restarted counts as such, in backoff
   const failed = next(pool, 'failed');
   await errorOf(t, pool.ask({ id: 1, do: 'exit' }));
   await backoff;
-  const wallFrom = performance.now();
-  const cpuFrom = process.cpuUsage();
   const waiting = errorOf(t, pool.ask({ id: 2 }, { timeoutMs: 1000 }));
+  // Who spins, spins in all of them; a collection of garbage falls into one.
+  const shares: number[] = [];
+  for (let n = 0; n < 9; n++) {
+    const [wallFrom, cpuFrom] = [performance.now(), process.cpuUsage()];
+    await wait(100);
+    const { user, system } = process.cpuUsage(cpuFrom);
+    shares.push((user + system) / 1000 / (performance.now() - wallFrom));
+  }
   t.is((await waiting).code, 'DEADLINE_PASSED', 'who waits keeps the own deadline');
-  const { user, system } = process.cpuUsage(cpuFrom);
-  const share = (user + system) / 1000 / (performance.now() - wallFrom);
+  const share = shares.sort((a, b) => a - b)[4] ?? 1;
   t.log(`CPU in backoff: ${(100 * share).toFixed(1)} %`);
   t.true(share < 0.05);
   await failed;
