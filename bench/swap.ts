@@ -162,6 +162,7 @@ function rows(isolation: Isolation, { load, quiet, during, took, usedAt, used, b
     ours: rounded(ours, 3),
     spread: [rounded(range[0], 3), rounded(range[1], 3)],
     target,
+    atMost: true,
     met: ours <= target,
   });
   const added = during.map((ms, lap) => ms - (quiet[lap] as number));
