@@ -130,7 +130,7 @@ export class Readiness {
   }
 
   get #workCount(): number {
-    return this.#core.settledCount - this.counts.settled;
+    return this.#core.counts.settled - this.counts.settled;
   }
 
   /** Y3. Where no batch has ended yet nobody knows how long one takes, up to batchTimeoutMs. */

@@ -89,7 +89,7 @@ const BELIEFS_MAX = 16;
 /** The snapshot of one pool, from its core and what its edge has seen. */
 export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolStats {
   const { probes } = edge;
-  const batches = core.batchCount - probes.batches;
+  const batches = core.counts.batches - probes.batches;
   return {
     name: core.limits.name,
     state: core.state,
@@ -108,15 +108,15 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
       capacityBytes: core.mailbox.limits.capacityBytes,
       waitingAtDoor: core.mailbox.doorCount,
     },
-    accepted: core.acceptedCount - probes.accepted,
-    refused: core.refusedCount,
-    overloaded: core.overloadedCount,
-    settled: core.settledCount - probes.settled,
-    results: core.resolvedCount - probes.results,
+    accepted: core.counts.accepted - probes.accepted,
+    refused: core.counts.refused,
+    overloaded: core.counts.overloaded,
+    settled: core.counts.settled - probes.settled,
+    results: core.counts.resolved - probes.results,
     held: core.heldCount - (probes.accepted - probes.settled),
     errors: errorsOf(core, probes),
     batches,
-    meanBatchSize: batches === 0 ? 0 : (core.batchedCount - probes.batches) / batches,
+    meanBatchSize: batches === 0 ? 0 : (core.counts.batched - probes.batches) / batches,
     triggers: triggersOf(core, probes),
     expectedBatchMs: core.batcher.expectedMs,
     batcher: core.batcher.beliefs(BELIEFS_MAX),
@@ -124,7 +124,7 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     replaced: core.fleet.replacedCount,
     deaths: { ...core.fleet.deathCounts },
     staleReplies: core.ledger.staleReplyCount,
-    lateResults: core.lateResultCount,
+    lateResults: core.counts.lateResults,
     latencyMs: edge.latencyMs,
     queueWaitMs: edge.queueWaitMs,
     asyncBatch: edge.calls.stats(core.ledger.size - edge.probesInFlight, 0),
@@ -133,13 +133,13 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
   };
 }
 
-function errorsOf({ errorCounts }: PoolCore, { errors }: ProbeCounts): PoolStats['errors'] {
-  const ours = [...errorCounts].map(([code, count]) => [code, count - (errors[code] ?? 0)] as const);
+function errorsOf({ counts }: PoolCore, { errors }: ProbeCounts): PoolStats['errors'] {
+  const ours = [...counts.errors].map(([code, count]) => [code, count - (errors[code] ?? 0)] as const);
   return Object.fromEntries(ours.filter(([, count]) => count !== 0)) as PoolStats['errors'];
 }
 
-function triggersOf({ triggerCounts }: PoolCore, { triggers }: ProbeCounts): PoolStats['triggers'] {
-  const rest = { ...triggerCounts };
+function triggersOf({ counts }: PoolCore, { triggers }: ProbeCounts): PoolStats['triggers'] {
+  const rest = { ...counts.triggers };
   for (const trigger of Object.keys(triggers) as Trigger[]) rest[trigger] -= triggers[trigger] ?? 0;
   return rest;
 }

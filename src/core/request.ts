@@ -109,3 +109,8 @@ export interface RequestRules {
   /** Records of one key run one after another, in the order they were accepted. */
   readonly key?: string | undefined;
 }
+
+/** Probes share no batch with records. */
+export function isProbe(requests: readonly Request[]): boolean {
+  return requests[0]?.bucket === PROBE_BUCKET;
+}

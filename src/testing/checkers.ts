@@ -522,18 +522,18 @@ export class PoolOracle {
       );
     if (core.nextWakeAt() !== Infinity) this.#violate('leaks', `a timer is left for ${core.nextWakeAt()}`);
     let errors = 0;
-    for (const count of core.errorCounts.values()) errors += count;
-    if (core.acceptedCount !== this.acceptedCount || core.refusedCount !== this.refusedCount)
+    for (const count of core.counts.errors.values()) errors += count;
+    if (core.counts.accepted !== this.acceptedCount || core.counts.refused !== this.refusedCount)
       this.#violate(
         'counts',
-        `accepted ${core.acceptedCount}, refused ${core.refusedCount}; seen ${this.acceptedCount}, ${this.refusedCount}`,
+        `accepted ${core.counts.accepted}, refused ${core.counts.refused}; seen ${this.acceptedCount}, ${this.refusedCount}`,
       );
-    if (core.resolvedCount + errors !== core.settledCount || core.settledCount !== this.settledCount)
-      this.#violate('counts', `resolved ${core.resolvedCount} + errors ${errors} is not settled ${core.settledCount}`);
-    if (core.batchCount !== this.sentCount || core.batchedCount !== this.sentRecordCount)
+    if (core.counts.resolved + errors !== core.counts.settled || core.counts.settled !== this.settledCount)
+      this.#violate('counts', `resolved ${core.counts.resolved} + errors ${errors} is not settled ${core.counts.settled}`);
+    if (core.counts.batches !== this.sentCount || core.counts.batched !== this.sentRecordCount)
       this.#violate(
         'counts',
-        `batches ${core.batchCount} of ${core.batchedCount} records; sent ${this.sentCount} of ${this.sentRecordCount}`,
+        `batches ${core.counts.batches} of ${core.counts.batched} records; sent ${this.sentCount} of ${this.sentRecordCount}`,
       );
   }
 

@@ -1,4 +1,4 @@
-import type { PoolLimits } from '../core/pool-core.js';
+import type { PoolLimits } from '../core/pool-limits.js';
 
 /** A plain pool: one record per batch, everything else generous. */
 export const POOL_SHAPE: PoolLimits = {

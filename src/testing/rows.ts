@@ -81,12 +81,12 @@ function calm(seed: number, changes: RowChanges = {}): Scenario {
 const onlyErrors =
   (...allowed: ErrorCode[]) =>
   ({ core }: SimPool): string | undefined => {
-    for (const [code, count] of core.errorCounts)
+    for (const [code, count] of core.counts.errors)
       if (!allowed.includes(code)) return `${count} records ended as ${code}`;
     return undefined;
   };
 
-const errors = ({ core }: SimPool): number => core.settledCount - core.resolvedCount;
+const errors = ({ core }: SimPool): number => core.counts.settled - core.counts.resolved;
 
 const countRecords = (pool: SimPool, which: (record: SimRecord) => boolean): number =>
   pool.oracle.accepted.filter((request) => which(request.owner as SimRecord)).length;
@@ -116,7 +116,7 @@ const ROWS: readonly Row[] = [
     runs: 40,
     scenario: (seed) => calm(seed, { disturbEveryMs: 20, faults: { kill: 0.8 } }),
     fired: ['kill'],
-    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+    check: (pool) => equal('results', pool.core.counts.resolved, pool.core.counts.accepted),
   },
   {
     id: 'A3',
@@ -195,7 +195,7 @@ const ROWS: readonly Row[] = [
     runs: 60,
     scenario: (seed) => calm(seed, { swaps: 4, burst: 8 }),
     fired: (pool) => pool.oracle.upCount - 1,
-    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+    check: (pool) => equal('results', pool.core.counts.resolved, pool.core.counts.accepted),
   },
   {
     id: 'B2',
@@ -204,7 +204,7 @@ const ROWS: readonly Row[] = [
     scenario: (seed) => calm(seed, { swaps: 4, burst: 8, faults: { 'bad-version': 1 } }),
     fired: ['bad-version'],
     check: (pool) =>
-      equal('results', pool.core.resolvedCount, pool.core.acceptedCount) ??
+      equal('results', pool.core.counts.resolved, pool.core.counts.accepted) ??
       equal('version', Number(pool.core.fleet.version), 1),
   },
   {
@@ -214,7 +214,7 @@ const ROWS: readonly Row[] = [
     scenario: (seed) =>
       calm(seed, { swaps: 3, share: 0.5, bakeMs: 20_000, records: 600, burst: 4, faults: { 'poor-version': 1 } }),
     fired: (pool) => [...pool.oracle.trial.rolledBack.values()].filter((reason) => reason === 'errors').length,
-    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+    check: (pool) => equal('results', pool.core.counts.resolved, pool.core.counts.accepted),
   },
   {
     id: 'B4',
@@ -224,7 +224,7 @@ const ROWS: readonly Row[] = [
       calm(seed, { swaps: 12, share: 0.2, bakeMs: 50, rollbacks: 2, promotes: 2, loadMs: 20, burst: 8 }),
     fired: (pool) => [...pool.oracle.trial.rolledBack.values()].filter((reason) => reason === 'superseded').length,
     // That there are never three is checked at every start.
-    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+    check: (pool) => equal('results', pool.core.counts.resolved, pool.core.counts.accepted),
   },
   {
     id: 'B5',
@@ -290,15 +290,15 @@ const ROWS: readonly Row[] = [
             },
           },
         }),
-      fired: (pool) => pool.core.refusedCount + (pool.core.errorCounts.get('MAILBOX_DROPPED') ?? 0),
+      fired: (pool) => pool.core.counts.refused + (pool.core.counts.errors.get('MAILBOX_DROPPED') ?? 0),
       check: (pool, { records }) => {
         const { core } = pool;
-        const dropped = core.errorCounts.get('MAILBOX_DROPPED') ?? 0;
+        const dropped = core.counts.errors.get('MAILBOX_DROPPED') ?? 0;
         const drops = overflow === 'drop-oldest' || overflow === 'drop-newest';
-        if (drops ? core.refusedCount > 0 : dropped > 0) return `${core.refusedCount} refused, ${dropped} dropped`;
+        if (drops ? core.counts.refused > 0 : dropped > 0) return `${core.counts.refused} refused, ${dropped} dropped`;
         // Goodput: the replica never runs less than nine tenths of a full batch on average.
-        if (core.batchedCount / core.batchCount < 0.9 * 8) return `batches of ${core.batchedCount / core.batchCount}`;
-        return equal('results and records turned away', core.resolvedCount + dropped + core.refusedCount, records);
+        if (core.counts.batched / core.counts.batches < 0.9 * 8) return `batches of ${core.counts.batched / core.counts.batches}`;
+        return equal('results and records turned away', core.counts.resolved + dropped + core.counts.refused, records);
       },
     }),
   ),
@@ -309,7 +309,7 @@ const ROWS: readonly Row[] = [
     scenario: (seed) => calm(seed, { askers: 0, consumeMs: 20, operatorCapacity: 4, faults: { 'slow-consumer': 1 } }),
     fired: ['slow-consumer'],
     check: (pool, { operatorCapacity }) =>
-      equal('results', pool.core.resolvedCount, pool.core.acceptedCount) ??
+      equal('results', pool.core.counts.resolved, pool.core.counts.accepted) ??
       (pool.clients.some((client) => client.mostHeld > operatorCapacity) ? 'an operator holds too much' : undefined),
   },
   {
@@ -323,14 +323,14 @@ const ROWS: readonly Row[] = [
         burst: 16,
       }),
     fired: (pool) => pool.oracle.fullCount,
-    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+    check: (pool) => equal('results', pool.core.counts.resolved, pool.core.counts.accepted),
   },
   {
     id: 'C6',
     title: 'what expires in the queue never runs, and every expiry is told on time',
     runs: 40,
     scenario: (seed) => calm(seed, { timeoutMs: 15, costMs: 10, burst: 8, faults: { slow: 0.2 } }),
-    fired: (pool) => pool.core.errorCounts.get('DEADLINE_PASSED') ?? 0,
+    fired: (pool) => pool.core.counts.errors.get('DEADLINE_PASSED') ?? 0,
     check: (pool) =>
       onlyErrors('DEADLINE_PASSED')(pool) ??
       equal(
@@ -443,7 +443,7 @@ const ROWS: readonly Row[] = [
     title: 'a stop with a full queue settles everything, with the reason',
     runs: 40,
     scenario: (seed) => calm(seed, { stopAtMs: 40, burst: 32, costMs: 20 }),
-    fired: (pool) => pool.core.errorCounts.get('POOL_STOPPED') ?? 0,
+    fired: (pool) => pool.core.counts.errors.get('POOL_STOPPED') ?? 0,
     check: (pool) => onlyErrors('POOL_STOPPED')(pool),
   },
   {
@@ -452,7 +452,7 @@ const ROWS: readonly Row[] = [
     runs: 60,
     scenario: (seed) => calm(seed, { scales: 6, burst: 8 }),
     fired: (pool) => pool.oracle.scaledCount,
-    check: (pool) => equal('results', pool.core.resolvedCount, pool.core.acceptedCount),
+    check: (pool) => equal('results', pool.core.counts.resolved, pool.core.counts.accepted),
   },
 ];
 

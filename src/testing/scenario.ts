@@ -1,5 +1,5 @@
 import type { Overflow } from '../core/mailbox.js';
-import type { PoolLimits } from '../core/pool-core.js';
+import type { PoolLimits } from '../core/pool-limits.js';
 import { FAULT_KINDS, type FaultKind, type FaultRates, noFaults, USUAL_RATES } from './faults.js';
 import { between, Chance, pick, whole } from './seeds.js';
 

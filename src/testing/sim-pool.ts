@@ -282,8 +282,8 @@ export class SimPool implements Actor, ClientPool {
     const { replica, batchId, requests } = message;
     const now = this.#world.now;
     const isStale = invented > 0 || message.isClosed || replica.isTold;
-    const before = core.resolvedCount;
-    const settledBefore = core.settledCount;
+    const before = core.counts.resolved;
+    const settledBefore = core.counts.settled;
     if (!isStale) {
       message.isClosed = true;
       removeAt(replica.open, replica.open.indexOf(message));
@@ -294,7 +294,7 @@ export class SimPool implements Actor, ClientPool {
     else if (message.outcome === OUTCOME.wrongCount)
       core.failed(replica.cell, replica.incarnation, id, WRONG_COUNT, now);
     else core.reply(replica.cell, replica.incarnation, id, this.#results(requests, replica.versionNumber), now);
-    if (isStale && (core.resolvedCount !== before || core.settledCount !== settledBefore))
+    if (isStale && (core.counts.resolved !== before || core.counts.settled !== settledBefore))
       this.#world.violate(
         'stale-reply',
         `a stale reply of batch ${batchId} by incarnation ${replica.incarnation} counted`,

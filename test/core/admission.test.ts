@@ -19,8 +19,8 @@ test('a record that cannot be answered before its deadline is refused at once', 
   t.is(p.offer({ deadlineAt: p.now + 30 }), 'accepted');
   t.is(p.offer({ deadlineAt: p.now + 9 }), 'overloaded', '8 ms for what runs, 10 for its own batch');
   t.true(p.core.admission.lastLateMs > 5);
-  t.is(p.core.overloadedCount, 1);
-  t.is(p.core.refusedCount, 1);
+  t.is(p.core.counts.overloaded, 1);
+  t.is(p.core.counts.refused, 1);
 });
 
 test('what waits before it counts, batch by batch', (t) => {

@@ -52,7 +52,7 @@ test('a second reply, a reply of a dead incarnation and one to nothing ever aske
 test('a full mailbox refuses without a trace, and each drop rule names its victim', (t) => {
   const p = new PoolDriver({ mailbox: { capacity: 2 }, obedient: false });
   t.deepEqual([p.offer(), p.offer(), p.offer()], ['accepted', 'accepted', 'full']);
-  t.is(p.core.refusedCount, 1);
+  t.is(p.core.counts.refused, 1);
   t.is(p.offer({}, 'drop-newest'), 'dropped');
   t.is(p.offer({}, 'drop-oldest'), 'accepted');
   p.pump();
@@ -63,7 +63,7 @@ test('a full mailbox refuses without a trace, and each drop rule names its victi
       [1, 'MAILBOX_DROPPED'],
     ],
   );
-  t.is(p.core.acceptedCount, p.core.settledCount + p.core.heldCount);
+  t.is(p.core.counts.accepted, p.core.counts.settled + p.core.heldCount);
 });
 
 // -------------------------------------------------------------------- dispatch
@@ -107,7 +107,7 @@ test('with maxDelayMs a partial batch leaves when its time has come', (t) => {
   t.is(p.sent.length, 0);
   p.advanceTo(50);
   t.deepEqual(p.calls, [[1, 2]]);
-  t.is(p.core.triggerCounts.delay, 1);
+  t.is(p.core.counts.triggers.delay, 1);
 });
 
 // ------------------------------------------------------- deadline, cancellation
@@ -154,7 +154,7 @@ test('a deadline that passes in flight settles the record, frees nothing else, a
   t.false(p.log.includes('abandon 1'), 'the other record of the batch is still waited for');
   p.reply();
   t.deepEqual([p.outcome(1), p.outcome(2)], ['DEADLINE_PASSED', 'y2']);
-  t.is(p.core.lateResultCount, 1);
+  t.is(p.core.counts.lateResults, 1);
 });
 
 test('records of one key run one after another, in the order of asking, and are free across keys', (t) => {
@@ -342,7 +342,7 @@ test('cancellation works at the door, in the mailbox, in flight, before a retry,
   t.true(p.log.includes('abandon 1'), 'nobody waits for the batch any more');
   t.deepEqual(p.newsOf('died'), [], 'the replica is not killed for it');
   p.reply();
-  t.is(p.core.lateResultCount, 1);
+  t.is(p.core.counts.lateResults, 1);
   p.core.cancel(inFlight as never, 'again');
   p.pump();
   t.deepEqual(p.tally(), { CANCELLED: 3 });
@@ -476,7 +476,7 @@ test('a replica that dies on our word to end blames no record', (t) => {
   p.ready(2);
   p.serve(() => 'ok');
   t.is(p.outcome(1), 'y1');
-  t.is(p.core.triggerCounts.quarantine, 0);
+  t.is(p.core.counts.triggers.quarantine, 0);
 });
 
 test('a suspect whose replica is ended for the sake of a sibling stays a suspect', (t) => {
@@ -492,10 +492,10 @@ test('a suspect whose replica is ended for the sake of a sibling stays a suspect
     p.ready(2);
   };
   crashWithSibling(1, 2);
-  t.is(p.core.triggerCounts.quarantine, 1);
+  t.is(p.core.counts.triggers.quarantine, 1);
   const { cell } = p.batch();
   crashWithSibling(3 - cell, cell);
-  t.is(p.core.triggerCounts.quarantine, 2, 'it was not cleared, so it runs alone again');
+  t.is(p.core.counts.triggers.quarantine, 2, 'it was not cleared, so it runs alone again');
   t.is(p.requests[0]?.deathCount, 1);
   p.serve(() => 'ok');
   t.is(p.outcome(1), 'y1');
@@ -1140,10 +1140,10 @@ test('no order of offers, answers, throws, deaths, swaps and stops loses a recor
           serving !== String(version) && [...cells.values()].some((cell) => cell.version === String(version));
         states.add(p.core.state);
         const { core } = p;
-        if (core.acceptedCount !== accepted.size) throw new Error('miscounted what was accepted');
-        if (core.acceptedCount !== core.settledCount + core.heldCount)
+        if (core.counts.accepted !== accepted.size) throw new Error('miscounted what was accepted');
+        if (core.counts.accepted !== core.counts.settled + core.heldCount)
           throw new Error('accepted is not settled + held');
-        if (core.settledCount !== p.outcomes.size) throw new Error('settled without telling');
+        if (core.counts.settled !== p.outcomes.size) throw new Error('settled without telling');
         for (const batch of p.sent) {
           const mine = p.sent.filter((other) => other.cell === batch.cell);
           if (mine.length > settings.maxInFlight) throw new Error('more than maxInFlight');

@@ -1,6 +1,7 @@
 import type { CoreResult, DeathNotice, Effect, PoolNews } from '../../src/core/effects.js';
 import type { Overflow } from '../../src/core/mailbox.js';
-import { PoolCore, type PoolLimits } from '../../src/core/pool-core.js';
+import { PoolCore } from '../../src/core/pool-core.js';
+import type { PoolLimits } from '../../src/core/pool-limits.js';
 import type { Request, RequestRules } from '../../src/core/request.js';
 import { TroupeError } from '../../src/kernel/errors.js';
 import { ids, requestMaker } from './make-request.js';

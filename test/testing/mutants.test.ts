@@ -15,20 +15,20 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a record whose caller has gone is settled again by its late result',
-    file: 'core/pool-core.js',
-    from: "if (request.place === 'settled') {\n                this.lateResultCount++;",
-    to: 'if (false) {\n                this.lateResultCount++;',
+    file: 'core/replies.js',
+    from: "if (request.place === 'settled') {\n                this.#counts.lateResults++;",
+    to: 'if (false) {\n                this.#counts.lateResults++;',
   },
   {
     name: 'a settled record keeps its deadline',
-    file: 'core/pool-core.js',
-    from: 'this.#deadlines.remove(request);',
+    file: 'core/settlement.js',
+    from: 'this.deadlines.remove(request);',
     to: '',
   },
   {
     name: 'expired work runs',
     file: 'core/pool-core.js',
-    from: 'dispatch(now) {\n        this.#expire(now);',
+    from: 'dispatch(now) {\n        this.#settlement.expire(now);',
     to: 'dispatch(now) {',
   },
   {
@@ -39,27 +39,27 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a suspect gets company',
-    file: 'core/pool-core.js',
+    file: 'core/feeder.js',
     from: "cell.solo = formed.trigger === 'quarantine';",
     to: 'cell.solo = false;',
   },
   {
     name: 'a split loses the middle record',
-    file: 'core/pool-core.js',
+    file: 'core/salvage.js',
     from: 'left.slice(half)]',
     to: 'left.slice(half + 1)]',
   },
   {
     name: 'a split sends the first half twice',
-    file: 'core/pool-core.js',
+    file: 'core/salvage.js',
     from: '[left.slice(0, half), left.slice(half)]',
     to: '[left.slice(0, half), left.slice(0, half)]',
   },
   {
     name: 'a record may die once more than its attempts allow',
-    file: 'core/pool-core.js',
-    from: 'request.deathCount >= this.limits.attempts',
-    to: 'request.deathCount > this.limits.attempts',
+    file: 'core/salvage.js',
+    from: 'request.deathCount >= this.#limits.attempts',
+    to: 'request.deathCount > this.#limits.attempts',
   },
   {
     name: 'versions mix while a roll-out is under way',
@@ -69,7 +69,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a canary takes all that it has room for',
-    file: 'core/pool-core.js',
+    file: 'core/feeder.js',
     from: 'SIDE.new | (split.newIsNext ? SIDE.any : 0) : SIDE.old | SIDE.any',
     to: 'SIDE.new | SIDE.any : SIDE.old | SIDE.any',
   },
@@ -93,7 +93,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a bake never ends',
-    file: 'core/pool-core.js',
+    file: 'core/trial-judge.js',
     from: 'if (rollout.bakedAt <= now)',
     to: 'if (false)',
   },
