@@ -1,9 +1,12 @@
 import type { Cell } from '../core/fleet.js';
 import type { DeathNotice, Effect } from '../core/effects.js';
+import type { Clock } from '../kernel/clock.js';
+import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import type { Description, Link, RecordResult, StartLink } from '../host/link.js';
 import { residentBytesOf } from '../host/resident.js';
 import type { LocatedModel } from '../models/repository.js';
+import { shapeKey } from '../wire/columns.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import type { Signature } from '../wire/tensor.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
@@ -32,6 +35,11 @@ export interface ReplicaPlan {
   readonly isolation: Isolation;
 }
 
+export interface ResidentMemory {
+  readonly of: 'replicas' | 'host';
+  readonly bytes: number;
+}
+
 interface Held {
   readonly link: Link;
   readonly incarnation: number;
@@ -45,13 +53,15 @@ export class ReplicaLinks {
   description: Description | undefined;
   readonly #plan: ReplicaPlan;
   readonly #startLink: StartLink;
+  readonly #clock: Clock;
   readonly #listener: LinkListener;
   readonly #held = new Map<number, Held>();
   readonly #probes = new Probes();
   readonly #models = new Map<string | undefined, LocatedModel | undefined>();
 
-  constructor(plan: ReplicaPlan, startLink: StartLink, listener: LinkListener) {
+  constructor(plan: ReplicaPlan, startLink: StartLink, clock: Clock, listener: LinkListener) {
     this.#plan = plan;
+    this.#clock = clock;
     this.#startLink = startLink;
     this.#listener = listener;
   }
@@ -116,11 +126,33 @@ export class ReplicaLinks {
     this.#held.set(cell, { link, incarnation, version, pid: undefined });
   }
 
-  /** What a ready replica that has no work yet answers to a batch. Rejects where it fails as a whole or the replica ends. */
-  async probe(cell: number, inputs: readonly unknown[]): Promise<readonly RecordResult[]> {
-    const link = this.link(cell);
-    if (link === undefined) throw new TroupeError('ACTOR_CRASHED', `Replica ${cell} of "${this.#plan.pool}" has ended`);
-    return this.#probes.send(link, inputs);
+  /**
+   * What a ready replica that has no work yet answers to these records; those of one shape go together, as they would in
+   * the mailbox. Rejects where a batch fails as a whole, the replica ends, or it takes longer than a load may.
+   */
+  async probe(cell: number, records: readonly unknown[]): Promise<readonly RecordResult[]> {
+    const { pool, options } = this.#plan;
+    const { loadTimeoutMs, batching } = options;
+    const signature = this.description?.signature;
+    const overdue = deferred<never>();
+    const timer = this.#clock.at(this.#clock.now() + loadTimeoutMs, () => {
+      const message = `Replica of "${pool}" has not answered the probes within loadTimeoutMs ${loadTimeoutMs}`;
+      overdue.reject(new TroupeError('ACTOR_HUNG', message, { actor: pool }));
+    });
+    const results: RecordResult[] = [];
+    try {
+      for (let from = 0, end = 0; from < records.length; from = end) {
+        const shape = signature === undefined ? '' : shapeKey(records[from], signature);
+        for (end = from + 1; end < records.length && end - from < batching.maxSize; end++)
+          if (signature !== undefined && shapeKey(records[end], signature) !== shape) break;
+        const link = this.link(cell);
+        if (link === undefined) throw new TroupeError('ACTOR_CRASHED', `Replica ${cell} of "${pool}" has ended`);
+        results.push(...(await Promise.race([this.#probes.send(link, records.slice(from, end)), overdue.promise])));
+      }
+    } finally {
+      timer.cancel();
+    }
+    return results;
   }
 
   /** Of the replicas that are child processes, where the system says it. */
@@ -129,6 +161,14 @@ export class ReplicaLinks {
       const bytes = pid === undefined ? undefined : residentBytesOf(pid);
       return bytes === undefined ? [] : [{ replica: link.spec.replica, bytes }];
     });
+  }
+
+  /** What they hold; of replicas in this process only what the process holds in all. */
+  residentMemory(): ResidentMemory | undefined {
+    if (this.#plan.isolation !== 'process') return { of: 'host', bytes: process.memoryUsage.rss() };
+    let bytes = 0;
+    for (const replica of this.residentBytes()) bytes += replica.bytes;
+    return bytes === 0 ? undefined : { of: 'replicas', bytes };
   }
 
   #ready(cell: number, incarnation: number, description: Description): void {

@@ -1,4 +1,4 @@
-import type { StopOptions } from '../actor/pool.js';
+import type { StopOptions } from '../actor/pool-life.js';
 import { System as PoolSystem, type SystemOptions, type SystemStopReport } from '../actor/system.js';
 import type { LoadedConfig } from '../config/load.js';
 import { type Log, stderrLog } from '../telemetry/log.js';

@@ -1,6 +1,6 @@
 /**
  * The decisions of one pool, as one synchronous state machine: it is told what happened and when, and answers with
- * effects. Edges (actor/pool.ts for real, testing/ for the simulator) own timers, threads and sockets.
+ * effects. Edges (actor/pump.ts for real, testing/ for the simulator) own timers, threads and sockets.
  *
  * Puts together: mailbox and door, batcher, retry lane, in-flight ledger, deadlines, and the fleet of replicas. What comes
  * in is taken here; feeder.ts gives it to replicas, replies.ts hears what becomes of it, salvage.ts tries it again,

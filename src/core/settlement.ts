@@ -7,7 +7,15 @@
 
 import { type ErrorCode, invariant, type Ran, type TroupeError } from '../kernel/errors.js';
 import { Deadlines } from './deadlines.js';
-import { cancelledInFlight, cancelledWaiting, dropped, expiredInFlight, expiredWaiting, Failure, tryTimedOut } from './failure.js';
+import {
+  cancelledInFlight,
+  cancelledWaiting,
+  dropped,
+  expiredInFlight,
+  expiredWaiting,
+  Failure,
+  tryTimedOut,
+} from './failure.js';
 import type { Flight, Ledger } from './ledger.js';
 import type { Mailbox } from './mailbox.js';
 import type { Outbox } from './outbox.js';
@@ -89,8 +97,7 @@ export class Settlement {
 
   /** What comes back from a replica has its whole deadline again; the end of the try is over with the try. */
   unsend(requests: readonly Request[]): void {
-    for (const request of requests)
-      if (request.place === 'in-flight') this.deadlines.move(request, request.deadlineAt);
+    for (const request of requests) if (request.place === 'in-flight') this.deadlines.move(request, request.deadlineAt);
   }
 
   expire(now: number): void {

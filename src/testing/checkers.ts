@@ -529,7 +529,10 @@ export class PoolOracle {
         `accepted ${core.counts.accepted}, refused ${core.counts.refused}; seen ${this.acceptedCount}, ${this.refusedCount}`,
       );
     if (core.counts.resolved + errors !== core.counts.settled || core.counts.settled !== this.settledCount)
-      this.#violate('counts', `resolved ${core.counts.resolved} + errors ${errors} is not settled ${core.counts.settled}`);
+      this.#violate(
+        'counts',
+        `resolved ${core.counts.resolved} + errors ${errors} is not settled ${core.counts.settled}`,
+      );
     if (core.counts.batches !== this.sentCount || core.counts.batched !== this.sentRecordCount)
       this.#violate(
         'counts',

@@ -297,7 +297,8 @@ const ROWS: readonly Row[] = [
         const drops = overflow === 'drop-oldest' || overflow === 'drop-newest';
         if (drops ? core.counts.refused > 0 : dropped > 0) return `${core.counts.refused} refused, ${dropped} dropped`;
         // Goodput: the replica never runs less than nine tenths of a full batch on average.
-        if (core.counts.batched / core.counts.batches < 0.9 * 8) return `batches of ${core.counts.batched / core.counts.batches}`;
+        if (core.counts.batched / core.counts.batches < 0.9 * 8)
+          return `batches of ${core.counts.batched / core.counts.batches}`;
         return equal('results and records turned away', core.counts.resolved + dropped + core.counts.refused, records);
       },
     }),

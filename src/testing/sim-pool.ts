@@ -1,5 +1,5 @@
 /**
- * The simulated edge of one pool: drives the very core that actor/pool.ts drives, with simulated replicas behind it.
+ * The simulated edge of one pool: drives the very core that actor/pump.ts drives, with simulated replicas behind it.
  * Applies effects, hands outcomes to clients, keeps the wake-up, carries out operations; decides nothing.
  */
 

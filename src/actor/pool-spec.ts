@@ -1,0 +1,57 @@
+import type { Clock } from '../kernel/clock.js';
+import type { PoolLimits } from '../core/pool-limits.js';
+import type { Random } from '../kernel/random.js';
+import type { StartLink } from '../host/link.js';
+import type { ModelRepository } from '../models/repository.js';
+import type { Log } from '../telemetry/log.js';
+import type { MetricsRegistry } from '../telemetry/registry.js';
+import type { Tracing } from '../telemetry/tracing.js';
+import type { ActorDefinition, Isolation } from '../wire/definition.js';
+import type { ResolvedPoolOptions } from './pool-options.js';
+
+/** What a pool is made of: what it was spawned with, and what it is given of the world around it. */
+
+/** Everything a pool needs that a test may want to replace. */
+export interface PoolParts {
+  readonly startLink: StartLink;
+  readonly log: Log;
+  readonly metrics?: MetricsRegistry;
+  readonly tracing?: Tracing | undefined;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** Where models are looked for. Default: one without roots, for models given by their paths. */
+  readonly models?: ModelRepository;
+}
+
+export interface PoolSpec<In> {
+  readonly name: string;
+  readonly options: ResolvedPoolOptions;
+  readonly actor: string | ActorDefinition<any, any, any>;
+  readonly isolation: Isolation;
+  /** Weight of one record, for batching.maxWeight. Default 1 each. */
+  readonly weigh: ((input: In) => number) | undefined;
+}
+
+/** What of the options is the core's business. */
+export function limitsOf<In>({ name, options }: PoolSpec<In>): PoolLimits {
+  const { mailbox, batching, restart, batchTimeoutMs, attempts, cancellation } = options;
+  return {
+    name,
+    mailbox,
+    batching: {
+      adaptive: batching.adaptive,
+      maxSize: batching.maxSize,
+      maxBytes: batching.maxBytes,
+      maxWeight: batching.maxWeight ?? Infinity,
+      maxDelayMs: batching.maxDelayMs,
+      targetLatencyMs: batching.targetLatencyMs ?? Infinity,
+    },
+    maxInFlight: batching.maxInFlight,
+    batchTimeoutMs,
+    attempts,
+    cancellation,
+    restart,
+    restartType: restart.type,
+    strategy: restart.strategy,
+  };
+}
