@@ -23,7 +23,7 @@ export interface PoolEvents {
   stopped: [];
 }
 
-/** A step of a swap, in the order they come: loading, verifying, shifting, baking, promoted, draining, freed; or rolled-back, freed. */
+/** A step of a swap, in the order they come: loading, verifying, shifting, baking, promoted, kept, draining, freed; or rolled-back, freed. */
 export interface RolloutNotice {
   readonly step: RolloutStep;
   readonly from: string | undefined;

@@ -114,6 +114,7 @@ const STEPS: readonly RolloutStep[] = [
   'shifting',
   'baking',
   'promoted',
+  'kept',
   'draining',
   'freed',
   'rolled-back',

@@ -235,8 +235,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   /**
-   * While a version is being rolled out: gives it up, the old one serves on. Afterwards: brings the version before back,
-   * loaded beside the serving one like any other. Rejects with NO_ROLLOUT where there is neither.
+   * While a version is being rolled out: gives it up, the old one serves on. Afterwards: brings the version before back, at
+   * once where it is kept (`keepPreviousMs`), else loaded beside the serving one like any other. Rejects with NO_ROLLOUT where there is neither.
    */
   rollback(): Promise<void> {
     return this.#rollouts.rollback();

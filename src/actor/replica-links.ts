@@ -8,7 +8,7 @@ import { residentBytesOf } from '../host/resident.js';
 import type { LocatedModel } from '../models/repository.js';
 import { shapeKey } from '../wire/columns.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
-import type { Signature } from '../wire/tensor.js';
+import { signatureDifferences } from '../wire/signature-difference.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import { Probes } from './probes.js';
 
@@ -176,14 +176,13 @@ export class ReplicaLinks {
     if (held === undefined || held.incarnation !== incarnation) return;
     if (this.#plan.isolation === 'process') held.pid = description.pid;
     this.description ??= description;
-    const serving = signatureText(this.description.signature);
-    const offered = signatureText(description.signature);
-    if (serving === offered) {
+    const differences = signatureDifferences(this.description.signature, description.signature);
+    if (differences.length === 0) {
       this.#listener.ready(cell, incarnation, description);
       return;
     }
     const { pool } = this.#plan;
-    const what = `Version ${held.version ?? 'none'} of "${pool}" has the signature ${offered}; the serving version has ${serving}`;
+    const what = `Version ${held.version ?? 'none'} of "${pool}" does not fit the serving one: ${listed(differences)}`;
     this.#held.delete(cell);
     held.link.stop({ now: true });
     this.#listener.exited(cell, incarnation, {
@@ -193,9 +192,10 @@ export class ReplicaLinks {
   }
 }
 
-function signatureText(signature: Signature | undefined): string {
-  if (signature === undefined) return 'rows';
-  const side = (specs: Signature['inputs']): string =>
-    specs.map(({ name, dtype, shape }) => `${name}:${dtype}[${shape.join(',')}]`).join(' ');
-  return `${side(signature.inputs)} -> ${side(signature.outputs)}`;
+/** No message grows with a model. */
+function listed(lines: readonly string[]): string {
+  const shown = lines.slice(0, DIFFERENCES_MAX).join('; ');
+  return lines.length > DIFFERENCES_MAX ? `${shown}; and ${lines.length - DIFFERENCES_MAX} more` : shown;
 }
+
+const DIFFERENCES_MAX = 8;

@@ -4,7 +4,7 @@
  * Decides about callers only; what becomes of replicas and records is the core's (core/rollout.ts, core/fleet.ts).
  *
  * R1 one swap is under way at a time, and no version is loaded while more than one has replicas: two are resident at
- * most. R2 the newest wish wins: it ends what loads or bakes for another, and takes the place of one that waits. R3 who
+ * most, and one that is kept goes first. R2 the newest wish wins: it ends what loads or bakes for another, and takes the place of one that waits. R3 who
  * wishes for exactly what is under way shares it.
  */
 
@@ -26,6 +26,8 @@ export interface PoolVersions {
   readonly current: string | undefined;
   /** The one before it, which `rollback` would bring back; absent before the first swap. */
   readonly previous?: string | undefined;
+  /** `previous` is loaded still, and `rollback` takes no time. */
+  readonly previousIsKept?: true;
   /** The one that is being rolled out; absent when none is. */
   readonly next?: string | undefined;
   readonly step?: RolloutStep;
@@ -45,6 +47,7 @@ export interface SwapPreview {
   readonly probes?: number;
   readonly share?: number;
   readonly bakeMs?: number;
+  readonly keepPreviousMs?: number;
   /** The version whose roll-out it would end. */
   readonly ends?: string;
   /** The same swap is under way already, and would be shared. */
@@ -101,7 +104,7 @@ export class Rollouts {
   /** What a swap would do, without doing any of it. Rejects where there is no such version. */
   async plan(version: string | number, options: SwapOptions): Promise<SwapPreview> {
     const plan = planSwap(version, options);
-    const { share, bakeMs, verifies } = plan.rules;
+    const { share, bakeMs, verifies, keepMs } = plan.rules;
     const to = await this.#host.locate(plan.version);
     const { fleet } = this.#host.core;
     const newest = this.#waiting ?? this.#active;
@@ -117,11 +120,13 @@ export class Rollouts {
         'shifting',
         ...(bakeMs > 0 ? (['baking'] as const) : []),
         'promoted',
+        ...(keepMs > 0 ? (['kept'] as const) : []),
         'draining',
         'freed',
       ],
       ...(verifies ? { probes: plan.verify?.records.length ?? 0 } : {}),
       ...(bakeMs > 0 ? { share, bakeMs } : {}),
+      ...(keepMs > 0 ? { keepPreviousMs: keepMs } : {}),
       ...(isUnderWay && !joins ? { ends: newest.plan.version } : {}),
       joins,
     };
@@ -145,6 +150,7 @@ export class Rollouts {
       await this.#host.operation(() => Promise.resolve());
       return;
     }
+    if (await this.#restore()) return;
     if (this.#previous === undefined)
       throw this.#noRollout('rollback', 'no version is being rolled out, and none served before');
     await this.swap(this.#previous.version ?? 'latest', {});
@@ -153,10 +159,11 @@ export class Rollouts {
   versions(): PoolVersions {
     const { fleet } = this.#host.core;
     const { rollout } = fleet;
-    const previous = this.#previous === undefined ? {} : { previous: this.#previous.version };
+    const kept = fleet.keepsPrevious ? { previousIsKept: true as const } : {};
+    const previous = this.#previous === undefined ? {} : { previous: this.#previous.version, ...kept };
     const current = fleet.version;
     if (rollout === undefined || rollout.sides.fromGeneration === 0) {
-      const isLeaving = this.#active !== undefined && fleet.generationCount > 1;
+      const isLeaving = this.#active !== undefined && !fleet.isSettled;
       return { current, ...previous, ...(isLeaving ? { step: 'draining' as const } : {}) };
     }
     const step = rollout.state;
@@ -185,7 +192,8 @@ export class Rollouts {
     const from = core.fleet.version;
     try {
       this.#host.refuseUnlessRunning('swap');
-      await this.#onlyOne();
+      this.#freeKept();
+      await this.#settled();
       const to = swap.isOver ? undefined : await this.#host.locate(swap.plan.version);
       if (!swap.isOver) {
         this.#host.refuseUnlessRunning('swap');
@@ -196,14 +204,14 @@ export class Rollouts {
         swap.isPromoted = true;
         this.#previous = { version: from };
         voice.emit('swapped', { from, to });
-        await this.#onlyOne();
+        await this.#settled();
         this.#end(swap, undefined);
       }
     } catch (cause) {
       this.#end(swap, this.#failure(swap, from, cause));
     }
     // What was given up goes before anything else is loaded (R1).
-    await this.#onlyOne();
+    await this.#settled();
     this.#active = undefined;
   }
 
@@ -219,7 +227,7 @@ export class Rollouts {
   /** The core tells what it does; what it waits for is done here. */
   hear(news: PoolNews): void {
     if (news.name !== 'rollout') return;
-    if (news.step === 'promoted' || news.step === 'rolled-back') this.#before = this.#host.residentMemory();
+    if (news.step === 'draining' || news.step === 'rolled-back') this.#before = this.#host.residentMemory();
     if (news.step !== 'verifying') return;
     const { rollout } = this.#host.core.fleet;
     const verify = this.#active?.plan.verify;
@@ -250,10 +258,27 @@ export class Rollouts {
     this.#host.pump();
   }
 
+  /** The way back to a version that is kept; false: none is. */
+  async #restore(): Promise<boolean> {
+    const { core, voice } = this.#host;
+    const from = core.fleet.version;
+    if (!core.restore(this.#host.now())) return false;
+    this.#previous = { version: from };
+    this.#host.pump();
+    voice.emit('swapped', { from, to: core.fleet.version });
+    await this.#settled();
+    return true;
+  }
+
+  #freeKept(): void {
+    this.#host.core.freeKept();
+    this.#host.pump();
+  }
+
   /** R1. */
-  async #onlyOne(): Promise<void> {
+  async #settled(): Promise<void> {
     const { core, milestones } = this.#host;
-    while (core.fleet.generationCount > 1 && core.state !== 'stopping' && core.state !== 'stopped')
+    while (!core.fleet.isSettled && core.state !== 'stopping' && core.state !== 'stopped')
       await milestones.next('freed');
   }
 

@@ -15,6 +15,11 @@ export interface SwapOptions {
    * nothing. Default 30,000 with canary, else 0.
    */
   readonly bakeMs?: number;
+  /**
+   * How long the old version stays loaded, without work, once the new one is promoted, in milliseconds: `rollback()` takes
+   * no time until then. It costs the memory of both. Default 0.
+   */
+  readonly keepPreviousMs?: number;
   /** Probe records that the new version must answer before it is given work. */
   readonly verify?: Verification;
   /** When the new version is rolled back by itself while it bakes. */
@@ -38,28 +43,26 @@ export interface SwapPlan {
 }
 
 const CANARY_BAKE_MS = 30_000;
-const BAKE_MAX_MS = 2 ** 40;
+const TIME_MAX_MS = 2 ** 40;
 
 /** Wrong options throw a TypeError that names option, expectation and value. */
 export function planSwap(version: unknown, options: SwapOptions): SwapPlan {
   if (typeof version !== 'string' && typeof version !== 'number')
     throw new TypeError(`swap: expected a version, such as 2 or 'latest', got a value of type ${typeof version}`);
   checkOptions('swap', options);
-  refuseUnknown('swap', options, ['canary', 'bakeMs', 'verify', 'rollbackOn']);
-  const { canary, verify, rollbackOn } = options;
+  refuseUnknown('swap', options, ['canary', 'bakeMs', 'keepPreviousMs', 'verify', 'rollbackOn']);
+  const { canary, verify, rollbackOn, keepPreviousMs = 0 } = options;
   if (canary !== undefined && !(isNumber(canary) && canary > 0 && canary < 1))
     throw new TypeError(`swap: canary must be a number above 0 and below 1, got ${String(canary)}`);
   const { bakeMs = canary === undefined ? 0 : CANARY_BAKE_MS } = options;
-  if (!isNumber(bakeMs) || bakeMs < 0 || bakeMs > BAKE_MAX_MS)
-    throw new TypeError(
-      `swap: bakeMs must be a number of milliseconds from 0 to ${BAKE_MAX_MS}, got ${String(bakeMs)}`,
-    );
+  checkTime('bakeMs', bakeMs);
+  checkTime('keepPreviousMs', keepPreviousMs);
   if (canary !== undefined && bakeMs === 0)
     throw new TypeError('swap: canary needs a bakeMs above 0: with 0 the new version gets everything at once');
   if (rollbackOn !== undefined && bakeMs === 0)
     throw new TypeError('swap: rollbackOn needs a bakeMs above 0: with 0 nothing is watched');
   if (verify !== undefined) checkVerification(verify);
-  const rules = { ...AT_ONCE, share: canary ?? 1, bakeMs, verifies: verify !== undefined };
+  const rules = { ...AT_ONCE, share: canary ?? 1, bakeMs, keepMs: keepPreviousMs, verifies: verify !== undefined };
   return {
     version: String(version),
     rules: rollbackOn === undefined ? rules : { ...rules, rollbackOn: trialLimits(rollbackOn) },
@@ -88,6 +91,11 @@ function checkVerification(verify: Verification): void {
     );
   if (!isNumber(tolerance) || tolerance < 0)
     throw new TypeError(`swap: verify.tolerance must be a number of at least 0, got ${String(tolerance)}`);
+}
+
+function checkTime(name: string, ms: unknown): void {
+  if (isNumber(ms) && ms >= 0 && ms <= TIME_MAX_MS) return;
+  throw new TypeError(`swap: ${name} must be a number of milliseconds from 0 to ${TIME_MAX_MS}, got ${String(ms)}`);
 }
 
 function trialLimits(given: RollbackRules): RolloutRules['rollbackOn'] {

@@ -65,10 +65,9 @@ export interface Verb {
 const POOL = { name: 'pool', kind: 'text' } as const;
 const POOL_OR_ALL = { ...POOL, isOptional: true } as const;
 const timeoutMs = z.number().min(0).max(3_600_000);
-const bakeMs = z
-  .number()
-  .positive()
-  .max(2 ** 40);
+const timeMax = 2 ** 40;
+const bakeMs = z.number().positive().max(timeMax);
+const keepPreviousMs = z.number().min(0).max(timeMax);
 const share = z.number().gt(0).lt(1);
 const rollbackOn = z.strictObject({
   errorRate: z.number().min(0).max(1).optional(),
@@ -89,6 +88,11 @@ const BAKE = {
   name: 'bakeMs',
   kind: 'number',
   what: 'how long the new version is watched before the old one goes',
+} as const;
+const KEEP = {
+  name: 'keepPreviousMs',
+  kind: 'number',
+  what: 'how long the old version stays loaded, for a rollback at once',
 } as const;
 const ROLLBACK_ON = {
   name: 'rollbackOn',
@@ -160,6 +164,7 @@ export const VERBS = {
       version,
       canary: share.optional(),
       bakeMs: bakeMs.optional(),
+      keepPreviousMs: keepPreviousMs.optional(),
       verify: verify.optional(),
       rollbackOn: rollbackOn.optional(),
     }),
@@ -167,6 +172,7 @@ export const VERBS = {
     options: [
       { name: 'canary', kind: 'number', what: 'share of the records it gets first, such as 0.1' },
       BAKE,
+      KEEP,
       VERIFY,
       ROLLBACK_ON,
     ],
@@ -180,11 +186,12 @@ export const VERBS = {
       version,
       share: share.default(0.1),
       bakeMs: bakeMs.optional(),
+      keepPreviousMs: keepPreviousMs.optional(),
       verify: verify.optional(),
       rollbackOn: rollbackOn.optional(),
     }),
     places: [POOL, { name: 'version', kind: 'text' }, { name: 'share', kind: 'number', isOptional: true }],
-    options: [BAKE, VERIFY, ROLLBACK_ON],
+    options: [BAKE, KEEP, VERIFY, ROLLBACK_ON],
     what: 'give another version a share of the records and watch it; does not wait',
     example: `canary('filetype', 2, 0.1)`,
   },

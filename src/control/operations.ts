@@ -266,16 +266,19 @@ interface Params {
   readonly canary?: number;
   readonly share?: number;
   readonly bakeMs?: number;
+  readonly keepPreviousMs?: number;
   readonly verify?: Verification;
   readonly rollbackOn?: RollbackRules;
 }
 
-function swapOptions({ canary, bakeMs, verify, rollbackOn }: Params, signature: Signature | undefined): SwapOptions {
+function swapOptions(params: Params, signature: Signature | undefined): SwapOptions {
+  const { canary, bakeMs, keepPreviousMs, verify, rollbackOn } = params;
   const records = verify?.records.map((record) => tensorsOf(record, signature)) ?? [];
   return {
     ...(verify === undefined ? {} : { verify: { ...verify, records } }),
     ...(canary === undefined ? {} : { canary }),
     ...(bakeMs === undefined ? {} : { bakeMs }),
+    ...(keepPreviousMs === undefined ? {} : { keepPreviousMs }),
     ...(rollbackOn === undefined ? {} : { rollbackOn }),
   };
 }

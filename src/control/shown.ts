@@ -126,13 +126,15 @@ function versionText({ version = '-', next, share }: PoolLine): string {
 }
 
 function versionsText(answer: VersionsAnswer): string {
-  const { current, previous, next, step, share, replicas, available, aliases } = answer;
+  const { current, previous, previousIsKept, next, step, share, replicas, available, aliases } = answer;
   const trial = share === undefined ? '' : `, ${percent(share)} of the records`;
   const running = Object.entries(replicas).map(([version, count]) => `${version}: ${count}`);
   const names = Object.entries(aliases).map(([alias, version]) => `${alias} = ${version}`);
   const rows = [
     ['current', current ?? 'none'],
-    ...(previous === undefined ? [] : [['previous', previous]]),
+    ...(previous === undefined
+      ? []
+      : [['previous', previousIsKept === true ? `${previous} (still loaded)` : previous]]),
     ...(next === undefined ? [] : [['next', `${next} (${step ?? ''}${trial})`]]),
     ...(running.length === 0 ? [] : [['replicas', running.join(', ')]]),
     ...(available.length === 0 ? [] : [['available', available.join(', ')]]),

@@ -1,4 +1,4 @@
-import { type Verb, type VerbName, VERBS } from './grammar.js';
+import { type Verb, type VerbName, VERBS, type WordKind } from './grammar.js';
 
 /** Verbs as people type them: `swap filetype 2 --bake-ms 500`, in a shell and in the REPL. */
 
@@ -17,7 +17,7 @@ export function paramsOf(name: VerbName, words: readonly string[]): Record<strin
     const [, flag, given] = isOver ? [] : (/^--([a-z][a-z-]*)(?:=([\s\S]*))?$/.exec(word) ?? []);
     if (flag !== undefined) {
       const option = verb.options.find((one) => flagOf(one.name) === flag);
-      if (option === undefined) throw misused(name, `it has no option --${flag}`);
+      if (option === undefined) throw misused(name, `it has no option --${flag}${optionsOf(verb)}`);
       const value = given ?? rest.shift();
       if (value === undefined) throw misused(name, `--${flag} takes a value`);
       params[option.name] = valueOf(name, `--${flag}`, option.kind, value);
@@ -55,15 +55,19 @@ function isJson(text: string): boolean {
   }
 }
 
-/** `swap POOL VERSION [--canary CANARY] …`. */
+/** `swap POOL VERSION [--canary N] …`: of many options the first two, the others stand in the help of the verb. */
 export function usageOf(name: VerbName): string {
   const verb: Verb = VERBS[name];
   const places = verb.places.map((place) =>
     place.isOptional === true ? `[${place.name.toUpperCase()}]` : place.name.toUpperCase(),
   );
-  const options = verb.options.map((option) => `[--${flagOf(option.name)} ${option.kind === 'json' ? 'JSON' : 'N'}]`);
-  return [commandOf(name), ...places, ...options].join(' ');
+  const options = verb.options.map((option) => `[--${flagOf(option.name)} ${VALUE_OF[option.kind]}]`);
+  const shown = options.length > OPTIONS_MAX ? [...options.slice(0, 2), '…'] : options;
+  return [commandOf(name), ...places, ...shown].join(' ');
 }
+
+const OPTIONS_MAX = 3;
+const VALUE_OF: Readonly<Record<WordKind, string>> = { json: 'JSON', number: 'N', text: 'WORD' };
 
 /** `bakeMs` -> `bake-ms`. */
 export function flagOf(name: string): string {
@@ -75,7 +79,7 @@ export function commandOf(name: VerbName): string {
   return name === 'deadLetters' ? 'dead-letters recent' : name;
 }
 
-function valueOf(verb: VerbName, what: string, kind: 'text' | 'number' | 'json', word: string): unknown {
+function valueOf(verb: VerbName, what: string, kind: WordKind, word: string): unknown {
   switch (kind) {
     case 'text':
       return word;
@@ -93,6 +97,11 @@ function valueOf(verb: VerbName, what: string, kind: 'text' | 'number' | 'json',
         throw misused(verb, `${what} must be JSON, such as '{"text":"hello"}' or '"hello"', got ${word.slice(0, 100)}`);
       }
   }
+}
+
+function optionsOf({ options }: Verb): string {
+  const flags = options.map((option) => `--${flagOf(option.name)}`);
+  return flags.length <= OPTIONS_MAX ? '' : `, its options are ${flags.join(', ')}`;
 }
 
 function misused(verb: VerbName, what: string): TypeError {

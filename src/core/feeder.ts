@@ -96,7 +96,7 @@ export class Feeder {
     const { rollout } = fleet;
     const bakes = rollout?.bakes === true;
     fleet.hasChanged = false;
-    let wakeAt = fleet.nextStartAt();
+    let wakeAt = fleet.nextWakeAt();
     if (bakes && rollout.bakedAt < wakeAt) wakeAt = rollout.bakedAt;
     let idleCount = 0;
     let idleNewCount = 0;

@@ -6,7 +6,8 @@
  *
  * F1 work goes to the serving generation only, and to one on trial as far as its share goes. F2 a roll-out that fails
  * changes nothing. F3 replicas that restart together start only after the last of them has ended. F4 while held, nothing
- * starts. F5 of two generations one serves: the old one until the shift, and again after a roll-back.
+ * starts. F5 of two generations one serves: the old one until the shift, and again after a roll-back. F6 one generation is
+ * kept at most, only while no roll-out is under way, and without work.
  */
 
 import { invariant, TroupeError } from '../kernel/errors.js';
@@ -45,6 +46,12 @@ export interface Cell {
   killed: boolean;
   startAt: number;
   lastDeath: DeathNotice | undefined;
+}
+
+interface Kept {
+  readonly generation: number;
+  readonly version: string | undefined;
+  readonly until: number;
 }
 
 /** How a replica ended, seen from its work. */
@@ -101,6 +108,8 @@ export class Fleet {
   #onShare = NONE;
   /** The roll-out that is over, while replicas of the version that lost are left. */
   #leaving: Rollout | undefined;
+  /** The version before, loaded for as long as it was asked for (F6). */
+  #kept: Kept | undefined;
   #isHeld = false;
   #isResuming = false;
   /** What a restart of a pool that never came up is to load. */
@@ -157,6 +166,19 @@ export class Fleet {
     return generations.size;
   }
 
+  /** The version before is loaded still, and can serve at once. */
+  get keepsPrevious(): boolean {
+    const kept = this.#kept;
+    return (
+      kept !== undefined && this.list.some((cell) => cell.generation === kept.generation && cell.state === 'ready')
+    );
+  }
+
+  /** One version has replicas, or one and the one that is kept. */
+  get isSettled(): boolean {
+    return this.generationCount <= (this.#kept === undefined ? 1 : 2);
+  }
+
   get readyCount(): number {
     let count = 0;
     for (const cell of this.list) if (this.serves(cell)) count++;
@@ -165,7 +187,7 @@ export class Fleet {
 
   /** Starts `count` replicas of `version`, beside the old generation if there is one; all must come up. */
   rollOut(version: string | undefined, count: number, now: number, rules: RolloutRules = AT_ONCE): void {
-    invariant(this.#rollout === undefined, 'one roll-out at a time');
+    invariant(this.#rollout === undefined && this.#kept === undefined, 'one roll-out at a time, beside nothing kept');
     const generation = ++this.#lastGeneration;
     const rollout = new Rollout(
       { generation, version, fromGeneration: this.#serving, fromVersion: this.version },
@@ -207,8 +229,37 @@ export class Fleet {
   promote(now: number): void {
     const rollout = this.#rollout;
     invariant(rollout?.bakes === true, 'only what is on trial is promoted');
-    this.#promote(rollout);
+    this.#promote(rollout, now);
     this.startDue(now); // F3: what waited for replicas of the other version waits no longer
+  }
+
+  /** The version that is kept serves again, as it stands; the one that served goes. False: none is there. */
+  restore(now: number): boolean {
+    const kept = this.#kept;
+    if (kept === undefined || !this.keepsPrevious || this.#rollout !== undefined) return false;
+    this.#kept = undefined;
+    const { generation, version } = kept;
+    const sides = { generation, version, fromGeneration: this.#serving, fromVersion: this.version };
+    const rollout = new Rollout(sides, AT_ONCE);
+    this.#rollout = rollout;
+    rollout.loaded();
+    this.#tellStep(rollout, 'shifting');
+    this.#promote(rollout, now);
+    // As many as there were when it was replaced may not be what is wanted now.
+    const count = this.list.filter((cell) => cell.generation === generation && isAlive(cell)).length;
+    if (count !== this.replicas) this.scale(this.replicas, now);
+    this.startDue(now);
+    return true;
+  }
+
+  /** Lets the version go that is kept, if one is. */
+  freeKept(): void {
+    const kept = this.#kept;
+    if (kept === undefined) return;
+    this.#kept = undefined;
+    this.hasChanged = true;
+    if (this.#leaving !== undefined) this.#tellStep(this.#leaving, 'draining');
+    for (const cell of [...this.cells.values()]) if (cell.generation === kept.generation) this.#drain(cell);
   }
 
   /** Gives the new version up. What it has begun it finishes; the old one serves as before. */
@@ -262,6 +313,12 @@ export class Fleet {
     if (cell.state === 'draining') this.#stop(cell, false);
   }
 
+  /** Time has come for a start, or for the end of what is kept. */
+  tick(now: number): void {
+    if (this.#kept !== undefined && this.#kept.until <= now) this.freeKept();
+    this.startDue(now);
+  }
+
   /** Starts what is due. */
   startDue(now: number): void {
     if (this.#isHeld) return; // F4
@@ -284,8 +341,12 @@ export class Fleet {
     }
   }
 
-  /** When the next restart is due; Infinity for none. */
-  nextStartAt(): number {
+  /** When `tick` is needed at the latest; Infinity: not at all. */
+  nextWakeAt(): number {
+    return Math.min(this.#nextStartAt(), this.#kept?.until ?? Infinity);
+  }
+
+  #nextStartAt(): number {
     let startAt = Infinity;
     if (this.#isHeld) return startAt;
     const { list } = this;
@@ -328,6 +389,7 @@ export class Fleet {
     this.hasChanged = true;
     this.#serving = 0;
     this.#endTrial(undefined);
+    this.freeKept();
     this.rollOut(version, Math.max(1, this.replicas), now);
   }
 
@@ -339,6 +401,7 @@ export class Fleet {
       this.#tellStep(rollout, 'rolled-back', { reason: 'stopped', error: failure });
     }
     this.#endTrial(undefined);
+    this.#kept = undefined;
     this.hasChanged = true;
     this.#serving = 0;
     for (const cell of this.cells.values()) this.#stop(cell, now);
@@ -415,7 +478,7 @@ export class Fleet {
       // Whichever is left serves.
       if (this.#lives(cell.generation)) return;
       if (cell.generation === rollout.sides.generation) this.#abortRollout(death);
-      else this.#promote(rollout);
+      else this.#promote(rollout, now);
       return;
     }
     if (rollout?.sides.generation === cell.generation) {
@@ -433,6 +496,7 @@ export class Fleet {
 
   #noReplica(death: DeathNotice): void {
     const { name } = this.#limits;
+    this.freeKept();
     this.#owner.noReplica(
       new TroupeError(
         'NO_REPLICA',
@@ -491,7 +555,7 @@ export class Fleet {
     const { rules, sides } = rollout;
     this.#tellStep(rollout, 'shifting');
     if (rules.bakeMs === 0) {
-      this.#promote(rollout);
+      this.#promote(rollout, now);
       return;
     }
     rollout.bake(this.#limits.batching.maxSize, now);
@@ -503,15 +567,21 @@ export class Fleet {
     this.#tellStep(rollout, 'baking');
   }
 
-  /** The new generation serves, and the old one finishes what it holds. */
-  #promote(rollout: Rollout): void {
-    const { generation, version } = rollout.sides;
+  /** The new generation serves, and the old one finishes what it holds; then it goes, or waits for as long as it is kept. */
+  #promote(rollout: Rollout, now: number): void {
+    const { generation, version, fromGeneration, fromVersion } = rollout.sides;
     rollout.promote();
     this.#isResuming = false;
     this.#endTrial(rollout);
     if (this.#serving !== generation) this.#serve(generation, version);
     this.#tellStep(rollout, 'promoted');
-    if (rollout.sides.fromGeneration !== 0) this.#tellStep(rollout, 'draining');
+    const { keepMs } = rollout.rules;
+    if (keepMs > 0 && this.#lives(fromGeneration)) {
+      this.#kept = { generation: fromGeneration, version: fromVersion, until: now + keepMs };
+      this.#tellStep(rollout, 'kept');
+      return;
+    }
+    if (fromGeneration !== 0) this.#tellStep(rollout, 'draining');
     for (const cell of this.cells.values()) if (cell.generation !== generation) this.#drain(cell);
   }
 

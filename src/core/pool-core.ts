@@ -178,7 +178,7 @@ export class PoolCore implements FleetOwner {
     if (wakeAt <= now) {
       const { rollout } = this.fleet;
       this.#hangs.look(wakeAt, now);
-      this.fleet.startDue(now);
+      this.fleet.tick(now);
       if (rollout?.bakes === true) this.#judge.tick(rollout, now);
     }
     this.dispatch(now);
@@ -209,6 +209,16 @@ export class PoolCore implements FleetOwner {
     if (this.fleet.rollout === undefined || this.fleet.rollout.sides.fromGeneration === 0) return false;
     this.fleet.rollBack(reason, why, now, cause);
     return true;
+  }
+
+  /** The version before serves again at once; false: it is not kept. */
+  restore(now: number): boolean {
+    return this.state === 'running' && this.fleet.restore(now);
+  }
+
+  /** Lets the version before go, where it is kept. */
+  freeKept(): void {
+    this.fleet.freeKept();
   }
 
   scale(count: number, now: number): void {

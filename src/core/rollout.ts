@@ -33,6 +33,7 @@ export type RolloutStep =
   | 'shifting'
   | 'baking'
   | 'promoted'
+  | 'kept'
   | 'draining'
   | 'freed'
   | 'rolled-back';
@@ -56,10 +57,12 @@ export interface RolloutRules {
   /** It is given no work before `verified`. */
   readonly verifies: boolean;
   readonly rollbackOn: TrialLimits;
+  /** How long the old version stays loaded once the new one is promoted; 0: not at all. */
+  readonly keepMs: number;
 }
 
 /** Everything goes to the new version as soon as it is up, for good. */
-export const AT_ONCE: RolloutRules = { share: 1, bakeMs: 0, verifies: false, rollbackOn: TRIAL_DEFAULTS };
+export const AT_ONCE: RolloutRules = { share: 1, bakeMs: 0, verifies: false, rollbackOn: TRIAL_DEFAULTS, keepMs: 0 };
 
 export interface RolloutSides {
   readonly generation: number;

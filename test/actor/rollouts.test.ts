@@ -1,5 +1,14 @@
 import test, { type ExecutionContext } from 'ava';
-import { createSystem, defineActor, type Pool, type RolloutNotice, silentLog, type TroupeError } from 'troupe';
+import {
+  type Column,
+  type Columns,
+  createSystem,
+  defineActor,
+  type Pool,
+  type RolloutNotice,
+  silentLog,
+  type TroupeError,
+} from 'troupe';
 import { type Deferred, deferred } from '../../src/kernel/deferred.js';
 
 /** A model that answers with its version; versions listed as slow load when their gate opens, broken ones not at all. */
@@ -171,6 +180,63 @@ test('rollback while a version bakes gives it up; afterwards it brings the one b
   t.deepEqual(pool.versions(), { current: '1', previous: '3' });
 });
 
+test('a version that is kept is called back without a load, and goes before another is loaded', async (t) => {
+  const parts = models();
+  const pool = await spawn(t, parts);
+  const told = stepsOf(pool);
+  await pool.swap(2, { keepPreviousMs: 60_000 });
+  t.deepEqual(pool.versions(), { current: '2', previous: '1', previousIsKept: true });
+  await pool.rollback();
+  t.is(await pool.ask(1), '1 by 1');
+  t.deepEqual(pool.versions(), { current: '1', previous: '2' });
+  t.deepEqual(parts.loads, ['1', '2'], 'nothing was loaded for it');
+  await pool.swap(3, { keepPreviousMs: 60_000 });
+  await pool.swap(4);
+  t.true(parts.most() <= 2);
+  t.deepEqual(told.map(({ step, from, to }) => `${step} ${from} ${to}`).slice(-11), [
+    'loading 1 3',
+    'shifting 1 3',
+    'promoted 1 3',
+    'kept 1 3',
+    'draining 1 3',
+    'freed 1 3',
+    'loading 3 4',
+    'shifting 3 4',
+    'promoted 3 4',
+    'draining 3 4',
+    'freed 3 4',
+  ]);
+  t.deepEqual(pool.versions(), { current: '4', previous: '3' });
+});
+
+test('a version with other tensors is refused before it has work, and the error lists every difference', async (t) => {
+  const system = createSystem({ log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  const tensor = (name: string, size: number) => ({ name, dtype: 'float32', shape: [size] }) as const;
+  const actor = defineActor<{ x: Float32Array }, { y: Float32Array }, string | undefined>({
+    load: ({ version }: { version?: string }) => version,
+    signature: (version: string | undefined) =>
+      version === '2'
+        ? { inputs: [tensor('x', 3)], outputs: [tensor('z', 1)] }
+        : { inputs: [tensor('x', 2)], outputs: [tensor('y', 2)] },
+    predict: ({ count, columns }: Columns) => ({ count, columns: { y: columns['x'] as Column } }),
+  } as never);
+  const pool = await system.spawn<{ x: Float32Array }, { y: Float32Array }>('p', {
+    actor,
+    isolation: 'inline',
+    version: 1,
+  });
+  const error = await rolledBack(t, pool.swap(2), 'load-failed');
+  t.is((error.cause as TroupeError).code, 'SIGNATURE_MISMATCH');
+  t.true(
+    error.message.includes(
+      'input "x" is float32[3], not float32[2]; output "y" (float32[2]) is missing; output "z" (float32[1]) is new',
+    ),
+    error.message,
+  );
+  t.deepEqual((await pool.ask({ x: new Float32Array([1, 2]) })).y, new Float32Array([1, 2]));
+});
+
 test('with nothing to promote and nothing to go back to, the error says what there is', async (t) => {
   const parts = models({ slow: ['2'] });
   const pool = await spawn(t, parts);
@@ -320,12 +386,13 @@ test('wrong options throw at once and name option, expectation and value', async
     [{ canary: 0.1, bakeMs: 0 }, /canary needs a bakeMs above 0/],
     [{ bakeMs: -1 }, /bakeMs must be a number of milliseconds from 0/],
     [{ bakeMs: NaN }, /bakeMs .* got NaN/],
+    [{ keepPreviousMs: -1 }, /keepPreviousMs must be a number of milliseconds from 0 .* got -1/],
     [{ rollbackOn: {} }, /rollbackOn needs a bakeMs above 0/],
     [{ bakeMs: 1, rollbackOn: { errorRate: 2 } }, /rollbackOn.errorRate must be a number from 0 to 1, got 2/],
     [{ bakeMs: 1, rollbackOn: { latencyFactor: 1 } }, /latencyFactor must be a number above 1/],
     [{ bakeMs: 1, rollbackOn: { minRecords: 0.5 } }, /minRecords must be a whole number of at least 1, got 0.5/],
     [{ bakeMs: 1, rollbackOn: { rate: 1 } }, /unknown option "rate"; expected errorRate, latencyFactor, minRecords/],
-    [{ share: 0.1 }, /unknown option "share"; expected canary, bakeMs, verify, rollbackOn/],
+    [{ share: 0.1 }, /unknown option "share"; expected canary, bakeMs, keepPreviousMs, verify, rollbackOn/],
     [{ verify: {} }, /verify.records must be an array of at least one record/],
     [{ verify: { records: [] } }, /verify.records must be an array of at least one record/],
     [{ verify: { records: [1], expect: [1, 2] } }, /verify.expect must be an array of as many results .*, 1/],

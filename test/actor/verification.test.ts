@@ -49,6 +49,26 @@ test('of an object the named fields count, and a list stands for any array of nu
   t.is(check(undefined, { expect: [{ label: 'x' }] }), 'probe 1 of 1: its result: expected an object, got undefined');
 });
 
+test('dates, maps, sets and buffers are not taken for objects without fields', (t) => {
+  const day = (n: number): Date => new Date(n * 86_400_000);
+  t.is(check({ at: day(1) }, { expect: [{ at: day(1) }] }), undefined);
+  t.is(
+    check({ at: day(2) }, { expect: [{ at: day(1) }] }),
+    'probe 1 of 1: its result.at: expected an object, got an object',
+  );
+  t.not(check(new Map([['a', 1]]), { expect: [new Map([['a', 2]])] }), undefined);
+  t.not(check(new Uint8Array([1]).buffer, { expect: [new Uint8Array([2]).buffer] }), undefined);
+  t.not(check({}, { expect: [new Set([1])] }), undefined);
+});
+
+test('values that are nested deeply are compared to the end, with the tolerance as deep as 32', (t) => {
+  const nested = (depth: number, value: unknown): unknown => (depth === 0 ? value : [{ in: nested(depth - 1, value) }]);
+  t.is(check(nested(10, new Float64Array([1])), { expect: [nested(10, [1.001])], tolerance: 0.01 }), undefined);
+  t.not(check(nested(10, new Float64Array([1])), { expect: [nested(10, [1.1])], tolerance: 0.01 }), undefined);
+  t.is(check(nested(40, 'x'), { expect: [nested(40, 'x')] }), undefined);
+  t.not(check(nested(40, 'x'), { expect: [nested(40, 'y')] }), undefined);
+});
+
 test('what is expected of itself is always met, and anything that JSON can say is compared without a throw', (t) => {
   fc.assert(
     fc.property(fc.jsonValue(), fc.jsonValue(), (one, other) => {

@@ -96,7 +96,7 @@ test('what went wrong is one line with what there is, never a stack', async (t) 
   );
   t.deepEqual(shown.slice(0, 8), [
     'POOL_NOT_FOUND: There is no pool "ecoh"; did you mean echo? The pools are echo, other',
-    'TypeError: swap: it takes a version; usage: swap POOL VERSION [--canary N] [--bake-ms N] [--verify JSON] [--rollback-on JSON]',
+    'TypeError: swap: it takes a version; usage: swap POOL VERSION [--canary N] [--bake-ms N] …',
     'TypeError: scale: replicas: must be a number',
     'TypeError: scale: "2" is too much; usage: scale POOL REPLICAS',
     'TypeError: scale: replicas must be a number, got "x"; usage: scale POOL REPLICAS',

@@ -116,6 +116,73 @@ test('an atomic shift with a bake gives everything to the new version and keeps 
   t.is(p.core.fleet.generationCount, 1);
 });
 
+test('a version that is kept has no work, and serves again at once when it is called back', (t) => {
+  const p = rolling({ keepMs: 1000 }, { replicas: 2 });
+  t.deepEqual(steps(p), ['loading', 'shifting', 'promoted', 'kept']);
+  t.is(p.core.fleet.generationCount, 2);
+  t.true(p.core.fleet.isSettled);
+  p.offerMany(4);
+  for (const batch of p.sent) t.is(versionOf(p, batch), '2');
+  const started = p.log.filter((line) => line.startsWith('start')).length;
+  t.true(p.core.restore(p.now));
+  p.pump();
+  t.is(p.core.fleet.version, '1');
+  t.deepEqual(
+    p.sent.map((batch) => versionOf(p, batch)),
+    ['2', '2', '1', '1'],
+    'what waits goes to it without a pause',
+  );
+  t.is(p.log.filter((line) => line.startsWith('start')).length, started, 'nothing is loaded');
+  answerAll(p);
+  t.deepEqual(p.tally(), { ok: 4 });
+  t.deepEqual(steps(p).slice(4), ['shifting', 'promoted', 'draining', 'freed']);
+  t.is(last(p)?.from, '2');
+  t.is(p.core.fleet.generationCount, 1);
+});
+
+test('a version that is kept goes when its time is over, and then there is nothing to call back', (t) => {
+  const p = rolling({ keepMs: 1000 });
+  p.advanceTo(999);
+  t.is(p.core.fleet.generationCount, 2);
+  p.advanceTo(1000);
+  t.deepEqual(steps(p).slice(3), ['kept', 'draining', 'freed']);
+  t.is(p.core.fleet.generationCount, 1);
+  t.false(p.core.restore(p.now));
+});
+
+test('a version that is called back has as many replicas as the pool was scaled to meanwhile', (t) => {
+  for (const replicas of [1, 3]) {
+    const p = rolling({ keepMs: 1000 }, { replicas: 2 });
+    p.core.scale(replicas, p.now);
+    p.pump();
+    p.core.restore(p.now);
+    p.pump();
+    t.deepEqual(
+      p.core.fleet.list.map(({ version }) => version),
+      new Array<string>(replicas).fill('1'),
+    );
+  }
+});
+
+test('a kept version of which nothing is ready is not called back, and a pool that fails or stops lets it go', (t) => {
+  const dead = rolling({ keepMs: 1000 }, { restart: { backoffMs: 500 } });
+  const kept = dead.core.fleet.list.find(({ version }) => version === '1');
+  dead.crash(kept?.id ?? 0);
+  dead.crash(kept?.id ?? 0);
+  t.false(dead.core.restore(dead.now));
+  t.is(dead.core.fleet.version, '2');
+
+  const failed = rolling({ keepMs: 1000 }, { restart: { max: 0 } });
+  failed.crash(failed.core.fleet.list.find(({ version }) => version === '2')?.id ?? 0);
+  t.is(failed.core.state, 'failed');
+  t.deepEqual([...failed.alive.keys()], []);
+
+  const stopped = rolling({ keepMs: 1000 });
+  stopped.core.stop(false);
+  stopped.pump();
+  t.is(stopped.core.state, 'stopped');
+});
+
 test('B3: a canary whose records fail is rolled back within 50 of them, and the old version answers each', (t) => {
   const p = canary(0.5);
   let failed = 0;
@@ -426,6 +493,7 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
     { weight: 1, arbitrary: fc.constant({ kind: 'verified' as const }) },
     { weight: 1, arbitrary: fc.constant({ kind: 'promote' as const }) },
     { weight: 1, arbitrary: fc.constant({ kind: 'rollBack' as const }) },
+    { weight: 1, arbitrary: fc.constant({ kind: 'restore' as const }) },
     { weight: 1, arbitrary: fc.constant({ kind: 'swap' as const }) },
     { weight: 1, arbitrary: fc.constant({ kind: 'hold' as const }) },
   );
@@ -436,12 +504,13 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
     maxDelayMs: fc.constantFrom(0, 0, 20),
     share: fc.constantFrom(0.1, 0.5, 0.9, 1),
     bakeMs: fc.constantFrom(0, 200, 1000),
+    keepMs: fc.constantFrom(0, 0, 300),
     verifies: fc.boolean(),
     repeatable: fc.boolean(),
     commands: fc.array(command, { maxLength: 60 }),
   });
   fc.assert(
-    fc.property(setup, ({ share, bakeMs, verifies, repeatable, commands, ...settings }) => {
+    fc.property(setup, ({ share, bakeMs, keepMs, verifies, repeatable, commands, ...settings }) => {
       const p = new PoolDriver({
         version: '1',
         slowLoads: true,
@@ -451,10 +520,12 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
       });
       p.core.setRepeatable(repeatable);
       for (let cell = 1; cell <= settings.replicas; cell++) p.ready(cell);
-      const rules = { ...AT_ONCE, share: bakeMs === 0 ? 1 : share, bakeMs, verifies };
+      const rules = { ...AT_ONCE, share: bakeMs === 0 ? 1 : share, bakeMs, keepMs, verifies };
       let version = 1;
+      const calledBack = new Set<string | undefined>();
       const swap = (): void => {
         if (p.core.fleet.rollout !== undefined || p.core.state !== 'running') return;
+        p.core.freeKept();
         p.core.rollOut(String(++version), p.core.fleet.replicas, p.now, rules);
         p.pump();
       };
@@ -470,7 +541,8 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
         for (const one of serving) t.is(one, fleet.version);
         if (state === 'running' && fleet.rollout === undefined)
           for (const cell of fleet.list)
-            if (cell.version !== fleet.version) t.true(['draining', 'stopping'].includes(cell.state), cell.state);
+            if (cell.version !== fleet.version && last(p)?.step !== 'kept')
+              t.true(['draining', 'stopping'].includes(cell.state), cell.state);
       };
       swap();
       for (const c of commands) {
@@ -512,6 +584,12 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
             p.core.rollBack('operator', 'asked for', p.now);
             p.pump();
             break;
+          case 'restore': {
+            const from = p.core.fleet.version;
+            if (p.core.restore(p.now)) calledBack.add(from);
+            p.pump();
+            break;
+          }
           case 'swap':
             swap();
             break;
@@ -541,15 +619,15 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
       checkVersions();
       const ends = p.newsOf('rollout').filter(({ step }) => step === 'promoted' || step === 'rolled-back');
       const begins = p.newsOf('rollout').filter(({ step }) => step === 'loading');
-      t.is(ends.length, begins.length, 'O1: each ends once');
-      keysNeverGoBack(p);
+      t.is(ends.length, begins.length + calledBack.size, 'O1: each ends once');
+      keysNeverGoBack(p, calledBack);
     }),
     { numRuns: 300 },
   );
 
   /** Of one key nothing of the old version comes after the first of the new one, unless that was rolled back. */
-  function keysNeverGoBack(p: PoolDriver): void {
-    const failed = new Set(p.newsOf('rollout-failed').map(({ version }) => version));
+  function keysNeverGoBack(p: PoolDriver, calledBack: ReadonlySet<string | undefined>): void {
+    const failed = new Set([...calledBack, ...p.newsOf('rollout-failed').map(({ version }) => version)]);
     const newest = new Map<string, number>();
     for (const { key, version } of p.requests) {
       if (key === undefined || version === undefined || failed.has(version)) continue;
