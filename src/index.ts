@@ -21,14 +21,18 @@ export {
 } from './actor/system.js';
 export type { ExplainedValue } from './config/explain.js';
 export type {
+  ApplyAnswer,
   AskAnswer,
   Done,
   ExplainAnswer,
   LettersAnswer,
+  PlanAnswer,
   PoolLine,
   PsAnswer,
   VersionsAnswer,
 } from './control/answers.js';
+export type { ApplyOptions } from './control/convergence.js';
+export type { PlanStep } from './control/desired-state.js';
 export type { AskRecordOptions, Calls, CanaryOptions, TailOptions } from './control/calls.js';
 export { type ConnectControlOptions, type ControlClient, connectControl } from './control/client.js';
 export { createSystem } from './control/create-system.js';

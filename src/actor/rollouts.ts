@@ -163,7 +163,7 @@ export class Rollouts {
     const previous = this.#previous === undefined ? {} : { previous: this.#previous.version, ...kept };
     const current = fleet.version;
     if (rollout === undefined || rollout.sides.fromGeneration === 0) {
-      const isLeaving = this.#active !== undefined && !fleet.isSettled;
+      const isLeaving = !fleet.isSettled;
       return { current, ...previous, ...(isLeaving ? { step: 'draining' as const } : {}) };
     }
     const step = rollout.state;
@@ -301,6 +301,8 @@ export class Rollouts {
       swap.done.resolve();
       return;
     }
+    // Its replicas may still be ending; who asks for something now does not mean what has failed.
+    if (swap === this.#active) this.#active = undefined;
     this.#host.voice.emit('swap-failed', { version: swap.plan.version, error });
     swap.done.reject(error);
   }

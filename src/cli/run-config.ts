@@ -47,7 +47,7 @@ export interface ConfigRun extends RunReport {
 }
 
 /**
- * Starts the pools that the pipelines use, runs the pipelines side by side, and stops the pools. A pool that does not
+ * Starts the pools that the pipelines use, or with `control` all of the file, runs the pipelines side by side, and stops the pools. A pool that does not
  * start fails the pipelines that use it and no others. Rejects before anything starts: with CONFIG_INVALID where a module
  * of a step is not what the config says, with CONTROL_PATH_REFUSED or CONTROL_IN_USE where its control cannot be had, with
  * LISTEN_FAILED where its metrics cannot be served.
@@ -72,11 +72,16 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
   options.kill.addEventListener('abort', killed);
   try {
     const failures: Failure[] = [];
-    const wanted = new Set(names.flatMap((name) => poolsOf(config, name)));
+    // Who is let in may ask any pool of the file, and compare it with what runs.
+    const isWhole =
+      options.instead === undefined && Object.keys(config.pipelines).every((name) => names.includes(name));
+    const isOpen = isWhole && config.control !== undefined;
+    const wanted = new Set(isOpen ? Object.keys(config.pools) : names.flatMap((name) => poolsOf(config, name)));
     // Before the pools, which take their time: until they are there it says that it is not ready. Not for a replay of dead
     // letters, which runs beside the system that made them.
     if (config.metrics !== undefined && options.instead === undefined) {
-      const { address } = await serveMetrics(system, { ...withoutUndefined(config.metrics), pools: [...wanted] });
+      const pools = (): string[] => system.configuredPools().filter((name) => wanted.has(name));
+      const { address } = await serveMetrics(system, { ...withoutUndefined(config.metrics), pools });
       options.log({ level: 'info', message: `metrics are served at ${address.url}` });
     }
     const pools = await startPools(system, config, wanted, failures);

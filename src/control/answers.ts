@@ -2,6 +2,7 @@ import type { PoolVersions } from '../actor/rollouts.js';
 import type { PoolState } from '../core/lifecycles.js';
 import type { ExplainedValue } from '../config/explain.js';
 import type { RunCounts } from '../telemetry/registry.js';
+import type { Plan } from './desired-state.js';
 import type { LetterSummary } from './failure-board.js';
 
 /** One pool as `ps` shows it. */
@@ -63,6 +64,16 @@ export interface LettersAnswer {
   readonly letters: readonly LetterSummary[];
   /** The files that hold the dead letters with their records, by pipeline. */
   readonly files: Readonly<Record<string, string>>;
+}
+
+export interface PlanAnswer extends Plan {
+  /** The config file, absolute. */
+  readonly file: string;
+}
+
+export interface ApplyAnswer extends PlanAnswer {
+  /** How many steps were taken: all of them. */
+  readonly done: number;
 }
 
 /** What a verb that changes a pool gives when it is done: how the pool stands then. */

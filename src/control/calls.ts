@@ -1,6 +1,17 @@
+import { resolve } from 'node:path';
 import type { PoolStats } from '../actor/stats.js';
 import type { SwapOptions } from '../actor/swap-options.js';
-import type { AskAnswer, Done, ExplainAnswer, LettersAnswer, PsAnswer, VersionsAnswer } from './answers.js';
+import type {
+  ApplyAnswer,
+  AskAnswer,
+  Done,
+  ExplainAnswer,
+  LettersAnswer,
+  PlanAnswer,
+  PsAnswer,
+  VersionsAnswer,
+} from './answers.js';
+import type { ApplyOptions } from './convergence.js';
 import type { ControlEvent } from './event-log.js';
 import type { VerbName } from './grammar.js';
 
@@ -57,6 +68,22 @@ export abstract class Calls {
   /** What failed lately in the pipelines, without the records. */
   deadLetters(pipeline?: string): Promise<LettersAnswer> {
     return this.#call('deadLetters', { pipeline });
+  }
+
+  /**
+   * What `apply` would change: the config file as it is now, the one the system was started from unless another is named,
+   * against what runs. Rejects with CONFIG_INVALID, VERSION_NOT_FOUND.
+   */
+  plan(file?: string): Promise<PlanAnswer> {
+    return this.#call('plan', { file: file === undefined ? undefined : resolve(file) });
+  }
+
+  /**
+   * Brings the system to what its config file says now: pools are spawned and stopped, scaled and swapped. A file that is
+   * not valid changes nothing; a step that fails rejects with APPLY_FAILED, and what was done before it stays.
+   */
+  apply(file?: string, options: ApplyOptions = {}): Promise<ApplyAnswer> {
+    return this.#call('apply', { ...options, file: file === undefined ? undefined : resolve(file) });
   }
 
   /** Sends one record, as JSON, and resolves to what the model says. */

@@ -31,7 +31,8 @@ async function fromConfig(file: string, options: SystemOptions): Promise<System>
   const system = new System({ name, models, ...traced, ...options }, { loaded });
   try {
     if (control !== undefined) await system.openControl(control);
-    if (metrics !== undefined) await serveMetrics(system, { ...withoutUndefined(metrics), pools: Object.keys(pools) });
+    if (metrics !== undefined)
+      await serveMetrics(system, { ...withoutUndefined(metrics), pools: () => system.configuredPools() });
     await Promise.all(Object.entries(pools).map(([pool, entry]) => system.spawn(pool, entry)));
     return system;
   } catch (error) {

@@ -46,8 +46,8 @@ export const LIMITS = {
 const pool = nameSchema.describe('Name of a pool.');
 const version = z.union([nameSchema, z.number().int().min(0)]).transform(String);
 
-/** How a word of a command line becomes a parameter. */
-export type WordKind = 'text' | 'number' | 'json';
+/** How a word of a command line becomes a parameter; a file becomes absolute. */
+export type WordKind = 'text' | 'number' | 'json' | 'file';
 
 export interface Verb {
   readonly access: Access;
@@ -64,6 +64,11 @@ export interface Verb {
 
 const POOL = { name: 'pool', kind: 'text' } as const;
 const POOL_OR_ALL = { ...POOL, isOptional: true } as const;
+const FILE = { name: 'file', kind: 'file', isOptional: true } as const;
+const file = z
+  .string()
+  .max(4096)
+  .regex(/^(?:\/|[A-Za-z]:[\\/])/, 'must be an absolute path');
 const timeoutMs = z.number().min(0).max(3_600_000);
 const timeMax = 2 ** 40;
 const bakeMs = z.number().positive().max(timeMax);
@@ -149,6 +154,14 @@ export const VERBS = {
     what: 'events as they happen, until Ctrl-C',
     example: 'tail()',
   },
+  plan: {
+    access: 'read',
+    params: z.strictObject({ file: file.optional() }),
+    places: [FILE],
+    options: [],
+    what: 'what apply would change, by the config file as it is now',
+    example: 'plan()',
+  },
   ask: {
     access: 'write',
     params: z.strictObject({ pool, record: z.unknown(), timeoutMs: timeoutMs.optional() }),
@@ -156,6 +169,14 @@ export const VERBS = {
     options: [{ name: 'timeoutMs', kind: 'number', what: 'give up after this long' }],
     what: 'send one record and show what the model says',
     example: `ask('filetype', { bytes: [137, 80, 78, 71] })`,
+  },
+  apply: {
+    access: 'write',
+    params: z.strictObject({ file: file.optional(), canary: share.optional(), bakeMs: bakeMs.optional() }),
+    places: [FILE],
+    options: [{ name: 'canary', kind: 'number', what: 'share of the records a new version gets first' }, BAKE],
+    what: 'bring the system to what its config file says now',
+    example: 'apply()',
   },
   swap: {
     access: 'write',

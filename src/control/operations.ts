@@ -11,7 +11,6 @@ import type { RollbackRules, SwapOptions } from '../actor/swap-options.js';
 import type { System } from '../actor/system.js';
 import type { Verification } from '../actor/verification.js';
 import { type ExplainedValue, explainConfig, originText } from '../config/explain.js';
-import type { LoadedConfig } from '../config/load.js';
 import { suggest } from '../config/suggest.js';
 import { jsonSafe } from '../stream/json-safe.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
@@ -21,6 +20,7 @@ import type { Log } from '../telemetry/log.js';
 import { toFault } from '../wire/fault.js';
 import type { Signature } from '../wire/tensor.js';
 import type { AskAnswer, ExplainAnswer, LettersAnswer, PoolLine, PsAnswer, VersionsAnswer } from './answers.js';
+import type { Convergence } from './convergence.js';
 import type { ControlEvent, EventLog } from './event-log.js';
 import { type Access, VERB_NAMES, VERBS, verbNamed } from './grammar.js';
 import { tensorsOf } from './json-record.js';
@@ -32,8 +32,7 @@ export interface OperationsParts {
   readonly events: EventLog;
   readonly board: FailureBoard;
   readonly log: Log;
-  /** What the system was made from, where it was a file. */
-  readonly loaded?: LoadedConfig | undefined;
+  readonly convergence: Convergence;
   readonly clock?: Clock;
 }
 
@@ -132,6 +131,10 @@ export class Operations {
         return this.#explain(params.pool);
       case 'deadLetters':
         return this.#deadLetters(params.pipeline);
+      case 'plan':
+        return this.#parts.convergence.plan(params.file);
+      case 'apply':
+        return this.#parts.convergence.apply(params.file, swapOptions(params, undefined));
       case 'ask':
         return this.#ask(this.#pool(params.pool), params, caller);
       case 'swap': {
@@ -217,7 +220,8 @@ export class Operations {
   }
 
   #explain(pool: string | undefined): ExplainAnswer {
-    const { loaded, system } = this.#parts;
+    const { convergence, system } = this.#parts;
+    const { loaded } = convergence;
     if (loaded === undefined) {
       throw new TypeError('explain: the system was not made from a config file, so there is nothing to explain');
     }
@@ -258,6 +262,7 @@ export class Operations {
 interface Params {
   readonly pool?: string;
   readonly pipeline?: string;
+  readonly file?: string;
   readonly version?: string;
   readonly replicas?: number;
   readonly record?: unknown;

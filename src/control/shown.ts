@@ -1,6 +1,15 @@
 import { inspect } from 'node:util';
 import { isTroupeError } from '../kernel/errors.js';
-import type { AskAnswer, ExplainAnswer, LettersAnswer, PoolLine, PsAnswer, VersionsAnswer } from './answers.js';
+import type {
+  ApplyAnswer,
+  AskAnswer,
+  ExplainAnswer,
+  LettersAnswer,
+  PlanAnswer,
+  PoolLine,
+  PsAnswer,
+  VersionsAnswer,
+} from './answers.js';
 import { type ControlEvent, percent } from './event-log.js';
 import type { VerbName } from './grammar.js';
 import { countText, durationText, numberText, plainLines, plainText, tableText } from './text.js';
@@ -32,6 +41,10 @@ function textOf(verb: VerbName, answer: unknown): string {
       return explainText(answer as ExplainAnswer);
     case 'deadLetters':
       return lettersText(answer as LettersAnswer);
+    case 'plan':
+      return planText(answer as PlanAnswer, 'to do');
+    case 'apply':
+      return planText(answer as ApplyAnswer, 'done');
     case 'ask':
       return askText(answer as AskAnswer);
     case 'swap':
@@ -149,6 +162,21 @@ function versionsText(answer: VersionsAnswer): string {
 function explainText({ values }: ExplainAnswer): string {
   const rows = values.map(({ path, value, from }) => [path, JSON.stringify(value) ?? '', from].map(cell));
   return rows.length === 0 ? 'nothing is set' : tableText(rows, 'words');
+}
+
+function planText({ file, steps, nextStart }: PlanAnswer, state: 'to do' | 'done'): string {
+  const rows = steps.map(({ action, pool, from, to, drift }) => [
+    action,
+    cell(pool),
+    cell(to === undefined ? '' : `${from ?? 'none'} -> ${to}`),
+    drift === true ? 'drift: the file has not changed' : '',
+  ]);
+  return [
+    ...(rows.length === 0
+      ? [`nothing ${state}: what runs is what ${plainText(file)} says`]
+      : [tableText(rows, 'words')]),
+    ...nextStart.map((key) => `with the next start: ${cell(key)}`),
+  ].join('\n');
 }
 
 function lettersText({ letters, files }: LettersAnswer): string {

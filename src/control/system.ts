@@ -2,6 +2,7 @@ import type { StopOptions } from '../actor/pool-life.js';
 import { System as PoolSystem, type SystemOptions, type SystemStopReport } from '../actor/system.js';
 import type { LoadedConfig } from '../config/load.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
+import { Convergence } from './convergence.js';
 import { EventLog } from './event-log.js';
 import { LocalControl } from './local-control.js';
 import { Operations } from './operations.js';
@@ -40,6 +41,7 @@ export interface SystemOrigin {
 /** A system of pools that can be looked at and changed while it runs: over a control socket, or from a REPL of its own process. */
 export class System extends PoolSystem {
   readonly #operations: Operations;
+  readonly #convergence: Convergence;
   readonly #controlLog: Log;
   #control: Promise<ControlServer> | undefined;
   #address: ControlAddress | undefined;
@@ -49,12 +51,19 @@ export class System extends PoolSystem {
     const log = options.log ?? stderrLog;
     this.#controlLog = log;
     const { loaded, board = new FailureBoard() } = origin;
-    this.#operations = new Operations({ system: this, events: new EventLog(this), board, log, loaded });
+    this.#convergence = new Convergence(this, loaded);
+    const [events, convergence] = [new EventLog(this), this.#convergence];
+    this.#operations = new Operations({ system: this, events, board, log, convergence });
   }
 
   /** Where its control listens; undefined while it does not. */
   get control(): ControlAddress | undefined {
     return this.#address;
+  }
+
+  /** The pools its config file asks for; `apply` changes them. */
+  configuredPools(): readonly string[] {
+    return this.#convergence.poolNames();
   }
 
   /**

@@ -1,4 +1,5 @@
-import { type Verb, type VerbName, VERBS, type WordKind } from './grammar.js';
+import { resolve } from 'node:path';
+import { type Verb, type WordKind, type VerbName, VERBS } from './grammar.js';
 
 /** Verbs as people type them: `swap filetype 2 --bake-ms 500`, in a shell and in the REPL. */
 
@@ -67,7 +68,7 @@ export function usageOf(name: VerbName): string {
 }
 
 const OPTIONS_MAX = 3;
-const VALUE_OF: Readonly<Record<WordKind, string>> = { json: 'JSON', number: 'N', text: 'WORD' };
+const VALUE_OF: Readonly<Record<WordKind, string>> = { json: 'JSON', file: 'FILE', number: 'N', text: 'WORD' };
 
 /** `bakeMs` -> `bake-ms`. */
 export function flagOf(name: string): string {
@@ -83,6 +84,8 @@ function valueOf(verb: VerbName, what: string, kind: WordKind, word: string): un
   switch (kind) {
     case 'text':
       return word;
+    case 'file':
+      return resolve(word);
     case 'number': {
       const value = Number(word);
       if (word.trim() === '' || !Number.isFinite(value)) {

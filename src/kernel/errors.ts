@@ -293,6 +293,12 @@ export const ERROR_CODES = {
     'The control socket refused the connection or the call: wrong token, another protocol version, too many of them, or a call that changes something on a read-only connection.',
     'The message says which; a REPL that may change things is started with --write.',
   ),
+  APPLY_FAILED: row(
+    'failed',
+    false,
+    'A step from the running system to its config file failed; the steps before it stay done, those after it were not begun.',
+    'The message names all three; plan shows what is left, and apply goes on from there.',
+  ),
   INTERNAL: row(
     'interrupted',
     false,

@@ -16,8 +16,8 @@ import type { Exposition } from '../telemetry/exposition.js';
 export interface MetricsListenOptions extends Pick<ListenOptions, 'host' | 'token' | 'hosts' | 'onListening'> {
   /** 0 takes a free one; `onListening` tells which. Default 9464. */
   port?: number;
-  /** Names of pools that have to be there for the system to be ready, besides those that are. Default none. */
-  pools?: readonly string[];
+  /** Names of pools that have to be there for the system to be ready, besides those that are, or what tells them. Default none. */
+  pools?: readonly string[] | (() => readonly string[]);
 }
 
 export interface MetricsListener extends AsyncDisposable {
@@ -42,7 +42,7 @@ export async function serveMetrics(system: System, options: MetricsListenOptions
   const listen = { port: METRICS_PORT, ...rest };
   checkListen('serveMetrics', listen);
   const handler = (request: IncomingMessage, response: ServerResponse): void => {
-    void handle(system, pools, request, response).catch((cause: unknown) => {
+    void handle(system, typeof pools === 'function' ? pools() : pools, request, response).catch((cause: unknown) => {
       const words = cause instanceof Error ? cause.message : String(cause);
       answerError(request, response, 500, words, 'INTERNAL');
     });

@@ -237,6 +237,30 @@ test('a version with other tensors is refused before it has work, and the error 
   t.deepEqual((await pool.ask({ x: new Float32Array([1, 2]) })).y, new Float32Array([1, 2]));
 });
 
+test('while replicas of a version that failed still end, rollback means the version before, and a second swap is its own', async (t) => {
+  const gate = deferred<void>();
+  let loads = 0;
+  const actor = defineActor<number, string, string>({
+    load: ({ version }) => {
+      if (version === '3' && ++loads % 2 === 0) throw new Error('model 3 is broken');
+      return version ?? 'none';
+    },
+    predict: (batch: number[], { state }) => batch.map((record) => `${record} by ${state}`),
+    unload: (state) => (state === '3' ? gate.promise : undefined),
+  });
+  const system = createSystem({ log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  const pool = await system.spawn('p', { actor, isolation: 'inline', version: 1, replicas: 2 });
+  await pool.swap(2);
+  const first = await rolledBack(t, pool.swap(3), 'load-failed');
+  const again = pool.swap(3);
+  gate.resolve();
+  t.not(await rolledBack(t, again, 'load-failed'), first);
+  await pool.rollback();
+  t.is(pool.version, '1');
+  t.is(await pool.ask(1), '1 by 1');
+});
+
 test('with nothing to promote and nothing to go back to, the error says what there is', async (t) => {
   const parts = models({ slow: ['2'] });
   const pool = await spawn(t, parts);

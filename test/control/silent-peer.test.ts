@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { createSystem, silentLog } from 'troupe';
+import { Convergence } from '../../src/control/convergence.js';
 import { EventLog } from '../../src/control/event-log.js';
 import { LIMITS } from '../../src/control/grammar.js';
 import { Operations } from '../../src/control/operations.js';
@@ -14,7 +15,12 @@ test('a peer that says no hello, or falls silent later, is ended; one that pings
   const system = createSystem({ name: 'quiet', log: silentLog });
   t.teardown(() => system.stop());
   const parts = { system, log: silentLog, clock };
-  const operations = new Operations({ ...parts, events: new EventLog(system), board: new FailureBoard() });
+  const operations = new Operations({
+    ...parts,
+    events: new EventLog(system),
+    board: new FailureBoard(),
+    convergence: new Convergence(system, undefined),
+  });
   const server = await startControlServer({ ...parts, operations, socket: join(privateFolder(t), 'c.sock') });
   t.teardown(() => server.close());
 

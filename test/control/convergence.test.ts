@@ -1,0 +1,156 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { connectControl, createSystem, silentLog, type System, TroupeError } from 'troupe';
+import { privateFolder } from './stand.js';
+
+const ACTOR = `import { readFileSync } from 'node:fs';
+import { defineActor } from 'troupe/actor';
+export default defineActor({
+  load: ({ version }) => { if (version === 'broken') throw new Error('weights are missing'); return version; },
+  predict: (batch, { state }) => batch.map((record) => record + ' by ' + state),
+});
+`;
+
+interface Place {
+  readonly file: string;
+  write(pools: Readonly<Record<string, object>>, more?: Readonly<Record<string, unknown>>): void;
+}
+
+function place(t: ExecutionContext): Place {
+  const dir = privateFolder(t);
+  mkdirSync(join(dir, 'node_modules'));
+  const root = new URL('../../../', import.meta.url).href;
+  writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
+  writeFileSync(join(dir, 'actor.js'), ACTOR.replace("'troupe/actor'", `'${root}dist/src/actor/actor-module.js'`));
+  const file = join(dir, 'troupe.yaml');
+  return {
+    file,
+    write: (pools, more = {}) => {
+      const entries = Object.entries(pools).map(([name, pool]) => [
+        name,
+        { actor: './actor.js', isolation: 'inline', ...pool },
+      ]);
+      const control = { socket: './c.sock' };
+      writeFileSync(file, JSON.stringify({ name: 'desired', control, pools: Object.fromEntries(entries), ...more }));
+    },
+  };
+}
+
+async function started(t: ExecutionContext, file: string): Promise<System> {
+  const system = await createSystem({ config: file, log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  return system;
+}
+
+test('editing a version in the file and applying it is a swap; plan says so before and nothing after', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 }, b: { version: 1 } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  t.deepEqual(await control.plan(), { file, steps: [], nextStart: [] });
+
+  write({ a: { version: 2, replicas: 2 }, c: { version: 7 } });
+  const plan = await control.plan();
+  t.deepEqual(plan.steps, [
+    { action: 'spawn', pool: 'c' },
+    { action: 'scale', pool: 'a', from: 1, to: 2 },
+    { action: 'swap', pool: 'a', from: '1', to: '2' },
+    { action: 'stop', pool: 'b' },
+  ]);
+  t.is(system.get('a')?.version, '1', 'a plan changes nothing');
+
+  t.like(await control.apply(), { done: 4, nextStart: [] });
+  t.deepEqual([...system.names()].sort(), ['a', 'c']);
+  t.is(await system.get('a')?.ask('x'), 'x by 2');
+  t.is(await system.get('c')?.ask('x'), 'x by 7');
+  t.is(system.get('a')?.stats().replicas.length, 2);
+  t.deepEqual((await control.plan()).steps, []);
+  t.deepEqual(system.configuredPools(), ['a', 'c']);
+  t.true((await control.explain('a')).values.some(({ path, value }) => path === 'pools.a.version' && value === '2'));
+});
+
+test('what was swapped and scaled by hand is shown as drift, and apply takes it back', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  await control.swap('a', 5);
+  await control.scale('a', 3);
+  t.deepEqual((await control.plan()).steps, [
+    { action: 'scale', pool: 'a', from: 3, to: 1, drift: true },
+    { action: 'swap', pool: 'a', from: '5', to: '1', drift: true },
+  ]);
+  await control.apply();
+  t.is(await system.get('a')?.ask('x'), 'x by 1');
+});
+
+test('a file that is not valid, or is of another system, changes nothing', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  write({ a: { version: 2 }, b: { replicas: 0 } });
+  const invalid = await t.throwsAsync(control.apply(), { instanceOf: TroupeError });
+  t.is(invalid.code, 'CONFIG_INVALID');
+  t.regex(invalid.message, /pools\.b\.replicas/);
+  write({ a: { version: 2 } }, { name: 'another' });
+  await t.throwsAsync(control.apply(), { instanceOf: TypeError, message: /of a system named "another".*is "desired"/ });
+  await t.throwsAsync(control.apply('/nowhere/troupe.yaml'), { code: 'CONFIG_INVALID', message: /no such file/ });
+  await t.throwsAsync(control.call('apply', { file: 'relative.yaml' }), {
+    instanceOf: TypeError,
+    message: /^apply: file: must be an absolute path/,
+  });
+  t.is(system.get('a')?.version, '1');
+  t.deepEqual(system.names(), ['a']);
+});
+
+test('the step that fails is the last: what was done stays, what was not begun is named, and apply goes on from there', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 }, b: { version: 1 } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  write({ a: { version: 'broken', replicas: 2 }, b: { version: 2 } });
+  const error = await t.throwsAsync(control.apply(), { instanceOf: TroupeError });
+  t.is(error.code, 'APPLY_FAILED');
+  t.regex(
+    error.message,
+    /swap a 1 -> broken failed: .*stays on version 1.*done before it: scale a 1 -> 2; not begun: swap b 1 -> 2/,
+  );
+  t.is((error.cause as TroupeError).code, 'SWAP_ROLLED_BACK');
+  t.is(await system.get('a')?.ask('x'), 'x by 1');
+
+  write({ a: { version: 3, replicas: 2 }, b: { version: 2 } });
+  // Two at once: one after the other, and the second finds nothing to do.
+  const [first, second] = await Promise.all([control.apply(undefined, { canary: 0.5, bakeMs: 20 }), control.apply()]);
+  t.deepEqual([first.done, second.done], [2, 0]);
+  t.is(await system.get('b')?.ask('x'), 'x by 2');
+});
+
+test('keys that need a new start are named by plan and apply until it comes, and the rest is done', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  write({ a: { version: 2, mailbox: { capacity: 7 } } }, { tracing: true });
+  const nextStart = ['pools.a.mailbox.capacity', 'tracing'];
+  t.like(await control.apply(), { done: 1, nextStart });
+  t.is(system.get('a')?.version, '2');
+  t.deepEqual(await control.plan(), { file, steps: [], nextStart });
+});
+
+test('a read-only connection may plan and not apply; a system made by code follows the file it is given', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 } });
+  const system = createSystem({ name: 'desired', log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  const { socket } = await system.openControl({ socket: join(privateFolder(t), 'c.sock') });
+  await using reader = await connectControl(socket);
+  await t.throwsAsync(reader.plan(), { instanceOf: TypeError, message: /not made from a config file; name/ });
+  t.deepEqual((await reader.plan(file)).steps, [{ action: 'spawn', pool: 'a' }]);
+  await t.throwsAsync(reader.apply(file), { code: 'CONTROL_REFUSED' });
+  await using writer = await connectControl(socket, { access: 'write' });
+  t.is((await writer.apply(file)).done, 1);
+  t.is(await system.get('a')?.ask('x'), 'x by 1');
+  t.deepEqual((await writer.plan()).steps, [], 'from now on that is its file');
+});
