@@ -1,8 +1,8 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -17,8 +17,6 @@ const root = fileURLToPath(new URL('../../../', import.meta.url));
 const command = join(root, 'dist/src/cli/main.js');
 const page = readFileSync(join(root, 'docs/operating.md'), 'utf8');
 
-const fileOf = (name: string): string =>
-  new RegExp(`<!-- file ${name.replace('.', '\\.')} -->\\n\`\`\`\\w+\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1] ?? '';
 const session = [...page.matchAll(/<!-- session -->\n```console\n([\s\S]*?)```/g)].map((part) => part[1]).join('');
 
 interface Turn {
@@ -50,7 +48,10 @@ test('the session of the operating page prints what the page shows, and no recor
   t.timeout(240_000);
   const dir = mkdtempSync(join(tmpdir(), 'ts-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-  for (const name of ['troupe.yaml', 'steps.js']) writeFileSync(join(dir, name), fileOf(name));
+  const [, yaml = ''] = /<!-- file examples\/swap\/troupe.yaml -->\n```yaml\n([\s\S]*?)```/.exec(page) ?? [];
+  t.true(readFileSync(join(root, 'examples/swap/troupe.yaml'), 'utf8').endsWith(yaml) && yaml !== '');
+  cpSync(join(root, 'examples/swap'), join(dir, 'examples/swap'), { recursive: true });
+  mkdirSync(join(dir, 'results'));
   writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
   cpSync(join(root, 'models/filetype'), join(dir, 'models/filetype'), {
     recursive: true,
@@ -60,7 +61,7 @@ test('the session of the operating page prints what the page shows, and no recor
   writeFileSync(join(dir, 'models/filetype/3/model.onnx'), '');
   const env = { ...process.env, XDG_RUNTIME_DIR: dir, HOME: dir };
 
-  const system = spawn(process.execPath, [command, 'run', '--quiet'], {
+  const system = spawn(process.execPath, [command, 'run', '--quiet', 'examples/swap/troupe.yaml'], {
     cwd: dir,
     env,
     stdio: ['pipe', 'ignore', 'pipe'],
@@ -89,8 +90,9 @@ test('the session of the operating page prints what the page shows, and no recor
   const turns = turnsOf(session);
   t.true(turns.length >= 7);
   for (const { typed, shown } of turns) {
-    if (typed.startsWith('sed ')) {
-      await execShell(typed, dir);
+    if (!typed.startsWith('npx ')) {
+      const printed = await execShell(typed, dir);
+      t.deepEqual(resultOf(printed), resultOf(shown), `$ ${typed}\n${printed}`);
       continue;
     }
     const [, ...words] = typed.replace(/^npx /, '').split(' ');
@@ -108,8 +110,10 @@ test('the session of the operating page prints what the page shows, and no recor
   feed.end();
   const [code] = (await once(system, 'close')) as [number | null];
   t.is(code, 0, log);
-  const results = readFileSync(join(dir, 'results.ndjson'), 'utf8').trimEnd().split('\n');
+  const results = readFileSync(join(dir, 'results/swap.ndjson'), 'utf8').trimEnd().split('\n');
   t.is(results.length, feed.count());
+  const [one, two] = agreements(results.map((line) => JSON.parse(line) as Result));
+  t.true(two > one, `${one} of version 1, ${two} of version 2`);
   t.regex(
     log,
     /^troupe audit pool=filetype: begun: canary pool=filetype version=2 share=0\.1 by connection \d+ \(troupe repl\)$/m,
@@ -117,8 +121,22 @@ test('the session of the operating page prints what the page shows, and no recor
   t.regex(log, /^troupe audit pool=filetype: failed: swap pool=filetype version=3 .* SWAP_ROLLED_BACK/m);
 });
 
-const execShell = async (line: string, cwd: string): Promise<void> =>
-  void (await promisify(execFile)('sh', ['-c', line], { cwd }));
+async function execShell(line: string, cwd: string): Promise<string> {
+  return (await promisify(execFile)('sh', ['-c', line], { cwd })).stdout;
+}
+
+/** What a result of the session says for sure: its keys and its version. */
+function resultOf(line: string): unknown {
+  if (line.trim() === '') return undefined;
+  const result = JSON.parse(line) as Result;
+  return [Object.keys(result), result.version];
+}
+
+interface Result {
+  readonly path: string;
+  readonly version: string;
+  readonly type: string;
+}
 
 function partsOf(text: string): string[] {
   return text
@@ -127,13 +145,30 @@ function partsOf(text: string): string[] {
     .filter((part) => part !== '');
 }
 
-/** A line every few milliseconds, until it is ended. */
+/** Of the files that both versions have seen: how many each recognised as their extension promises. */
+function agreements(results: readonly Result[]): readonly [number, number] {
+  const promised = JSON.parse(readFileSync(join(root, 'models/filetype/extensions.json'), 'utf8')) as object;
+  const by = new Map<string, Map<string, string>>(['1', '2'].map((version) => [version, new Map()]));
+  for (const { path, version, type } of results) by.get(version)?.set(path, type);
+  const [one, two] = [...by.values()].map((types, index, all) => {
+    const both = [...types].filter(([path]) => all[1 - index]?.has(path));
+    return both.filter(([path, type]) => Reflect.get(promised, extname(path).toLowerCase()) === type).length;
+  });
+  return [one ?? 0, two ?? 0];
+}
+
+/** A path every few milliseconds, the same ones again and again, until it is ended. */
 function feedOf(system: ChildProcess): { end(): void; count(): number } {
+  const paths = readdirSync(join(root, 'node_modules'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.parentPath.includes('.cache'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort()
+    .filter((_, index) => index % 14 === 0);
   let count = 0;
   const timer = setInterval(() => {
+    system.stdin?.write(`${paths[count % paths.length]}\n`);
     count += 1;
-    system.stdin?.write(`line ${count}: const answer = 42;\n`);
-  }, 5);
+  }, 4);
   return {
     end: () => {
       clearInterval(timer);

@@ -5,10 +5,10 @@ import test from 'ava';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** The lines a user types in the README's third way in, and what it says comes back. */
+/** The lines a user types by the page on swapping, and what it says comes back. */
 async function session(): Promise<{ typed: string[]; shown: string[] }> {
-  const readme = await readFile(`${root}README.md`, 'utf8');
-  const block = /```console\n([\s\S]*?)```/.exec(readme)?.[1] ?? '';
+  const page = await readFile(`${root}docs/swapping.md`, 'utf8');
+  const block = /```console\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
   const lines = block.trim().split('\n');
   return {
     typed: lines.filter((line) => line.startsWith('> ')).map((line) => line.slice(2)),
@@ -16,7 +16,7 @@ async function session(): Promise<{ typed: string[]; shown: string[] }> {
   };
 }
 
-test('the REPL session of the README swaps a model as written', async (t) => {
+test('the REPL session of the page on swapping swaps a model as written', async (t) => {
   t.timeout(60_000);
   const { typed, shown } = await session();
   t.true(typed.some((line) => line.includes('swap(2)')));
