@@ -1,5 +1,6 @@
 export { defineActor } from './actor/define-actor.js';
 export type { AsyncBatchStats } from './actor/async-batch.js';
+export type { ShadowReport } from './actor/comparison.js';
 export type { InferTarget, Submission, Ticket } from './actor/infer-target.js';
 export type { Outcome } from './actor/outcome.js';
 export type { AskManyOptions, AskOptions } from './actor/ask.js';
@@ -10,7 +11,7 @@ export type { PoolOptions } from './actor/pool-options.js';
 export type { PoolHealth } from './actor/readiness.js';
 export type { PoolVersions, SwapPreview } from './actor/rollouts.js';
 export type { BreakerStats, PoolStats } from './actor/stats.js';
-export type { RollbackRules, SwapOptions } from './actor/swap-options.js';
+export type { RollbackRules, ShadowOptions, SwapOptions } from './actor/swap-options.js';
 export type { Verification } from './actor/verification.js';
 export {
   type SpawnOptions,

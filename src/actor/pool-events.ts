@@ -4,6 +4,7 @@ import type { RollbackReason, RolloutStep } from '../core/rollout.js';
 import type { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
 import type { Log } from '../telemetry/log.js';
+import type { ShadowReport } from './comparison.js';
 
 /** Events of a pool and what they carry. */
 export interface PoolEvents {
@@ -33,6 +34,14 @@ export interface RolloutNotice {
   /** Where it is rolled back. */
   readonly reason?: RollbackReason;
   readonly error?: TroupeError;
+  /** When it is promoted or rolled back, how it did, where it was only shown records. */
+  readonly shadow?: ShadowReport;
+}
+
+/** What the core does not know of its own news. */
+export interface NewsDetails {
+  readonly memory?: FreedMemory;
+  readonly shadow?: ShadowReport;
 }
 
 /** Resident memory around the end of a version; absent where the system does not say. */
@@ -86,7 +95,7 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
   }
 
   /** News of the core that users may listen to; the rest concerns the pool alone. */
-  tell(news: PoolNews, memory?: FreedMemory): void {
+  tell(news: PoolNews, { memory, shadow }: NewsDetails = {}): void {
     const pool = this.#pool;
     switch (news.name) {
       case 'died': {
@@ -129,6 +138,7 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
           to,
           ...what,
           ...(reason === undefined || error === undefined ? {} : { reason, error }),
+          ...(shadow === undefined ? {} : { shadow }),
         });
         return;
       }

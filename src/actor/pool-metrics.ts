@@ -9,6 +9,7 @@ import type { Exposition } from '../telemetry/exposition.js';
 import { FAMILIES } from '../telemetry/families.js';
 import type { LatencyWindow } from '../telemetry/latency.js';
 import type { AsyncBatchMeter } from './async-batch.js';
+import type { ShadowTotals } from './comparison.js';
 import type { EventCounts } from './pool-events.js';
 import type { PoolVersions } from './rollouts.js';
 import type { PoolStats } from './stats.js';
@@ -21,6 +22,8 @@ export interface PoolMeters {
   readonly queueWaitMs: LatencyWindow;
   readonly calls: AsyncBatchMeter;
   readonly versions: PoolVersions;
+  readonly shadow: ShadowTotals;
+  readonly shadowDropped: number;
   readonly told: EventCounts;
   readonly residentBytes: readonly { readonly replica: number; readonly bytes: number }[];
 }
@@ -34,6 +37,7 @@ export function collectPool(into: Exposition, meters: PoolMeters): void {
   collectBatches(into, of, meters);
   collectReplicas(into, of, meters);
   collectVersions(into, of, meters);
+  collectShadow(into, of, meters);
   const { breaker } = stats;
   if (breaker !== undefined) {
     for (const state of BREAKER_STATES)
@@ -124,6 +128,8 @@ const ROLLBACK_REASONS: readonly RollbackReason[] = [
   'verification-failed',
   'errors',
   'latency',
+  'disagreement',
+  'unproven',
   'replicas-died',
   'operator',
   'superseded',
@@ -139,6 +145,15 @@ function collectVersions(into: Exposition, of: { pool: string }, { versions, tol
   for (const step of STEPS) into.add('troupe_rollout_steps_total', { ...of, step }, told.steps.get(step) ?? 0);
   for (const reason of ROLLBACK_REASONS)
     into.add('troupe_rollbacks_total', { ...of, reason }, told.reasons.get(reason) ?? 0);
+}
+
+const SHADOW_OUTCOMES = ['agreed', 'differed', 'failed', 'uncompared'] as const;
+
+function collectShadow(into: Exposition, of: { pool: string }, { shadow, shadowDropped }: PoolMeters): void {
+  for (const outcome of SHADOW_OUTCOMES) into.add('troupe_shadow_records_total', { ...of, outcome }, shadow[outcome]);
+  into.add('troupe_shadow_records_total', { ...of, outcome: 'dropped' }, shadowDropped);
+  const { bounds } = FAMILIES.troupe_shadow_call_seconds;
+  into.addDistribution('troupe_shadow_call_seconds', of, shadow.callMs.distribution(bounds));
 }
 
 const REASONS = ['REJECTED', 'CANCELED', 'BACKEND', 'OTHER'] as const;

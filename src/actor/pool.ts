@@ -126,6 +126,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       milestones,
       now: () => clock.now(),
       locate: (version) => this.#locate(version),
+      compare: (comparison) => (pump.comparison = comparison),
       residentMemory: () => links.residentMemory(),
       probe: (cell, records) => links.probe(cell, records),
       refuseUnlessRunning: (what) => life.refuseUnlessRunning(what),
@@ -320,6 +321,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       queueWaitMs: this.#callers.queueWait,
       calls: this.#calls,
       versions: this.versions(),
+      shadow: this.#rollouts.shadowTotals,
+      shadowDropped: this.#core.counts.shadowDropped,
       told: this.#voice.told,
       residentBytes: this.#pump.links.residentBytes(),
     };
@@ -393,7 +396,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   #hear(news: PoolNews): void {
     this.#milestones.hear(news);
-    this.#voice.tell(news, news.name === 'freed' ? this.#rollouts.freedMemory() : undefined);
+    this.#voice.tell(news, this.#rollouts.detailsOf(news));
     this.#rollouts.hear(news);
   }
 

@@ -10,12 +10,14 @@ import type { Clock } from '../kernel/clock.js';
 import type { Effect, PoolNews } from '../core/effects.js';
 import type { PoolCore } from '../core/pool-core.js';
 import { PROBE_BUCKET, type Request } from '../core/request.js';
-import type { Description, StartLink } from '../host/link.js';
+import type { Description, RecordResult, StartLink } from '../host/link.js';
+import { FIRST_SHOWN_ID } from '../core/shadow.js';
 import { shapeKey } from '../wire/columns.js';
 import { PING } from '../wire/messages.js';
 import { sharesResults } from './ask-many.js';
 import type { BatchTraces } from './batch-traces.js';
 import type { Callers } from './callers.js';
+import type { Comparison } from './comparison.js';
 import { PoolTimer } from './pool-timer.js';
 import type { Readiness } from './readiness.js';
 import { ReplicaLinks, type ReplicaPlan } from './replica-links.js';
@@ -38,6 +40,8 @@ export interface PumpParts {
 export class Pump {
   readonly links: ReplicaLinks;
   readonly room: RoomWaiters;
+  /** While a new version is watched as a shadow. */
+  comparison: Comparison | undefined;
   readonly #core: PoolCore;
   readonly #clock: Clock;
   readonly #turn: Turn;
@@ -64,16 +68,19 @@ export class Pump {
         this.afterEvent();
       },
       reply: (cell, incarnation, batchId, results) => {
+        if (batchId >= FIRST_SHOWN_ID) return this.#shown(cell, batchId, results);
         traces?.replied(batchId, results);
         core.reply(cell, incarnation, batchId, results, clock.now());
         this.#afterReply();
       },
       failed: (cell, incarnation, batchId, error) => {
+        if (batchId >= FIRST_SHOWN_ID) return this.#shown(cell, batchId, undefined);
         traces?.failed(batchId, error.code);
         core.failed(cell, incarnation, batchId, error, clock.now());
         this.#afterReply();
       },
       exited: (cell, incarnation, death) => {
+        this.comparison?.ended(cell);
         traces?.exited(cell, incarnation, death);
         core.died(cell, incarnation, death, clock.now());
         this.afterEvent();
@@ -92,7 +99,11 @@ export class Pump {
       for (let i = 0; i < effects.length; i++) this.#carryOut(effects[i] as Effect);
       if (settled.length > 0) {
         const now = this.#clock.now();
-        for (let i = 0; i < settled.length; i++) this.#callers.tell(settled[i] as Request, now);
+        const { comparison } = this;
+        for (let i = 0; i < settled.length; i++) {
+          comparison?.settled(settled[i] as Request);
+          this.#callers.tell(settled[i] as Request, now);
+        }
         if (!this.room.isEmpty) this.#turn.schedule();
       }
     }
@@ -134,11 +145,13 @@ export class Pump {
           return;
         }
         if (this.#traces !== undefined) this.#trace(effect, this.#traces);
-        const inputs = new Array<unknown>(effect.requests.length);
-        for (let i = 0; i < inputs.length; i++) inputs[i] = (effect.requests[i] as Request).input;
-        this.links.link(effect.cell)?.send(effect.batchId, inputs, sharesResults(effect.requests));
+        this.links.link(effect.cell)?.send(effect.batchId, inputsOf(effect.requests), sharesResults(effect.requests));
         return;
       }
+      case 'show':
+        this.comparison?.shown(effect.cell, effect.batchId, effect.requests);
+        this.links.show(effect.cell, effect.batchId, inputsOf(effect.requests));
+        return;
       case 'abandon':
         this.links.link(effect.cell)?.abandon(effect.batchId);
         return;
@@ -156,6 +169,13 @@ export class Pump {
         this.#onNews(effect.news);
         return;
     }
+  }
+
+  /** The answer to a batch that a replica was only shown. */
+  #shown(cell: number, batchId: number, results: readonly RecordResult[] | undefined): void {
+    const tookMs = this.#core.shown(cell, batchId, this.#clock.now());
+    this.comparison?.answered(batchId, results, tookMs);
+    this.afterEvent();
   }
 
   #trace(effect: Extract<Effect, { kind: 'send' }>, traces: BatchTraces): void {
@@ -184,6 +204,12 @@ export class Pump {
       request.bucket === PROBE_BUCKET ? PROBE_BUCKET : shapeKey(request.input, signature),
     );
   }
+}
+
+function inputsOf(requests: readonly Request[]): unknown[] {
+  const inputs = new Array<unknown>(requests.length);
+  for (let i = 0; i < inputs.length; i++) inputs[i] = (requests[i] as Request).input;
+  return inputs;
 }
 
 /** Of records that all have one shape; runs on zeros of some other shape would tell nothing. */

@@ -11,6 +11,7 @@ import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import { signatureDifferences } from '../wire/signature-difference.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import { Probes } from './probes.js';
+import { copyOf } from './value-copy.js';
 
 /**
  * The links of one pool's replicas, by cell: started, spoken to and forgotten here, and nowhere else.
@@ -126,6 +127,12 @@ export class ReplicaLinks {
     this.#held.set(cell, { link, incarnation, version, pid: undefined });
   }
 
+  /** Shows a batch to a replica that nobody waits for. In this process it is given copies: callers may change theirs. */
+  show(cell: number, batchId: number, inputs: readonly unknown[]): void {
+    const isLocal = this.#plan.isolation === 'inline';
+    this.link(cell)?.send(batchId, isLocal ? inputs.map(copyOrSame) : inputs);
+  }
+
   /**
    * What a ready replica that has no work yet answers to these records; those of one shape go together, as they would in
    * the mailbox. Rejects where a batch fails as a whole, the replica ends, or it takes longer than a load may.
@@ -189,6 +196,15 @@ export class ReplicaLinks {
       cause: 'load-failed',
       error: new TroupeError('SIGNATURE_MISMATCH', what, { actor: pool }),
     });
+  }
+}
+
+/** What is no plain data is shown as it is. */
+function copyOrSame(value: unknown): unknown {
+  try {
+    return copyOf(value);
+  } catch {
+    return value;
   }
 }
 

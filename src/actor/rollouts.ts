@@ -11,12 +11,15 @@
 import type { PoolNews } from '../core/effects.js';
 import type { PoolCore } from '../core/pool-core.js';
 import type { RollbackReason, Rollout, RolloutStep } from '../core/rollout.js';
+import type { Compared } from '../core/shadow.js';
 import type { RecordResult } from '../host/link.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { plainName } from '../models/names.js';
+import { LatencyWindow } from '../telemetry/latency.js';
+import { Comparison, type ShadowReport, type ShadowTotals } from './comparison.js';
 import type { Milestones } from './milestones.js';
-import type { FreedMemory, PoolVoice } from './pool-events.js';
+import type { FreedMemory, NewsDetails, PoolVoice } from './pool-events.js';
 import { problemOf, type Verification } from './verification.js';
 import { isSamePlan, planSwap, type SwapOptions, type SwapPlan } from './swap-options.js';
 
@@ -33,6 +36,8 @@ export interface PoolVersions {
   readonly step?: RolloutStep;
   /** The part of the records that `next` is given, while it bakes. */
   readonly share?: number;
+  /** How it does, where it is only shown records. */
+  readonly shadow?: ShadowReport;
 }
 
 /** What a swap would do. */
@@ -46,6 +51,8 @@ export interface SwapPreview {
   /** Records that each replica has to answer first. */
   readonly probes?: number;
   readonly share?: number;
+  /** The part of the records that it is only shown. */
+  readonly shadow?: number;
   readonly bakeMs?: number;
   readonly keepPreviousMs?: number;
   /** The version whose roll-out it would end. */
@@ -69,6 +76,8 @@ export interface RolloutHost {
   refuseUnlessRunning(what: string): void;
   /** Carries out what the core has decided. */
   pump(): void;
+  /** What the new version is shown is told to it; undefined: nothing is. */
+  compare(comparison: Comparison | undefined): void;
   residentMemory(): { readonly of: FreedMemory['of']; readonly bytes: number } | undefined;
   /** One after another, and never beside a change of scale. */
   operation<T>(run: () => Promise<T>): Promise<T>;
@@ -91,6 +100,14 @@ export class Rollouts {
   #waiting: Swap | undefined;
   /** Of both versions, as of the last decision between two. */
   #before: ReturnType<RolloutHost['residentMemory']>;
+  #comparison: Comparison | undefined;
+  readonly shadowTotals: ShadowTotals = {
+    agreed: 0,
+    differed: 0,
+    failed: 0,
+    uncompared: 0,
+    callMs: new LatencyWindow(),
+  };
   #previous: { readonly version: string | undefined } | undefined;
 
   constructor(host: RolloutHost) {
@@ -104,7 +121,7 @@ export class Rollouts {
   /** What a swap would do, without doing any of it. Rejects where there is no such version. */
   async plan(version: string | number, options: SwapOptions): Promise<SwapPreview> {
     const plan = planSwap(version, options);
-    const { share, bakeMs, verifies, keepMs } = plan.rules;
+    const { share, shadow, bakeMs, verifies, keepMs } = plan.rules;
     const to = await this.#host.locate(plan.version);
     const { fleet } = this.#host.core;
     const newest = this.#waiting ?? this.#active;
@@ -125,7 +142,8 @@ export class Rollouts {
         'freed',
       ],
       ...(verifies ? { probes: plan.verify?.records.length ?? 0 } : {}),
-      ...(bakeMs > 0 ? { share, bakeMs } : {}),
+      ...(bakeMs > 0 ? { share: shadow === undefined ? share : 0, bakeMs } : {}),
+      ...(shadow === undefined ? {} : { shadow: shadow.share }),
       ...(keepMs > 0 ? { keepPreviousMs: keepMs } : {}),
       ...(isUnderWay && !joins ? { ends: newest.plan.version } : {}),
       joins,
@@ -167,8 +185,8 @@ export class Rollouts {
       return { current, ...previous, ...(isLeaving ? { step: 'draining' as const } : {}) };
     }
     const step = rollout.state;
-    const share = rollout.bakes ? { share: rollout.rules.share } : {};
-    return { current, ...previous, next: rollout.sides.version, step, ...share };
+    const share = rollout.bakes ? { share: rollout.share } : {};
+    return { current, ...previous, next: rollout.sides.version, step, ...share, ...this.#shadowReport() };
   }
 
   #start(plan: SwapPlan): Swap {
@@ -215,8 +233,23 @@ export class Rollouts {
     this.#active = undefined;
   }
 
+  /** What those who listen are told of it besides, when the core tells it. */
+  detailsOf(news: PoolNews): NewsDetails {
+    if (news.name === 'freed') {
+      const memory = this.#freedMemory();
+      return memory === undefined ? {} : { memory };
+    }
+    return news.name === 'rollout' && (news.step === 'promoted' || news.step === 'rolled-back')
+      ? this.#shadowReport()
+      : {};
+  }
+
+  #shadowReport(): { readonly shadow?: ShadowReport } {
+    return this.#comparison === undefined ? {} : { shadow: this.#comparison.report() };
+  }
+
   /** What the end of a version gave back; to be asked when it has gone. */
-  freedMemory(): FreedMemory | undefined {
+  #freedMemory(): FreedMemory | undefined {
     const before = this.#before;
     const after = before === undefined ? undefined : this.#host.residentMemory();
     if (before === undefined || after === undefined) return undefined;
@@ -227,11 +260,26 @@ export class Rollouts {
   /** The core tells what it does; what it waits for is done here. */
   hear(news: PoolNews): void {
     if (news.name !== 'rollout') return;
+    if (news.step === 'baking') this.#beginComparison();
+    if (news.step === 'promoted' || news.step === 'rolled-back') this.#compareWith(undefined);
     if (news.step === 'draining' || news.step === 'rolled-back') this.#before = this.#host.residentMemory();
     if (news.step !== 'verifying') return;
     const { rollout } = this.#host.core.fleet;
     const verify = this.#active?.plan.verify;
     if (rollout !== undefined && verify !== undefined) void this.#verify(rollout, verify);
+  }
+
+  #beginComparison(): void {
+    const { core } = this.#host;
+    const shadow = core.fleet.rollout?.shadow;
+    if (shadow === undefined) return;
+    const compared = (one: Compared): void => core.compared(one, this.#host.now());
+    this.#compareWith(new Comparison(shadow, this.#active?.plan.tolerance ?? 0, this.shadowTotals, compared));
+  }
+
+  #compareWith(comparison: Comparison | undefined): void {
+    this.#comparison = comparison;
+    this.#host.compare(comparison);
   }
 
   /** Never rejects: what is wrong with the version rolls it back. */

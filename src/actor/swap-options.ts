@@ -1,4 +1,5 @@
 import { type RolloutRules, AT_ONCE } from '../core/rollout.js';
+import type { ShadowRules } from '../core/shadow.js';
 import { TRIAL_DEFAULTS } from '../core/trial.js';
 import { checkOptions } from './ask.js';
 import type { Verification } from './verification.js';
@@ -12,7 +13,7 @@ export interface SwapOptions {
   readonly canary?: number;
   /**
    * How long the new version is watched before the old one is let go, in milliseconds; until then the way back costs
-   * nothing. Default 30,000 with canary, else 0.
+   * nothing. Default 30,000 with canary or shadow, else 0.
    */
   readonly bakeMs?: number;
   /**
@@ -20,10 +21,24 @@ export interface SwapOptions {
    * no time until then. It costs the memory of both. Default 0.
    */
   readonly keepPreviousMs?: number;
+  /**
+   * Instead of a canary: the new version is only shown a share of the records, callers get what the old one answers, and the
+   * answers are compared. A number is the share, above 0; 1 for all of them.
+   */
+  readonly shadow?: number | ShadowOptions;
   /** Probe records that the new version must answer before it is given work. */
   readonly verify?: Verification;
   /** When the new version is rolled back by itself while it bakes. */
   readonly rollbackOn?: RollbackRules;
+}
+
+export interface ShadowOptions {
+  /** Share of the records that the new version is shown. Default 1. */
+  readonly share?: number;
+  /** How far a number may be off: by this much, or by this part of it where it is larger than 1. Default 0. */
+  readonly tolerance?: number;
+  /** With a smaller share of equal answers it is rolled back when `bakeMs` is over, 0 to 1. Default 0.99. */
+  readonly minAgreement?: number;
 }
 
 export interface RollbackRules {
@@ -40,9 +55,12 @@ export interface SwapPlan {
   readonly version: string;
   readonly rules: RolloutRules;
   readonly verify: Verification | undefined;
+  /** For what a shadow answers. */
+  readonly tolerance: number;
 }
 
-const CANARY_BAKE_MS = 30_000;
+const TRIAL_BAKE_MS = 30_000;
+const MIN_AGREEMENT = 0.99;
 const TIME_MAX_MS = 2 ** 40;
 
 /** Wrong options throw a TypeError that names option, expectation and value. */
@@ -50,24 +68,32 @@ export function planSwap(version: unknown, options: SwapOptions): SwapPlan {
   if (typeof version !== 'string' && typeof version !== 'number')
     throw new TypeError(`swap: expected a version, such as 2 or 'latest', got a value of type ${typeof version}`);
   checkOptions('swap', options);
-  refuseUnknown('swap', options, ['canary', 'bakeMs', 'keepPreviousMs', 'verify', 'rollbackOn']);
-  const { canary, verify, rollbackOn, keepPreviousMs = 0 } = options;
+  refuseUnknown('swap', options, ['canary', 'shadow', 'bakeMs', 'keepPreviousMs', 'verify', 'rollbackOn']);
+  const { canary, shadow, verify, rollbackOn, keepPreviousMs = 0 } = options;
   if (canary !== undefined && !(isNumber(canary) && canary > 0 && canary < 1))
     throw new TypeError(`swap: canary must be a number above 0 and below 1, got ${String(canary)}`);
-  const { bakeMs = canary === undefined ? 0 : CANARY_BAKE_MS } = options;
+  if (canary !== undefined && shadow !== undefined)
+    throw new TypeError('swap: canary and shadow exclude each other: a shadow answers no record, a canary does');
+  const shown = shadow === undefined ? undefined : shadowPlan(shadow);
+  const trial = canary === undefined ? (shown === undefined ? undefined : 'shadow') : 'canary';
+  const { bakeMs = trial === undefined ? 0 : TRIAL_BAKE_MS } = options;
   checkTime('bakeMs', bakeMs);
   checkTime('keepPreviousMs', keepPreviousMs);
-  if (canary !== undefined && bakeMs === 0)
-    throw new TypeError('swap: canary needs a bakeMs above 0: with 0 the new version gets everything at once');
+  if (trial !== undefined && bakeMs === 0)
+    throw new TypeError(`swap: ${trial} needs a bakeMs above 0: with 0 the new version gets everything at once`);
   if (rollbackOn !== undefined && bakeMs === 0)
     throw new TypeError('swap: rollbackOn needs a bakeMs above 0: with 0 nothing is watched');
   if (verify !== undefined) checkVerification(verify);
-  const rules = { ...AT_ONCE, share: canary ?? 1, bakeMs, keepMs: keepPreviousMs, verifies: verify !== undefined };
-  return {
-    version: String(version),
-    rules: rollbackOn === undefined ? rules : { ...rules, rollbackOn: trialLimits(rollbackOn) },
-    verify,
+  const rules: RolloutRules = {
+    ...AT_ONCE,
+    share: canary ?? 1,
+    ...(shown === undefined ? {} : { shadow: shown.rules }),
+    bakeMs,
+    keepMs: keepPreviousMs,
+    verifies: verify !== undefined,
+    ...(rollbackOn === undefined ? {} : { rollbackOn: trialLimits(rollbackOn) }),
   };
+  return { version: String(version), rules, verify, tolerance: shown?.tolerance ?? 0 };
 }
 
 /** Two callers who want the very same thing share one swap. */
@@ -76,7 +102,8 @@ export function isSamePlan(one: SwapPlan, other: SwapPlan): boolean {
     one.verify?.records === other.verify?.records &&
     one.verify?.expect === other.verify?.expect &&
     one.verify?.tolerance === other.verify?.tolerance;
-  return sameProbes && one.version === other.version && JSON.stringify(one.rules) === JSON.stringify(other.rules);
+  const isSame = sameProbes && one.version === other.version && one.tolerance === other.tolerance;
+  return isSame && JSON.stringify(one.rules) === JSON.stringify(other.rules);
 }
 
 function checkVerification(verify: Verification): void {
@@ -96,6 +123,20 @@ function checkVerification(verify: Verification): void {
 function checkTime(name: string, ms: unknown): void {
   if (isNumber(ms) && ms >= 0 && ms <= TIME_MAX_MS) return;
   throw new TypeError(`swap: ${name} must be a number of milliseconds from 0 to ${TIME_MAX_MS}, got ${String(ms)}`);
+}
+
+function shadowPlan(shadow: number | ShadowOptions): { readonly rules: ShadowRules; readonly tolerance: number } {
+  const given = typeof shadow === 'number' ? { share: shadow } : shadow;
+  checkOptions('swap: shadow', given);
+  refuseUnknown('swap: shadow', given, ['share', 'tolerance', 'minAgreement']);
+  const { share = 1, tolerance = 0, minAgreement = MIN_AGREEMENT } = given;
+  if (!isNumber(share) || share <= 0 || share > 1)
+    throw new TypeError(`swap: shadow.share must be a number above 0 and at most 1, got ${String(share)}`);
+  if (!isNumber(tolerance) || tolerance < 0)
+    throw new TypeError(`swap: shadow.tolerance must be a number of at least 0, got ${String(tolerance)}`);
+  if (!isNumber(minAgreement) || minAgreement < 0 || minAgreement > 1)
+    throw new TypeError(`swap: shadow.minAgreement must be a number from 0 to 1, got ${String(minAgreement)}`);
+  return { rules: { share, minAgreement }, tolerance };
 }
 
 function trialLimits(given: RollbackRules): RolloutRules['rollbackOn'] {

@@ -1,8 +1,10 @@
+import type { ShadowReport } from '../actor/comparison.js';
 import type { Pool } from '../actor/pool.js';
 import type { System } from '../actor/system.js';
 import { describeDeath } from '../core/effects.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
 import { LIMITS } from './grammar.js';
+import { countText, numberText } from './text.js';
 
 /** One thing that happened, in words for people and with its place for programs. Never holds records. */
 export interface ControlEvent {
@@ -91,10 +93,11 @@ export class EventLog {
       tell('replica-failed', `replica ${replica} is given up: ${describeDeath(death)}`);
     });
     pool.on('failed', ({ error }) => tell('failed', `${error.code}: ${error.message}`));
-    pool.on('rollout', ({ step, from, to, share, error }) => {
+    pool.on('rollout', ({ step, from, to, share, error, shadow }) => {
       const part = share === undefined ? '' : `, ${percent(share)} of the records`;
       const why = error === undefined ? '' : `: ${error.message}`;
-      tell('rollout', `version ${from ?? 'none'} -> ${to ?? 'none'} ${step}${part}${why}`);
+      const seen = shadow === undefined ? '' : `, ${shadowText(shadow)}`;
+      tell('rollout', `version ${from ?? 'none'} -> ${to ?? 'none'} ${step}${part}${seen}${why}`);
     });
     pool.on('scaled', ({ replicas }) => tell('scaled', `${replicas} replica${replicas === 1 ? '' : 's'} wanted`));
     pool.on('breaker', ({ from, to, calls, failures }) => {
@@ -125,6 +128,14 @@ const MESSAGE_MAX = 2000;
 
 export function percent(share: number): string {
   return `${Math.round(share * 1000) / 10} %`;
+}
+
+/** How a version that is only shown records does, in words. */
+export function shadowText({ compared, agreement, failed, dropped, oldMs, newMs }: ShadowReport): string {
+  const agree =
+    agreement === undefined ? 'no answers compared' : `${percent(agreement)} of ${countText(compared)} answers agree`;
+  const rest = `${countText(failed)} failed, ${countText(dropped)} not shown`;
+  return `${agree}, ${rest}, p99 ${numberText(newMs.p99)} ms beside ${numberText(oldMs.p99)} ms`;
 }
 
 function ofVersion(version: string | undefined): string {

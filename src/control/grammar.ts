@@ -74,6 +74,14 @@ const timeMax = 2 ** 40;
 const bakeMs = z.number().positive().max(timeMax);
 const keepPreviousMs = z.number().min(0).max(timeMax);
 const share = z.number().gt(0).lt(1);
+const shadow = z.union([
+  z.number().gt(0).max(1),
+  z.strictObject({
+    share: z.number().gt(0).max(1).optional(),
+    tolerance: z.number().min(0).optional(),
+    minAgreement: z.number().min(0).max(1).optional(),
+  }),
+]);
 const rollbackOn = z.strictObject({
   errorRate: z.number().min(0).max(1).optional(),
   latencyFactor: z.number().gt(1).optional(),
@@ -184,6 +192,7 @@ export const VERBS = {
       pool,
       version,
       canary: share.optional(),
+      shadow: shadow.optional(),
       bakeMs: bakeMs.optional(),
       keepPreviousMs: keepPreviousMs.optional(),
       verify: verify.optional(),
@@ -193,6 +202,11 @@ export const VERBS = {
     options: [
       { name: 'canary', kind: 'number', what: 'share of the records it gets first, such as 0.1' },
       BAKE,
+      {
+        name: 'shadow',
+        kind: 'json',
+        what: 'only show it records and compare its answers: a share, or { share, tolerance, minAgreement }',
+      },
       KEEP,
       VERIFY,
       ROLLBACK_ON,

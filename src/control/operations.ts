@@ -7,7 +7,7 @@
  */
 import type { Pool } from '../actor/pool.js';
 import type { RolloutNotice } from '../actor/pool-events.js';
-import type { RollbackRules, SwapOptions } from '../actor/swap-options.js';
+import type { RollbackRules, ShadowOptions, SwapOptions } from '../actor/swap-options.js';
 import type { System } from '../actor/system.js';
 import type { Verification } from '../actor/verification.js';
 import { type ExplainedValue, explainConfig, originText } from '../config/explain.js';
@@ -270,6 +270,7 @@ interface Params {
   readonly last?: number;
   readonly canary?: number;
   readonly share?: number;
+  readonly shadow?: number | ShadowOptions;
   readonly bakeMs?: number;
   readonly keepPreviousMs?: number;
   readonly verify?: Verification;
@@ -277,11 +278,12 @@ interface Params {
 }
 
 function swapOptions(params: Params, signature: Signature | undefined): SwapOptions {
-  const { canary, bakeMs, keepPreviousMs, verify, rollbackOn } = params;
+  const { canary, shadow, bakeMs, keepPreviousMs, verify, rollbackOn } = params;
   const records = verify?.records.map((record) => tensorsOf(record, signature)) ?? [];
   return {
     ...(verify === undefined ? {} : { verify: { ...verify, records } }),
     ...(canary === undefined ? {} : { canary }),
+    ...(shadow === undefined ? {} : { shadow }),
     ...(bakeMs === undefined ? {} : { bakeMs }),
     ...(keepPreviousMs === undefined ? {} : { keepPreviousMs }),
     ...(rollbackOn === undefined ? {} : { rollbackOn }),

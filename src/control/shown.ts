@@ -10,7 +10,7 @@ import type {
   PsAnswer,
   VersionsAnswer,
 } from './answers.js';
-import { type ControlEvent, percent } from './event-log.js';
+import { type ControlEvent, percent, shadowText } from './event-log.js';
 import type { VerbName } from './grammar.js';
 import { countText, durationText, numberText, plainLines, plainText, tableText } from './text.js';
 
@@ -139,7 +139,7 @@ function versionText({ version = '-', next, share }: PoolLine): string {
 }
 
 function versionsText(answer: VersionsAnswer): string {
-  const { current, previous, previousIsKept, next, step, share, replicas, available, aliases } = answer;
+  const { current, previous, previousIsKept, next, step, share, shadow, replicas, available, aliases } = answer;
   const trial = share === undefined ? '' : `, ${percent(share)} of the records`;
   const running = Object.entries(replicas).map(([version, count]) => `${version}: ${count}`);
   const names = Object.entries(aliases).map(([alias, version]) => `${alias} = ${version}`);
@@ -149,6 +149,7 @@ function versionsText(answer: VersionsAnswer): string {
       ? []
       : [['previous', previousIsKept === true ? `${previous} (still loaded)` : previous]]),
     ...(next === undefined ? [] : [['next', `${next} (${step ?? ''}${trial})`]]),
+    ...(shadow === undefined ? [] : [['shadow', shadowText(shadow)]]),
     ...(running.length === 0 ? [] : [['replicas', running.join(', ')]]),
     ...(available.length === 0 ? [] : [['available', available.join(', ')]]),
     ...(names.length === 0 ? [] : [['aliases', names.join(', ')]]),

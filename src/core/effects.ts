@@ -95,6 +95,13 @@ export type Effect =
       readonly requests: readonly Request[];
       readonly trigger: Trigger;
     }
+  | {
+      /** The replica is shown what another answers: its answer is compared and given to nobody. */
+      readonly kind: 'show';
+      readonly cell: number;
+      readonly batchId: number;
+      readonly requests: readonly Request[];
+    }
   | { readonly kind: 'abandon'; readonly cell: number; readonly batchId: number }
   | { readonly kind: 'stop'; readonly cell: number; readonly now: boolean }
   | { readonly kind: 'kill'; readonly cell: number }

@@ -118,9 +118,10 @@ export class Feeder {
         const hungAt = (flights[0] as Flight).startedAt + batchTimeoutMs;
         if (hungAt < wakeAt) wakeAt = hungAt;
         if (bakes && cell.generation === rollout.sides.generation)
-          wakeAt = Math.min(wakeAt, rollout.overdueAt(flights[0] as Flight));
+          wakeAt = Math.min(wakeAt, overdueAt(rollout, flights[0] as Flight));
       }
     }
+    if (bakes && rollout.shadow !== undefined) wakeAt = Math.min(wakeAt, rollout.shownOverdueAt(batchTimeoutMs));
     this.#replicasWakeAt = wakeAt;
     this.#idleCount = idleCount;
     this.#idleSides =
@@ -213,7 +214,17 @@ export class Feeder {
     cell.solo = formed.trigger === 'quarantine'; // P4
     this.#counts.sent(requests.length, trigger);
     this.#outbox.emit({ kind: 'send', cell: cell.id, batchId: flight.batchId, requests, trigger });
+    const { rollout } = this.#fleet;
+    if (rollout?.shadow !== undefined && again === undefined && !isProbe(requests)) this.#show(rollout, requests, now);
     return true;
+  }
+
+  /** To a version that is watched as a shadow, if this batch is due and there is room. */
+  #show({ shadow, sides }: Rollout, requests: readonly Request[], now: number): void {
+    if (shadow === undefined || !shadow.isDue(requests.length)) return;
+    const batch = shadow.open(this.#fleet.list, sides.generation, requests.length, now);
+    if (batch === undefined) this.#counts.shadowDropped += requests.length;
+    else this.#outbox.emit({ kind: 'show', cell: batch.cell, batchId: batch.batchId, requests });
   }
 
   #takeRetry(
@@ -234,6 +245,10 @@ export class Feeder {
     for (const cell of this.#fleet.list) if (!cell.window.quarantineHasRoom(now)) return false;
     return true;
   }
+}
+
+function overdueAt(rollout: Rollout, { startedAt, requests }: Flight): number {
+  return rollout.overdueAt(startedAt, requests.length);
 }
 
 /** What waits and may be taken by the replicas that are idle. */

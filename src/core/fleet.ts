@@ -302,6 +302,7 @@ export class Fleet {
   /** A replica has ended and its records are salvaged: what becomes of the slot? */
   ended(cell: Cell, death: DeathNotice, ending: Ending, now: number): void {
     cell.lastDeath = death;
+    this.#rollout?.shadow?.ended(cell.id);
     this.#afterlife(cell, death, ending, now);
     this.#judgeDeath(cell, death, ending);
     this.startDue(now);
@@ -560,16 +561,19 @@ export class Fleet {
     }
     rollout.bake(this.#limits.batching.maxSize, now);
     this.hasChanged = true;
-    if (rules.share < 1) {
+    // O5: a shadow has nothing to do but what it is shown.
+    if (rules.shadow === undefined && rules.share < 1) {
       this.#onShare = sides.generation;
       this.#owner.split();
-    } else this.#serve(sides.generation, sides.version);
+    } else if (rules.shadow === undefined) this.#serve(sides.generation, sides.version);
     this.#tellStep(rollout, 'baking');
   }
 
   /** The new generation serves, and the old one finishes what it holds; then it goes, or waits for as long as it is kept. */
   #promote(rollout: Rollout, now: number): void {
     const { generation, version, fromGeneration, fromVersion } = rollout.sides;
+    for (const { cell, batchId } of rollout.shadow?.waiting() ?? [])
+      this.#owner.emit({ kind: 'abandon', cell, batchId });
     rollout.promote();
     this.#isResuming = false;
     this.#endTrial(rollout);
@@ -622,7 +626,8 @@ export class Fleet {
   /** F2. `failure` is for those who asked for the swap; `error` is what lies behind it, where that is known. */
   #giveUp(rollout: Rollout, reason: RollbackReason, failure: TroupeError, error: TroupeError): void {
     const { generation, version, fromGeneration, fromVersion } = rollout.sides;
-    const hadWork = rollout.bakes;
+    // What a shadow runs nobody waits for.
+    const hadWork = rollout.bakes && rollout.shadow === undefined;
     rollout.rollBack();
     this.#endTrial(rollout);
     if (this.#serving !== fromGeneration) this.#serve(fromGeneration, fromVersion);
@@ -640,7 +645,7 @@ export class Fleet {
   #tellStep(rollout: Rollout, step: RolloutStep, why?: { reason: RollbackReason; error: TroupeError }): void {
     const { version: to, fromGeneration, fromVersion: from } = rollout.sides;
     if (fromGeneration === 0) return; // The first start is no roll-out to those who listen.
-    const share = step === 'baking' ? rollout.rules.share : undefined;
+    const share = step === 'baking' ? rollout.share : undefined;
     this.#news({ name: 'rollout', step, from, to, share, reason: why?.reason, error: why?.error });
   }
 

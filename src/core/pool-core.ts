@@ -40,6 +40,7 @@ import { RetryLane } from './retry-lane.js';
 import type { RollbackReason, RolloutRules } from './rollout.js';
 import { Salvage } from './salvage.js';
 import { Settlement } from './settlement.js';
+import type { Compared } from './shadow.js';
 import { SIDE } from './traffic-split.js';
 import { TrialJudge } from './trial-judge.js';
 
@@ -79,7 +80,7 @@ export class PoolCore implements FleetOwner {
     const fleet = new Fleet(limits, random, ledger, this);
     const abandoned = (flight: Flight): void => this.#abandoned(flight);
     const settlement = new Settlement(limits.name, { mailbox, ledger, retries, counts, outbox, abandoned });
-    const judge = new TrialJudge(fleet);
+    const judge = new TrialJudge(fleet, limits.batchTimeoutMs);
     const salvage = new Salvage(limits, { fleet, retries, settlement, judge, calls });
     this.mailbox = mailbox;
     this.batcher = batcher;
@@ -237,6 +238,18 @@ export class PoolCore implements FleetOwner {
   /** One result per record of the batch, in order. Stale replies are counted and dropped (L2). */
   reply(cellId: number, incarnation: number, batchId: number, results: readonly CoreResult[], now: number): void {
     this.#replies.answered(cellId, incarnation, batchId, results, now);
+  }
+
+  /**
+   * A replica answered a batch that it was only shown. How long it took; undefined: nobody waits for it any more.
+   */
+  shown(cellId: number, batchId: number, now: number): number | undefined {
+    return this.#judge.shown(cellId, batchId, now);
+  }
+
+  /** Records that a shadow was shown have their outcome on both sides. */
+  compared(compared: Compared, now: number): void {
+    this.#judge.compared(compared, now);
   }
 
   /** The batch as a whole failed. A throw is halved until the culprit is alone (P3); a broken contract is not. */

@@ -16,6 +16,8 @@ export class PoolCounts {
   batches = 0;
   /** Records in those batches; one that is sent twice counts twice. */
   batched = 0;
+  /** Records that a version watched as a shadow was to be shown and had no room for. */
+  shadowDropped = 0;
   readonly errors = new Map<ErrorCode, number>();
   readonly triggers: Record<Trigger, number> = { ...NO_TRIGGERS };
 

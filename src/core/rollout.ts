@@ -5,12 +5,13 @@
  * the work. Does not own replicas (fleet.ts) or records (pool-core.ts); it is told what happened and when.
  *
  * O1 it ends exactly once: promoted or rolled back. O2 it has work only while it bakes. O3 what it is watched for counts
- * from the shift on; the old version is looked at from the beginning. O4 a pause of the host is not held against it.
+ * from the shift on; the old version is looked at from the beginning. O4 a pause of the host is not held against it. O5 as a
+ * shadow it is shown work, and answers nobody.
  */
 
 import { invariant, TroupeError } from '../kernel/errors.js';
 import { type LifecycleTable, transition } from '../kernel/lifecycle.js';
-import type { Flight } from './ledger.js';
+import { Shadow, type ShadowRules } from './shadow.js';
 import { TrafficSplit } from './traffic-split.js';
 import { Trial, TRIAL_DEFAULTS, type TrialLimits } from './trial.js';
 
@@ -44,6 +45,8 @@ export type RollbackReason =
   | 'verification-failed'
   | 'errors'
   | 'latency'
+  | 'disagreement'
+  | 'unproven'
   | 'replicas-died'
   | 'operator'
   | 'superseded'
@@ -57,6 +60,8 @@ export interface RolloutRules {
   /** It is given no work before `verified`. */
   readonly verifies: boolean;
   readonly rollbackOn: TrialLimits;
+  /** While it bakes it is only shown a share of the records, and answers none; `share` is 1 then. */
+  readonly shadow?: ShadowRules;
   /** How long the old version stays loaded once the new one is promoted; 0: not at all. */
   readonly keepMs: number;
 }
@@ -82,6 +87,8 @@ export class Rollout {
   readonly trial: Trial;
   /** Undefined unless both versions are given work. */
   split: TrafficSplit | undefined;
+  /** Undefined unless the new version is shown work; stays for what it tells when it is over. */
+  shadow: Shadow | undefined;
   isVerified: boolean;
   #state: RolloutState = 'loading';
   #bakedAt = Infinity;
@@ -92,6 +99,10 @@ export class Rollout {
   constructor(sides: RolloutSides, rules: RolloutRules) {
     invariant(rules.share > 0 && rules.share <= 1 && rules.bakeMs >= 0, 'a roll-out has a share and a time');
     invariant(rules.share === 1 || rules.bakeMs > 0, 'a share of the work is for a time');
+    invariant(
+      rules.shadow === undefined || (rules.share === 1 && rules.bakeMs > 0),
+      'a shadow is for a time, and has no work',
+    );
     this.sides = sides;
     this.rules = rules;
     this.trial = new Trial(rules.rollbackOn);
@@ -107,6 +118,11 @@ export class Rollout {
     return this.#state === 'baking';
   }
 
+  /** The part of the records that it answers while it bakes. */
+  get share(): number {
+    return this.rules.shadow === undefined ? this.rules.share : 0;
+  }
+
   /** All its replicas are up. */
   loaded(): void {
     this.#move('loaded');
@@ -116,7 +132,9 @@ export class Rollout {
   bake(maxSize: number, now: number): void {
     this.#move('shift');
     this.#bakedAt = now + this.rules.bakeMs;
-    if (this.rules.share < 1) this.split = new TrafficSplit(this.rules.share, maxSize);
+    const { share, shadow } = this.rules;
+    if (share < 1) this.split = new TrafficSplit(share, maxSize);
+    if (shadow !== undefined) this.shadow = new Shadow(shadow, maxSize, this.sides.generation);
   }
 
   promote(): void {
@@ -139,9 +157,18 @@ export class Rollout {
     return this.#bakedAt;
   }
 
-  /** When this batch of the new version is held against it, unless it is answered before. */
-  overdueAt({ startedAt, requests }: Flight): number {
-    return Math.max(startedAt + this.trial.overdueMs(requests.length), this.#graceUntil);
+  /** When a batch of so many records of the new version is held against it, unless it is answered before. */
+  overdueAt(startedAt: number, records: number): number {
+    return Math.max(startedAt + this.trial.overdueMs(records), this.#graceUntil);
+  }
+
+  /** When a batch that the new version is shown is held against it; Infinity: none is. */
+  shownOverdueAt(batchTimeoutMs: number): number {
+    let at = Infinity;
+    if (this.shadow !== undefined)
+      for (const { startedAt, size } of this.shadow.running())
+        at = Math.min(at, this.overdueAt(startedAt, size), Math.max(startedAt + batchTimeoutMs, this.#graceUntil));
+    return at;
   }
 
   /** O4: the host stood still until now. */

@@ -2,13 +2,16 @@ import type { Cell, Fleet } from './fleet.js';
 import type { Flight } from './ledger.js';
 import { isProbe } from './request.js';
 import type { Rollout } from './rollout.js';
+import type { Compared } from './shadow.js';
 
 /** Tells the trial of a new version what became of its batches and of those of the old one, and heeds its verdict. */
 export class TrialJudge {
   readonly #fleet: Fleet;
+  readonly #batchTimeoutMs: number;
 
-  constructor(fleet: Fleet) {
+  constructor(fleet: Fleet, batchTimeoutMs: number) {
     this.#fleet = fleet;
+    this.#batchTimeoutMs = batchTimeoutMs;
   }
 
   /** A batch was answered or has failed for good while a version is on trial, or loads and is to be. */
@@ -17,14 +20,34 @@ export class TrialJudge {
     if (rollout !== this.#fleet.rollout || rollout.rules.bakeMs === 0 || isProbe(requests)) return;
     if (cell.generation !== generation && cell.generation !== fromGeneration) return;
     rollout.trial.observe(cell.generation === generation, requests.length, failedCount, now - startedAt);
-    const verdict = rollout.bakes ? rollout.trial.verdict() : undefined;
-    if (verdict !== undefined) this.#fleet.rollBack(verdict.reason, verdict.what, now);
+    this.#heed(rollout, now);
+  }
+
+  /** A batch that the new version was only shown was answered; how long that took, undefined: nobody waits for it. */
+  shown(cell: number, batchId: number, now: number): number | undefined {
+    const { rollout } = this.#fleet;
+    const batch = rollout?.shadow?.close(cell, batchId, now);
+    if (rollout === undefined || batch === undefined) return undefined;
+    this.#fleet.hasChanged = true;
+    const tookMs = now - batch.startedAt;
+    rollout.trial.took(true, batch.size, tookMs);
+    this.#heed(rollout, now);
+    return tookMs;
+  }
+
+  compared(compared: Compared, now: number): void {
+    const { rollout } = this.#fleet;
+    if (rollout?.shadow === undefined) return;
+    const { agreed, differed, failed } = compared;
+    rollout.shadow.compared(compared);
+    rollout.trial.ended(true, agreed + differed + failed, failed);
+    this.#heed(rollout, now);
   }
 
   /** Records were lost with their replica. The fleet, which is told of its end next, heeds it. */
   lost(cell: Cell, count: number): void {
     const { rollout } = this.#fleet;
-    if (rollout?.bakes === true) rollout.trial.lost(cell.generation === rollout.sides.generation, count);
+    if (rollout?.bakes === true) rollout.trial.ended(cell.generation === rollout.sides.generation, count, count);
   }
 
   /** A batch of the new version takes far too long, or its time of trial is over. */
@@ -33,12 +56,24 @@ export class TrialJudge {
     const { generation } = rollout.sides;
     for (const { generation: own, flights } of this.#fleet.list) {
       const running = own === generation ? flights[0] : undefined;
-      if (running === undefined || rollout.overdueAt(running) > now) continue;
+      if (running === undefined || rollout.overdueAt(running.startedAt, running.requests.length) > now) continue;
       const ms = Math.round(now - running.startedAt);
       const why = `a batch of ${running.requests.length} has run for ${ms} ms without an answer`;
       this.#fleet.rollBack('latency', why, now);
       return;
     }
-    if (rollout.bakedAt <= now) this.#fleet.promote(now);
+    if (rollout.shownOverdueAt(this.#batchTimeoutMs) <= now) {
+      this.#fleet.rollBack('latency', 'a batch that it was shown has run for too long without an answer', now);
+      return;
+    }
+    if (rollout.bakedAt > now) return;
+    const verdict = rollout.shadow?.verdict(rollout.rules.rollbackOn.minRecords);
+    if (verdict === undefined) this.#fleet.promote(now);
+    else this.#fleet.rollBack(verdict.reason, verdict.what, now);
+  }
+
+  #heed(rollout: Rollout, now: number): void {
+    const verdict = rollout.bakes ? rollout.trial.verdict() : undefined;
+    if (verdict !== undefined) this.#fleet.rollBack(verdict.reason, verdict.what, now);
   }
 }

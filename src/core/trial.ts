@@ -53,20 +53,24 @@ export class Trial {
 
   /** A batch was answered, or failed for good: so many of its records failed. */
   observe(isNew: boolean, records: number, failed: number, durationMs: number): void {
+    this.ended(isNew, records, failed);
+    this.took(isNew, records, durationMs);
+  }
+
+  /** Records have their outcome. */
+  ended(isNew: boolean, records: number, failed: number): void {
+    (isNew ? this.#new : this.#old).add(records, failed);
+  }
+
+  /** A batch of so many records has come back. */
+  took(isNew: boolean, records: number, durationMs: number): void {
     if (!isNew) {
-      this.#old.add(records, failed);
       const at = sizeClass(records);
       const before = this.#oldMs[at];
       this.#oldMs[at] = before === undefined ? durationMs : before + NEWEST_WEIGHT * (durationMs - before);
       return;
     }
-    this.#new.add(records, failed);
     this.#slow.add(1, durationMs > this.#slowMs(records) ? 1 : 0);
-  }
-
-  /** Records that failed for good with no batch of theirs answered, because their replica ended. */
-  lost(isNew: boolean, records: number): void {
-    (isNew ? this.#new : this.#old).add(records, records);
   }
 
   /** What is held against the new version, if anything. */

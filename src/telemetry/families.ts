@@ -92,6 +92,14 @@ export const FAMILIES = {
     ['pool', 'step'],
     'Steps of swaps: loading, verifying, shifting, baking and so on.',
   ),
+  troupe_shadow_records_total: counter(
+    ['pool', 'outcome'],
+    'Records shown to a version that answers nobody. outcome: agreed, differed, failed, uncompared (no result to compare with), dropped (not shown: no room).',
+  ),
+  troupe_shadow_call_seconds: histogram(
+    ['pool'],
+    'From the begin of a batch on a version that answers nobody to its answer.',
+  ),
   troupe_rollbacks_total: counter(['pool', 'reason'], 'Swaps that were given up, by reason.'),
   troupe_breaker_state: gauge(['pool', 'state'], "1 for the state of the pool's circuit breaker, 0 for the others."),
   troupe_breaker_changes_total: counter(['pool'], "Changes of state of the pool's circuit breaker."),

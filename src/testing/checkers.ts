@@ -350,6 +350,7 @@ export class PoolOracle {
         if (
           news.version !== this.#rolloutVersion &&
           news.version !== this.#servingVersion &&
+          news.version !== this.trial.kept &&
           !(this.trial.version !== undefined && news.version === this.#versionBefore)
         )
           this.#violate('versions', `version ${news.version} came up unasked`);

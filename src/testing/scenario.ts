@@ -47,7 +47,11 @@ export interface Scenario {
   // how a swap goes; 0 or 1 for at once and for good
   /** The part of the records for a new version while it bakes. */
   readonly share: number;
+  /** The part of the records that it is only shown instead; 0: none. */
+  readonly shadow: number;
   readonly bakeMs: number;
+  /** How long the version before stays loaded. */
+  readonly keepMs: number;
   readonly verifies: boolean;
   readonly promotes: number;
   readonly rollbacks: number;
@@ -101,6 +105,7 @@ const CHOICES = {
   strategy: ['one-for-one', 'one-for-one', 'one-for-one', 'rest-for-one', 'one-for-all'],
   restartType: ['permanent', 'permanent', 'permanent', 'transient', 'temporary'],
   share: [0.05, 0.2, 0.5, 0.9, 1],
+  shadow: [0.1, 0.5, 1],
   overflow: ['reject', 'wait', 'drop-oldest', 'drop-newest'],
 } as const;
 
@@ -190,12 +195,19 @@ export function swarmScenario(seed: number): Scenario {
 function swarmTrials(
   seed: number,
   safetyMs: number,
-): Pick<Scenario, 'share' | 'bakeMs' | 'verifies' | 'promotes' | 'rollbacks' | 'keys'> {
+): Pick<Scenario, 'share' | 'shadow' | 'bakeMs' | 'keepMs' | 'verifies' | 'promotes' | 'rollbacks' | 'keys'> {
   const chance = new Chance(seed, 11);
-  if (chance.next() < 0.5) return { share: 1, bakeMs: 0, verifies: false, promotes: 0, rollbacks: 0, keys: 0 };
+  if (chance.next() < 0.5)
+    return { share: 1, shadow: 0, bakeMs: 0, keepMs: 0, verifies: false, promotes: 0, rollbacks: 0, keys: 0 };
+  // Later choices have a chance of their own: a seed runs what it ran before there were any.
+  const later = new Chance(seed, 13);
+  const shadow = later.next() < 0.25 ? pick(later, CHOICES.shadow) : 0;
+  const share = pick(chance, CHOICES.share);
   return {
-    share: pick(chance, CHOICES.share),
+    share: shadow > 0 ? 1 : share,
+    shadow,
     bakeMs: safetyMs * between(chance, 0.05, 0.5),
+    keepMs: later.next() < 0.4 ? safetyMs * between(later, 0.05, 0.3) : 0,
     verifies: chance.next() < 0.3,
     promotes: whole(chance, 0, 2),
     rollbacks: whole(chance, 0, 2),

@@ -7,8 +7,13 @@ import type { Lies } from './sim-pool.js';
 const SIMPLER: readonly ((scenario: Scenario) => Scenario | undefined)[] = [
   (s) => (s.records > 1 ? { ...s, records: Math.ceil(s.records / 2) } : undefined),
   (s) => (s.swaps > 0 ? { ...s, swaps: 0 } : undefined),
-  (s) => (s.bakeMs > 0 ? { ...s, share: 1, bakeMs: 0, verifies: false, promotes: 0, rollbacks: 0 } : undefined),
+  (s) =>
+    s.bakeMs > 0
+      ? { ...s, share: 1, shadow: 0, bakeMs: 0, keepMs: 0, verifies: false, promotes: 0, rollbacks: 0 }
+      : undefined,
   (s) => (s.promotes + s.rollbacks > 0 ? { ...s, promotes: 0, rollbacks: 0 } : undefined),
+  (s) => (s.keepMs > 0 ? { ...s, keepMs: 0 } : undefined),
+  (s) => (s.shadow > 0 ? { ...s, shadow: 0 } : undefined),
   (s) => (s.keys > 0 ? { ...s, keys: 0 } : undefined),
   (s) => (s.scales > 0 ? { ...s, scales: 0 } : undefined),
   (s) => (s.holds > 0 ? { ...s, holds: 0 } : undefined),

@@ -17,7 +17,7 @@ import { type ClientPool, SimClient } from './sim-clients.js';
 import { POISON, type SimRecord } from './sim-record.js';
 import { DEATHS, SimReplica } from './sim-replica.js';
 import { Message, OUTCOME, SimTransport } from './sim-transport.js';
-import { SimTrials } from './sim-trials.js';
+import { type Shown, SimTrials } from './sim-trials.js';
 import { type Actor, EVENT, type World } from './world.js';
 
 const THREW = new TroupeError('PREDICT_FAILED', 'predict threw');
@@ -133,6 +133,10 @@ export class SimPool implements Actor, ClientPool {
       case EVENT.resume:
         this.#childEvent(kind, a, ref as SimReplica);
         break;
+      case EVENT.shown:
+        this.oracle.trial.shownEnded(ref as Shown);
+        this.#trials.answered(ref as Shown);
+        break;
       case EVENT.call:
         (ref as () => void)();
         break;
@@ -187,6 +191,12 @@ export class SimPool implements Actor, ClientPool {
           case 'start':
             this.#start(effect.cell, effect.replica, effect.incarnation, effect.version as string);
             break;
+          case 'show': {
+            const replica = this.replicas[effect.cell] as SimReplica;
+            this.oracle.trial.shown(replica, effect.batchId, effect.requests);
+            this.#trials.shown(replica, effect.batchId, effect.requests);
+            break;
+          }
           case 'abandon':
             this.oracle.abandoned(effect.cell, effect.batchId);
             break;
@@ -391,7 +401,7 @@ export class SimPool implements Actor, ClientPool {
         if (mayOperate) core.promote(now);
         return;
       case EVENT.rollBack:
-        if (mayOperate) core.rollBack('operator', 'rollback was asked for', now);
+        if (mayOperate) this.#trials.rollBack();
         return;
       case EVENT.verified:
         this.#trials.verified();
@@ -515,11 +525,12 @@ function shortError(key: string, value: unknown): unknown {
 
 /** Long enough for anything begun to come to its end once nothing new goes wrong. */
 export function quietMs(world: World): number {
-  const { limits, loadMs, loadTimeoutMs, stopTimeoutMs, exitDelayMs, bakeMs } = world.scenario;
+  const { limits, loadMs, loadTimeoutMs, stopTimeoutMs, exitDelayMs, bakeMs, keepMs } = world.scenario;
   const { maxBackoffMs } = limits.restart;
   return (
     4 * (maxBackoffMs + loadTimeoutMs + 15 * loadMs + 3 * stopTimeoutMs + exitDelayMs + limits.batchTimeoutMs) +
     bakeMs +
+    keepMs +
     200
   );
 }

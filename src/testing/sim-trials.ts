@@ -6,9 +6,20 @@
 import { AT_ONCE, type RolloutRules } from '../core/rollout.js';
 import type { PoolCore } from '../core/pool-core.js';
 import { FAULT } from './faults.js';
+import type { Request } from '../core/request.js';
 import type { SimRecord } from './sim-record.js';
+import type { SimReplica } from './sim-replica.js';
 import { Chance } from './seeds.js';
 import { EVENT, type World } from './world.js';
+
+/** A batch on its way to a replica that nobody waits for. */
+export interface Shown {
+  readonly replica: SimReplica;
+  readonly batchId: number;
+  readonly requests: readonly Request[];
+}
+
+const MIN_AGREEMENT = 0.9;
 
 export class SimTrials {
   readonly #world: World;
@@ -28,10 +39,34 @@ export class SimTrials {
 
   /** For version `version`, which is about to be rolled out. */
   rules(version: number): RolloutRules {
-    const { share, bakeMs, verifies } = this.#world.scenario;
+    const { share, shadow, bakeMs, keepMs, verifies } = this.#world.scenario;
     if (version === 1 || bakeMs === 0) return AT_ONCE;
     if (this.#world.strikes(FAULT['poor-version'])) this.#poor.add(version);
-    return { ...AT_ONCE, share, bakeMs, verifies: verifies && this.#chance.next() < 0.5 };
+    const rules = { ...AT_ONCE, share, bakeMs, keepMs, verifies: verifies && this.#chance.next() < 0.5 };
+    return shadow === 0 ? rules : { ...rules, shadow: { share: shadow, minAgreement: MIN_AGREEMENT } };
+  }
+
+  /** A replica runs what it was shown, for as long as work takes; one that has ended meanwhile says nothing. */
+  shown(replica: SimReplica, batchId: number, requests: readonly Request[]): void {
+    const { costMs, costPerRecordMs } = this.#world.scenario;
+    const ms = (costMs + costPerRecordMs * requests.length) * (0.5 + 4 * this.#chance.next());
+    this.#world.after(ms, EVENT.shown, 0, { replica, batchId, requests } satisfies Shown);
+  }
+
+  answered({ replica, batchId, requests }: Shown): void {
+    if (!replica.isAlive || replica.isTold) return;
+    const { now } = this.#world;
+    this.#core.shown(replica.cell, batchId, now);
+    for (const { owner } of requests) {
+      const isBad = this.failsOn(replica.versionNumber, owner as SimRecord);
+      this.#core.compared({ agreed: isBad ? 0 : 1, differed: 0, failed: isBad ? 1 : 0 }, now);
+    }
+  }
+
+  /** Nothing is under way: the version before serves again where it is kept. */
+  rollBack(): void {
+    const { now } = this.#world;
+    if (!this.#core.rollBack('operator', 'rollback was asked for', now)) this.#core.restore(now);
   }
 
   key(seq: number): string | undefined {
@@ -54,6 +89,7 @@ export class SimTrials {
     if (this.#core.fleet.rollout !== undefined)
       this.#core.rollBack('superseded', 'a newer version was wished for', this.#world.now);
     else if (this.#core.fleet.generationCount === 1) return false;
+    else this.#core.freeKept();
     this.#world.after((this.#chance.next() * safetyMs) / 10, EVENT.swap, 0, undefined);
     return true;
   }

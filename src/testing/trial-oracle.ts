@@ -7,6 +7,7 @@ import type { PoolNews } from '../core/effects.js';
 import type { Request } from '../core/request.js';
 import type { SimRecord } from './sim-record.js';
 import type { SimReplica } from './sim-replica.js';
+import type { Shown } from './sim-trials.js';
 import type { Message } from './sim-transport.js';
 import type { World } from './world.js';
 
@@ -24,11 +25,19 @@ export class TrialOracle {
   version: string | undefined;
   /** It is only given a share. */
   isShared = false;
+  /** It is only shown records. */
+  isShadow = false;
+  /** Loaded still, and without work. */
+  kept: string | undefined;
+  /** Batches that replicas were shown, and how many records those had in all. */
+  shownCount = 0;
+  restoredCount = 0;
   promotedCount = 0;
   bakedCount = 0;
   readonly rolledBack = new Map<string, string | undefined>();
   readonly #world: World;
   readonly #keys = new Map<string, Key>();
+  readonly #shown = new Map<SimReplica, number>();
   #sent = 0;
   #given = 0;
   #hasKeys = false;
@@ -42,13 +51,23 @@ export class TrialOracle {
       case 'baking':
         if (this.version !== undefined) this.#world.violate('trial', `version ${news.to} bakes beside ${this.version}`);
         this.version = news.to;
-        this.isShared = (news.share ?? 1) < 1;
+        this.isShadow = news.share === 0;
+        this.isShared = !this.isShadow && (news.share ?? 1) < 1;
         this.bakedCount++;
         this.#sent = 0;
         this.#given = 0;
         return;
+      case 'kept':
+        this.kept = news.from;
+        return;
+      case 'draining':
+        this.kept = undefined;
+        return;
       case 'promoted':
-        this.promotedCount++;
+        if (news.to === this.kept) {
+          this.restoredCount++;
+          this.rolledBack.set(news.from ?? '', 'operator');
+        } else this.promotedCount++;
         this.over();
         return;
       case 'rolled-back':
@@ -61,6 +80,7 @@ export class TrialOracle {
   over(): void {
     this.version = undefined;
     this.isShared = false;
+    this.isShadow = false;
   }
 
   /** Whether work may go to this version beside the one that serves. */
@@ -71,12 +91,31 @@ export class TrialOracle {
   sent({ replica, requests, trigger }: Message): void {
     const { share, limits } = this.#world.scenario;
     for (let i = 0; i < requests.length; i++) this.#sentKey(requests[i] as Request, replica);
+    if (this.isShadow && trigger !== 'retry' && trigger !== 'split' && trigger !== 'quarantine')
+      this.#sent += requests.length;
     if (!this.isShared || this.#hasKeys || trigger === 'retry' || trigger === 'split' || trigger === 'quarantine')
       return;
     this.#sent += requests.length;
     if (replica.version === this.version) this.#given += requests.length;
     if (this.#given > share * this.#sent + limits.batching.maxSize + EPSILON)
       this.#world.violate('trial', `the canary had ${this.#given} of ${this.#sent} records, its share is ${share}`);
+  }
+
+  /** S1 to S3: to the version on trial, within its share, and never more than two at once. */
+  shown(replica: SimReplica, batchId: number, requests: readonly Request[]): void {
+    if (!this.isShadow || replica.version !== this.version || !replica.isReady || replica.stopAsked)
+      this.#world.violate('shadow', `batch ${batchId} was shown to version ${replica.version}, which is not to see it`);
+    this.shownCount++;
+    this.#given += requests.length;
+    const open = (this.#shown.get(replica) ?? 0) + 1;
+    this.#shown.set(replica, open);
+    if (open > 2) this.#world.violate('shadow', `cell ${replica.cell} is shown ${open} batches at once`);
+    if (this.#given > this.#world.scenario.shadow * this.#sent + EPSILON)
+      this.#world.violate('shadow', `${this.#given} of ${this.#sent} records were shown`);
+  }
+
+  shownEnded({ replica }: Shown): void {
+    this.#shown.set(replica, (this.#shown.get(replica) ?? 0) - 1);
   }
 
   /** P5 and T3: one of a key at a time, in its order, and never back to an older version unless the newer was given up. */

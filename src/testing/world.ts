@@ -40,6 +40,7 @@ export const EVENT = {
   promote: 25,
   rollBack: 26,
   verified: 27,
+  shown: 28,
 } as const;
 
 const EVENT_NAMES: readonly string[] = (() => {
@@ -71,6 +72,7 @@ const ON_HOST: readonly boolean[] = (() => {
     'promote',
     'rollBack',
     'verified',
+    'shown',
   ] as const)
     host[EVENT[kind]] = true;
   return Array.from(host, (yes) => yes === true);

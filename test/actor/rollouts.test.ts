@@ -416,7 +416,7 @@ test('wrong options throw at once and name option, expectation and value', async
     [{ bakeMs: 1, rollbackOn: { latencyFactor: 1 } }, /latencyFactor must be a number above 1/],
     [{ bakeMs: 1, rollbackOn: { minRecords: 0.5 } }, /minRecords must be a whole number of at least 1, got 0.5/],
     [{ bakeMs: 1, rollbackOn: { rate: 1 } }, /unknown option "rate"; expected errorRate, latencyFactor, minRecords/],
-    [{ share: 0.1 }, /unknown option "share"; expected canary, bakeMs, keepPreviousMs, verify, rollbackOn/],
+    [{ share: 0.1 }, /unknown option "share"; expected canary, shadow, bakeMs, keepPreviousMs, verify, rollbackOn/],
     [{ verify: {} }, /verify.records must be an array of at least one record/],
     [{ verify: { records: [] } }, /verify.records must be an array of at least one record/],
     [{ verify: { records: [1], expect: [1, 2] } }, /verify.expect must be an array of as many results .*, 1/],

@@ -26,7 +26,7 @@ test('words that do not fit are refused with how the verb is used', (t) => {
     [
       'swap',
       ['p', '2', '--bake', '5'],
-      /no option --bake, its options are --canary, --bake-ms, .*--rollback-on; usage/,
+      /no option --bake, its options are --canary, --bake-ms, --shadow, .*--rollback-on; usage/,
     ],
     ['scale', ['p', 'many'], /replicas must be a number, got "many"/],
     ['scale', ['p', ''], /replicas must be a number, got ""/],

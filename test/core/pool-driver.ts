@@ -52,6 +52,8 @@ export class PoolDriver {
   readonly log: string[] = [];
   /** In flight, in the order sent. */
   readonly sent: Sent[] = [];
+  /** Batches a replica was only shown; a test answers them itself. */
+  readonly shown: { readonly cell: number; readonly batchId: number; readonly ids: number[] }[] = [];
   /** Ids of each batch ever sent, in order. */
   readonly calls: number[][] = [];
   /** id -> value or error code; a second outcome throws. */
@@ -171,6 +173,10 @@ export class PoolDriver {
       return;
     }
     this.log.push(`${effect.kind} ${effect.cell}`);
+    if (effect.kind === 'show') {
+      this.shown.push({ cell: effect.cell, batchId: effect.batchId, ids: ids(effect.requests) });
+      return;
+    }
     // A second stop finds nobody where the first was obeyed.
     const { cell } = effect;
     const incarnation = this.alive.get(cell);

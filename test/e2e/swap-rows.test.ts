@@ -125,6 +125,24 @@ for (const [version, reason] of [
   );
 }
 
+for (const [version, reason] of [
+  ['exits-in-predict', 'replicas-died'],
+  ['hangs-in-predict', 'latency'],
+] as const) {
+  test.serial(
+    `a shadow that ${version.replaceAll('-', ' ')} is taken back, and no record is late for it`,
+    async (t) => {
+      t.timeout(90_000);
+      const pool = await spawn(t, 'process');
+      const { error, answers } = await failing(t, pool, version, { shadow: 1 });
+      t.is(error.reason, reason);
+      t.true(answers.length > 0);
+      t.true(answers.every((answer) => answer.endsWith('by 1')));
+      t.is(pool.stats().restarts, 0, 'the old version was left alone');
+    },
+  );
+}
+
 test.serial('a version in processes gives its memory back, and the event freed says how much', async (t) => {
   t.timeout(60_000);
   const pool = await spawn(t, 'process');

@@ -94,8 +94,20 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a bake never ends',
     file: 'core/trial-judge.js',
-    from: 'if (rollout.bakedAt <= now)',
-    to: 'if (false)',
+    from: 'if (rollout.bakedAt > now)',
+    to: 'if (true)',
+  },
+  {
+    name: 'a shadow is shown more than its share',
+    file: 'core/shadow.js',
+    from: 'this.#owed -= size;',
+    to: '',
+  },
+  {
+    name: 'a version that is kept is not let go when its time is over',
+    file: 'core/fleet.js',
+    from: 'this.#kept.until <= now)',
+    to: 'false)',
   },
   {
     name: 'a version is taken back and its replicas are kept',
