@@ -8,6 +8,7 @@ const FOLDERS = ['src', 'actors', 'examples', 'test', 'bench', 'scripts'].filter
 const STEPS = [
   // A build, not --noEmit: the tests below run the compiled files.
   ['types', ['typescript/bin/tsc', '-p', 'tsconfig.json', '--pretty', 'false']],
+  ['page', ['typescript/bin/tsc', '-p', 'src/dashboard/browser', '--pretty', 'false']],
   ['lint', ['oxlint/bin/oxlint', '--type-aware', '--deny-warnings', ...FOLDERS]],
   ['format', ['@biomejs/biome/bin/biome', 'format']],
   ['tidy', ['ava/entrypoints/cli.mjs', 'dist/test/tidy.test.js']],

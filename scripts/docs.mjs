@@ -17,7 +17,8 @@ const TABLES = {
   'metrics-pools': () => familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels[0] === 'pool'),
   'metrics-pipelines': () =>
     familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels[0] === 'pipeline'),
-  'metrics-process': () => familyTable((name) => name.startsWith('troupe_') && FAMILY_TABLE[name].labels.length === 0),
+  'metrics-process': () =>
+    familyTable((name) => name.startsWith('troupe_') && !['pool', 'pipeline'].includes(FAMILY_TABLE[name].labels[0])),
   'metrics-asyncbatch': () => familyTable((name) => name.startsWith('async_batch_')),
   'metrics-triton': () => familyTable((name) => name.startsWith('nv_')),
   'control-verbs': () => verbTable(),

@@ -1,8 +1,8 @@
-// Makes sure that the tests find redis-server, postgres, prometheus, strace and faketime. What is not installed is fetched as Debian
-// packages and unpacked below node_modules/.cache: nothing is installed, nothing runs as a daemon, and no privileges are needed.
+// Makes sure that the tests find redis-server, postgres, prometheus, strace, faketime and a browser. What is not installed is fetched as
+// Debian packages and unpacked below node_modules/.cache: nothing is installed, nothing runs as a daemon, and no privileges are needed.
 // Needs a build. `node scripts/servers.mjs` says what there is; the tests that need a missing one say why they do not run.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { UNPACKED, findServer, serverEnvironment } from '../dist/test/e2e/servers.js';
@@ -13,6 +13,7 @@ const PACKAGES = {
   prometheus: 'prometheus',
   strace: 'strace',
   faketime: 'faketime',
+  'chromium-headless-shell': 'chromium-headless-shell',
 };
 
 /** Gives the environment for the tests: for every server that cannot be had, why. */
@@ -20,9 +21,19 @@ export function provideServers(say) {
   const reasons = {};
   for (const [name, pack] of Object.entries(PACKAGES)) {
     const reason = findServer(name) === undefined ? unpack(name, pack, say) : undefined;
-    if (reason !== undefined) reasons[`TROUPE_NO_${name.toUpperCase().replace('-', '_')}`] = reason;
+    if (reason !== undefined) reasons[`TROUPE_NO_${name.toUpperCase().replaceAll('-', '_')}`] = reason;
   }
   return reasons;
+}
+
+/** For a picture that looks the same everywhere. */
+export function provideFonts() {
+  const archives = path.join(UNPACKED, 'archives');
+  if (existsSync(path.join(UNPACKED, 'usr/share/fonts/opentype/inter'))) return;
+  mkdirSync(archives, { recursive: true });
+  run('apt-get', ['-q', 'download', 'fonts-inter'], { cwd: archives });
+  for (const file of readdirSync(archives)) run('dpkg-deb', ['-x', file, UNPACKED], { cwd: archives });
+  rmSync(archives, { recursive: true });
 }
 
 function unpack(name, pack, say) {

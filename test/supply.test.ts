@@ -94,10 +94,11 @@ test('a tarball holds the built package, its models and its docs, and nothing el
   t.true(
     files.includes('dist/src/index.js') &&
       files.includes('dist/src/index.d.ts') &&
-      files.includes('dist/src/cli/main.js'),
+      files.includes('dist/src/cli/main.js') &&
+      files.includes('dist/src/dashboard/browser/main.js'),
   );
   const allowed =
-    /^(dist\/(src|actors)\/.+\.(js|d\.ts|js\.map)|models\/filetype\/.+|docs\/[\w.-]+\.(md|json)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/;
+    /^(dist\/(src|actors)\/.+\.(js|d\.ts|js\.map)|models\/filetype\/.+|docs\/[\w.-]+\.(md|json|png)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/;
   t.deepEqual(
     files.filter((file) => !allowed.test(file)),
     [],

@@ -21,8 +21,8 @@ const ROOMS = [
   'cluster',
   'config',
   'control',
-  'cli',
   'dashboard',
+  'cli',
   'testing',
 ];
 
@@ -178,7 +178,7 @@ test('every source file is reached from an entry point', (t) => {
     ...source
       .map(({ name }) => name)
       .filter((name) =>
-        /^src\/entry\/(thread|process)\.ts$|^src\/testing\/(index|simulate)\.ts$|^src\/actor\/actor-module\.ts$/.test(
+        /^src\/entry\/(thread|process)\.ts$|^src\/dashboard\/browser\/main\.ts$|^src\/testing\/(index|simulate)\.ts$|^src\/actor\/actor-module\.ts$/.test(
           name,
         ),
       ),
@@ -232,17 +232,21 @@ test('every package has one door', (t) => {
 
 /** What touches the world -> the files that may. */
 const EFFECT_DOORS: readonly (readonly [RegExp, RegExp, string])[] = [
-  [/\bDate\.now\b|\bnew Date\(\)|\bperformance\.|\bset(Timeout|Interval)\b/, /^src\/kernel\/clock\.ts$/, 'clock'],
+  [
+    /\bDate\.now\b|\bnew Date\(\)|\bperformance\.|\bset(Timeout|Interval)\b/,
+    /^src\/(kernel\/clock\.ts$|dashboard\/browser\/)/,
+    'clock',
+  ],
   [/\bMath\.random\b/, /^src\/kernel\/random\.ts$/, 'random'],
   [/\bconsole\./, /$^/, 'console'],
   [/from 'node:worker_threads'/, /^src\/(host|entry|wire|testing)\//, 'threads'],
   [/from 'node:child_process'/, /^src\/(host|entry)\//, 'child processes'],
   [/from 'node:https?'/, /^src\/stream\/http-listener\.ts$/, 'HTTP servers'],
-  [/\bfetch\(/, /^src\/stream\/http-client\.ts$/, 'HTTP clients'],
+  [/\bfetch\(/, /^src\/(stream\/http-client|dashboard\/browser\/(feed|session))\.ts$/, 'HTTP clients'],
   [/from 'node:net'/, /^src\/((host|entry|wire)\/|control\/unix-socket\.ts$)/, 'sockets'],
   [
     /from 'node:fs(\/promises)?'/,
-    /^src\/(stream\/|config\/load\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|models\/files\.ts|control\/private-path\.ts|host\/|entry\/|testing\/)/,
+    /^src\/(stream\/|config\/load\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|models\/files\.ts|dashboard\/assets\.ts|control\/private-path\.ts|host\/|entry\/|testing\/)/,
     'files',
   ],
 ];

@@ -24,6 +24,8 @@ export interface PoolMeters {
   readonly versions: PoolVersions;
   readonly shadow: ShadowTotals;
   readonly shadowDropped: number;
+  /** Records that the old and the new version were sent, while both are given work. */
+  readonly split: { readonly old: number; readonly new: number } | undefined;
   readonly told: EventCounts;
   readonly residentBytes: readonly { readonly replica: number; readonly bytes: number }[];
 }

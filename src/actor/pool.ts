@@ -323,6 +323,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       versions: this.versions(),
       shadow: this.#rollouts.shadowTotals,
       shadowDropped: this.#core.counts.shadowDropped,
+      split: this.#core.fleet.rollout?.split?.seen,
       told: this.#voice.told,
       residentBytes: this.#pump.links.residentBytes(),
     };

@@ -8,7 +8,7 @@ import { importStepFunctions } from '../config/step-functions.js';
 import { FailureBoard } from '../control/failure-board.js';
 import { System as ControlledSystem } from '../control/system.js';
 import type { TroupeError } from '../kernel/errors.js';
-import { serveMetrics } from '../serve/metrics-listener.js';
+import { serveMetrics } from '../dashboard/serve-metrics.js';
 import { type Report, StreamError } from '../stream/report.js';
 import type { Log } from '../telemetry/log.js';
 import { type RunReport, summarizeRun } from './report.js';
@@ -83,6 +83,8 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
       const pools = (): string[] => system.configuredPools().filter((name) => wanted.has(name));
       const { address } = await serveMetrics(system, { ...withoutUndefined(config.metrics), pools });
       options.log({ level: 'info', message: `metrics are served at ${address.url}` });
+      if (config.metrics.page)
+        options.log({ level: 'info', message: `the page is served at ${new URL('/', address.url).href}` });
     }
     const pools = await startPools(system, config, wanted, failures);
     const progress = new Map<string, number>();

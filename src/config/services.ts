@@ -1,4 +1,5 @@
 import { z } from '../kernel/schema.js';
+import { isLoopback } from '../stream/http-listener.js';
 
 /**
  * Sources and sinks that are servers, as they stand in troupe.yaml: the options of fromHttp, toRedis and the others, as
@@ -34,13 +35,25 @@ const connection = text.describe('postgres://[user:password@]host[:port]/databas
 const table = text.describe('table, or schema.table.');
 const createTable = z.boolean().optional().describe('Makes the table where it is missing; not without it.');
 
-/** `port` and the others as in `listen`; what is served and from which pages is not for the config to say. */
-export const metricsSchema = z.strictObject({
-  port: z.number().int().min(0).max(65_535).default(9464).describe('Port to listen at; 0 takes a free one.'),
-  host: listen.host,
-  token: listen.token,
-  hosts: listen.hosts,
-});
+/** `port` and the others as in `listen`; what else is served and from which pages is not for the config to say. */
+export const metricsSchema = z
+  .strictObject({
+    port: z.number().int().min(0).max(65_535).default(9464).describe('Port to listen at; 0 takes a free one.'),
+    host: listen.host,
+    token: listen.token,
+    hosts: listen.hosts,
+    page: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Serves a page to watch the system at / of the same port; loopback only. It may change it with control.',
+      ),
+  })
+  .superRefine(({ page, host = '127.0.0.1' }, context) => {
+    if (!page || isLoopback(host)) return;
+    const message = `the page is served at a loopback address only, such as 127.0.0.1; for others put a proxy with TLS and a login before it`;
+    context.addIssue({ code: 'custom', path: ['page'], message });
+  });
 
 export const serviceSources = {
   http: z

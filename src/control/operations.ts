@@ -63,6 +63,14 @@ export class Operations {
     return this.#parts.events;
   }
 
+  get log(): Log {
+    return this.#parts.log;
+  }
+
+  get upMs(): number {
+    return this.#clock.now() - this.#startedAt;
+  }
+
   /**
    * `hear` is told events of the past and then those to come, of one pool where it is named, until the function that comes
    * back is called. Throws as `run` rejects.
@@ -192,7 +200,7 @@ export class Operations {
     return {
       system: system.name,
       pid: process.pid,
-      upMs: Math.round(this.#clock.now() - this.#startedAt),
+      upMs: Math.round(this.upMs),
       pools: system
         .names()
         .flatMap((name) => system.get(name) ?? [])

@@ -229,7 +229,7 @@ function tooLong(frame: object): object {
 }
 
 /** Without stacks, which tell nothing to whoever looks from outside. */
-function faultOf(error: unknown): Fault {
+export function faultOf(error: unknown): Fault {
   return withoutStack(toFault(error));
 }
 

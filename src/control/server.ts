@@ -1,3 +1,4 @@
+import { timingSafeEqual } from 'node:crypto';
 import type { System } from '../actor/system.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
 import type { Log } from '../telemetry/log.js';
@@ -20,6 +21,8 @@ export interface ControlServer extends ControlAddress {
   readonly connectionCount: number;
   /** Peers that were turned away or ended, by reason, since the start. */
   readonly refusals: Readonly<Record<Refusal, number>>;
+  /** Whether it is the token of this socket; takes the same time whatever is given. */
+  isToken(text: string): boolean;
   /** Ends every connection, and takes socket and token away. May be called twice. */
   close(): void;
 }
@@ -92,7 +95,8 @@ export async function startControlServer(parts: ControlServerParts): Promise<Con
     bound.close();
     throw error;
   }
-  secret = digest(written.token);
+  const right = digest(written.token);
+  secret = right;
   let isClosed = false;
   return {
     socket: bound.path,
@@ -101,6 +105,7 @@ export async function startControlServer(parts: ControlServerParts): Promise<Con
       return peers.size;
     },
     refusals,
+    isToken: (text) => timingSafeEqual(digest(text), right),
     close: () => {
       if (isClosed) return;
       isClosed = true;

@@ -32,6 +32,16 @@ export interface ReplOptions {
   readonly context?: Readonly<Record<string, unknown>>;
 }
 
+/** What the page of a system goes by. */
+export interface ControlParts {
+  readonly operations: Operations;
+  /** Undefined while the control is not open. */
+  readonly server: ControlServer | undefined;
+}
+
+/** The parts of a system that are none of its users' business, for other rooms. */
+export let controlParts: (system: System) => ControlParts;
+
 /** What a system knows of itself beside its pools. */
 export interface SystemOrigin {
   readonly loaded?: LoadedConfig;
@@ -44,7 +54,12 @@ export class System extends PoolSystem {
   readonly #convergence: Convergence;
   readonly #controlLog: Log;
   #control: Promise<ControlServer> | undefined;
+  #server: ControlServer | undefined;
   #address: ControlAddress | undefined;
+
+  static {
+    controlParts = (system) => ({ operations: system.#operations, server: system.#server });
+  }
 
   constructor(options: SystemOptions = {}, origin: SystemOrigin = {}) {
     super(options);
@@ -83,7 +98,15 @@ export class System extends PoolSystem {
     const opening = startControlServer({ system: this, operations: this.#operations, log: this.#controlLog, socket });
     this.#control = opening;
     try {
-      const { socket: path, tokenFile } = await opening;
+      const server = await opening;
+      const { socket: path, tokenFile, refusals } = server;
+      this.#server = server;
+      this.registry.add({
+        collect: (into) => {
+          for (const [reason, count] of Object.entries(refusals))
+            into.add('troupe_refused_requests_total', { listener: 'control', reason }, count);
+        },
+      });
       this.#address = { socket: path, tokenFile };
       return this.#address;
     } catch (error) {
@@ -112,6 +135,7 @@ export class System extends PoolSystem {
     const report = await super.stop(options);
     const control = await this.#control?.catch(() => undefined);
     control?.close();
+    this.#server = undefined;
     this.#address = undefined;
     return report;
   }

@@ -37,9 +37,9 @@ export class TrafficSplit {
     return this.#owed > 0;
   }
 
-  /** The part of the records that the new version really had; 0 before the first. */
-  get seenShare(): number {
-    return this.#sentCount === 0 ? 0 : this.#newCount / this.#sentCount;
+  /** Records that each of the two was really sent. */
+  get seen(): { readonly old: number; readonly new: number } {
+    return { old: this.#sentCount - this.#newCount, new: this.#newCount };
   }
 
   sent(isNew: boolean, size: number): void {

@@ -4,10 +4,12 @@ import {
   answer,
   answerError,
   checkListen,
+  HTTP_REFUSALS,
   HttpListener,
   type IncomingMessage,
   type ListenAddress,
   type ListenOptions,
+  type Route,
   type ServerResponse,
 } from '../stream/http-listener.js';
 import { checkKeys } from '../stream/options.js';
@@ -26,28 +28,43 @@ export interface MetricsListener extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** What the same listener serves besides the metrics. */
+export interface BesideMetrics {
+  readonly routes: readonly Route[];
+  /** Takes a request to one of the routes, and must answer it; throws nothing and rejects never. */
+  take(request: IncomingMessage, response: ServerResponse, listener: HttpListener): void;
+  /** The listener closes: answers without an end are to end. */
+  close(): void;
+}
+
 export const METRICS_PORT = 9464;
 
 const PATHS = ['/metrics', '/health/live', '/health/ready'];
 const CLOSE_MS = 1000;
 
-/**
- * Serves `/metrics` (for Prometheus), `/health/live` (200 while the process answers) and `/health/ready` (200 or 503, see
- * `system.health()`), with GET and nothing else. Stops with the system. Throws a TypeError for wrong options (anything but
- * loopback needs a token); rejects with LISTEN_FAILED when the port cannot be had.
- */
-export async function serveMetrics(system: System, options: MetricsListenOptions = {}): Promise<MetricsListener> {
+/** As `serveMetrics` of the public interface, with what else is to be served. */
+export async function listenForMetrics(
+  system: System,
+  options: MetricsListenOptions,
+  beside?: BesideMetrics,
+): Promise<MetricsListener> {
   checkKeys('serveMetrics', options, ['port', 'host', 'token', 'hosts', 'pools', 'onListening']);
   const { pools = [], ...rest } = options;
   const listen = { port: METRICS_PORT, ...rest };
   checkListen('serveMetrics', listen);
+  const others = new Set(beside?.routes.map(({ path }) => path));
   const handler = (request: IncomingMessage, response: ServerResponse): void => {
+    if (others.has(request.url?.split('?')[0] ?? '')) {
+      beside?.take(request, response, listener);
+      return;
+    }
     void handle(system, typeof pools === 'function' ? pools() : pools, request, response).catch((cause: unknown) => {
       const words = cause instanceof Error ? cause.message : String(cause);
       answerError(request, response, 500, words, 'INTERNAL');
     });
   };
-  const listener = new HttpListener(listen, 'GET', handler, PATHS);
+  const routes: Route[] = PATHS.map((path) => ({ path, method: 'GET' }));
+  const listener = new HttpListener(listen, [...routes, ...(beside?.routes ?? [])], handler);
   let address: ListenAddress;
   try {
     address = await listener.open();
@@ -59,6 +76,7 @@ export async function serveMetrics(system: System, options: MetricsListenOptions
   const stopCounting = system.registry.add({ collect: (into) => collectRefusals(into, listener) });
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => {
+    beside?.close();
     closing ??= listener.close(CLOSE_MS).finally(stopCounting);
     forget();
     return closing;
@@ -96,8 +114,7 @@ async function handle(
 }
 
 function collectRefusals(into: Exposition, { refusals }: HttpListener): void {
-  for (const status of [401, 403, 404, 405, 503]) {
-    const labels = { listener: 'metrics', status: String(status) };
-    into.add('troupe_refused_requests_total', labels, refusals.get(status) ?? 0);
+  for (const reason of HTTP_REFUSALS) {
+    into.add('troupe_refused_requests_total', { listener: 'metrics', reason }, refusals.get(reason) ?? 0);
   }
 }

@@ -3,7 +3,7 @@
  * and those who look at metrics.
  * Owns the socket, the limits and the gate every request passes; knows nothing of bodies and records.
  *
- * H1 nothing of a body is read before host, origin, path, method and token are right.
+ * H1 nothing of a body is read before host, origin, path, method, header and token are right.
  * H2 every request gets exactly one answer, or its connection is gone.
  * H3 beyond loopback there is no listener without a token.
  */
@@ -43,6 +43,39 @@ export type { IncomingMessage, ServerResponse };
 /** Takes a request that has passed the gate, and must answer it. */
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
+export type Method = 'GET' | 'POST';
+
+/** One path of a listener, and what a request to it must bring. */
+export interface Route {
+  readonly path: string;
+  readonly method: Method;
+  /** Whether this bearer may; without it the token of the options decides, where there is one. */
+  readonly admits?: (bearer: string | undefined) => boolean;
+  /**
+   * It belongs to a page that this listener serves: that page's origin, `http://` and the Host of the request, may use it.
+   * `mark` names a header that the page's own code sends and no other site can make a browser send.
+   */
+  readonly page?: { readonly mark?: string };
+}
+
+/** Why a request was not taken; one word each, for a metric. */
+export type HttpRefusal = keyof typeof STATUSES;
+
+const STATUSES = {
+  closing: 503,
+  host: 403,
+  origin: 403,
+  path: 404,
+  method: 405,
+  mark: 403,
+  token: 401,
+  body: 400,
+  busy: 503,
+  unread: 503,
+} as const;
+
+export const HTTP_REFUSALS = Object.keys(STATUSES) as readonly HttpRefusal[];
+
 const LOOPBACK = ['127.0.0.1', 'localhost', '::1'];
 const WILDCARDS = ['0.0.0.0', '::'];
 const MAX_CONNECTIONS = 1024;
@@ -78,24 +111,25 @@ export class HttpListener {
   readonly #server: Server;
   readonly #hosts: ReadonlySet<string>;
   readonly #origins: ReadonlySet<string>;
-  readonly #paths: ReadonlySet<string>;
-  readonly #token: Buffer | undefined;
+  /** A Map: what a request names is never looked up in an object. */
+  readonly #routes: ReadonlyMap<string, Route>;
+  readonly #admits: ((bearer: string | undefined) => boolean) | undefined;
   readonly #open = new Set<ServerResponse>();
-  readonly #refusals = new Map<number, number>();
+  readonly #refusals = new Map<HttpRefusal, number>();
   #isClosing = false;
 
-  /** `paths`: those there are, in the place of the one of the options. */
+  /** `routes`: those there are, the first one for the address; or the method of the one path of the options. */
   constructor(
     private readonly options: ListenOptions,
-    private readonly method: 'GET' | 'POST',
+    routes: Method | readonly Route[],
     private readonly handler: Handler,
-    paths?: readonly string[],
   ) {
     const { host = '127.0.0.1', hosts = [], origins = [], path = '/', token } = options;
     this.#hosts = new Set([...LOOPBACK, host, ...hosts].map((name) => name.toLowerCase()));
     this.#origins = new Set(origins);
-    this.#paths = new Set(paths ?? [path]);
-    this.#token = token === undefined ? undefined : digest(token);
+    const all = typeof routes === 'string' ? [{ path, method: routes }] : routes;
+    this.#routes = new Map(all.map((route) => [route.path, route]));
+    this.#admits = token === undefined ? undefined : tokenCheck(token);
     this.#server = createServer(
       {
         maxHeaderSize: 16_384,
@@ -129,7 +163,7 @@ export class HttpListener {
     const at = {
       host: address.address,
       port: address.port,
-      url: `http://${name}:${address.port}${[...this.#paths][0]}`,
+      url: `http://${name}:${address.port}${[...this.#routes.keys()][0]}`,
     };
     try {
       onListening?.(at);
@@ -140,9 +174,15 @@ export class HttpListener {
     return at;
   }
 
-  /** Requests that did not pass the gate, by the status they were answered with. */
-  get refusals(): ReadonlyMap<number, number> {
+  /** Requests that were not taken, by reason. */
+  get refusals(): ReadonlyMap<HttpRefusal, number> {
     return this.#refusals;
+  }
+
+  /** Counts a request that is not taken after all, and answers it unless its answer has begun. */
+  refuse(request: IncomingMessage, response: ServerResponse, why: HttpRefusal, message: string, status?: number): void {
+    this.#refusals.set(why, (this.#refusals.get(why) ?? 0) + 1);
+    answerError(request, response, status ?? STATUSES[why], message);
   }
 
   /** No new connection, no new request; answers under way have `graceMs` to be written. */
@@ -164,11 +204,8 @@ export class HttpListener {
     request.on('error', () => undefined);
     response.on('error', () => undefined);
     const refusal = this.#refusal(request, response);
-    if (refusal !== undefined) {
-      const [status] = refusal;
-      this.#refusals.set(status, (this.#refusals.get(status) ?? 0) + 1);
-      answerError(request, response, ...refusal);
-    } else this.handler(request, response);
+    if (refusal === undefined) this.handler(request, response);
+    else this.refuse(request, response, ...refusal);
   }
 
   /** H2. Of a response that waits behind another on its connection, Node does not tell that the connection is gone. */
@@ -181,23 +218,28 @@ export class HttpListener {
   }
 
   /** H1. */
-  #refusal(request: IncomingMessage, response: ServerResponse): [number, string] | undefined {
+  #refusal(request: IncomingMessage, response: ServerResponse): [HttpRefusal, string] | undefined {
     const { host, origin, authorization } = request.headers;
-    if (this.#isClosing) return [503, 'the listener is closing'];
-    if (host === undefined || !this.#hosts.has(nameOf(host))) return [403, 'this host name is not served here'];
-    if (origin !== undefined) {
-      if (!this.#origins.has(origin)) return [403, 'this origin may not use it'];
+    if (this.#isClosing) return ['closing', 'the listener is closing'];
+    if (host === undefined || !this.#hosts.has(nameOf(host))) return ['host', 'this host name is not served here'];
+    const route = this.#routes.get(request.url?.split('?')[0] ?? '');
+    if (origin !== undefined && !(route?.page !== undefined && origin === `http://${host}`)) {
+      if (!this.#origins.has(origin)) return ['origin', 'this origin may not use it'];
       response.setHeader('access-control-allow-origin', origin);
       response.setHeader('vary', 'origin');
     }
-    if (!this.#paths.has(request.url?.split('?')[0] ?? '')) return [404, 'there is no such path'];
-    if (request.method !== this.method) {
-      response.setHeader('allow', this.method);
-      return [405, `only ${this.method} is served here`];
+    if (route === undefined) return ['path', 'there is no such path'];
+    const { method, page, admits = this.#admits } = route;
+    if (request.method !== method) {
+      response.setHeader('allow', method);
+      return ['method', `only ${method} is served here`];
     }
-    if (this.#token !== undefined && !isBearer(authorization, this.#token)) {
+    if (page?.mark !== undefined && request.headers[page.mark] === undefined) {
+      return ['mark', `the header ${page.mark} is needed`];
+    }
+    if (admits !== undefined && !admits(bearerOf(authorization))) {
       response.setHeader('www-authenticate', 'Bearer');
-      return [401, 'a bearer token is needed'];
+      return ['token', 'a bearer token is needed'];
     }
     return undefined;
   }
@@ -245,10 +287,14 @@ function finished(response: ServerResponse): Promise<void> {
   });
 }
 
-function isBearer(given: string | undefined, token: Buffer): boolean {
-  const match = /^Bearer ([\x21-\x7e]+)$/i.exec(given ?? '');
-  // Digests have one length, so the comparison takes the same time whatever is given.
-  return timingSafeEqual(digest(match?.[1] ?? ''), token) && match !== null;
+function bearerOf(authorization: string | undefined): string | undefined {
+  return /^Bearer ([\x21-\x7e]+)$/i.exec(authorization ?? '')?.[1];
+}
+
+/** Says of a bearer whether it is this token; takes the same time whatever is given, for digests have one length. */
+export function tokenCheck(token: string): (bearer: string | undefined) => boolean {
+  const right = digest(token);
+  return (bearer) => timingSafeEqual(digest(bearer ?? ''), right) && bearer !== undefined;
 }
 
 function digest(text: string): Buffer {
@@ -261,7 +307,8 @@ function nameOf(host: string): string {
   return (match?.[1] ?? match?.[2] ?? '').toLowerCase();
 }
 
-function isLoopback(host: string): boolean {
+/** Whether only this machine can reach what listens there. */
+export function isLoopback(host: string): boolean {
   return LOOPBACK.includes(host) || /^127(\.\d{1,3}){3}$/.test(host);
 }
 

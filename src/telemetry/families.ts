@@ -129,8 +129,8 @@ export const FAMILIES = {
   troupe_resident_bytes: gauge([], 'Resident memory of this process: the host, and replicas in threads.'),
   troupe_cpu_seconds_total: counter([], 'CPU time of this process.'),
   troupe_refused_requests_total: counter(
-    ['listener', 'status'],
-    'HTTP requests a listener refused: 401 wrong token, 403 wrong host or origin, 404, 405, 503 closing.',
+    ['listener', 'reason'],
+    'Requests and connections that were refused or ended. listener: metrics, control. reason: token, host, origin, mark, path, method, body, busy, unread, closing; of control token, protocol, frame, busy, silent, unread.',
   ),
   troupe_series_overflow: gauge(
     [],

@@ -47,7 +47,7 @@ asRoot('another user reaches neither socket nor token', async (t) => {
 });
 
 test.serial('a wrong, empty, old or missing token lets nobody in, and is counted', async (t) => {
-  const { socket, log } = await stand(t);
+  const { system, socket, log } = await stand(t);
   const right = readToken(socket);
   const wrong = ['', '0'.repeat(64), right.slice(0, -1), `${right}0`, right.toUpperCase().replace(/^./, 'g'), 'ключ'];
   for (const token of wrong) {
@@ -65,6 +65,9 @@ test.serial('a wrong, empty, old or missing token lets nobody in, and is counted
   eager.send({ id: 1, verb: 'ps', params: {} });
   t.regex((await eager.until(2))[0]?.['refused'].message, /first frame must be a hello/);
   t.true(log.some(({ level, message }) => level === 'warn' && /its token is wrong/.test(message)));
+  const counted = (reason: string): string => `troupe_refused_requests_total{listener="control",reason="${reason}"}`;
+  t.true(system.metrics().includes(`${counted('token')} ${wrong.length}\n`));
+  t.true(system.metrics().includes(`${counted('frame')} 2\n`));
   t.false(JSON.stringify(log).includes(right), 'the token is in no log');
 });
 

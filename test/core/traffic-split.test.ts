@@ -24,7 +24,7 @@ test('the old version gets the first batch, and the new one every tenth record o
     turns.flatMap((isNew, at) => (isNew ? [at] : [])),
     [1, 11, 21],
   );
-  t.is(split.seenShare, 0.1);
+  t.deepEqual(split.seen, { old: 27, new: 3 });
 });
 
 test('whatever the batches, the new version never has more than its share and one batch', (t) => {

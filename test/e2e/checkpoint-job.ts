@@ -4,7 +4,7 @@
  * go on all the same.
  */
 import { join } from 'node:path';
-import { createSystem } from '../../src/control/create-system.js';
+import { createSystem } from '../../src/create-system.js';
 import { defineActor } from '../../src/actor/define-actor.js';
 import type { DeadLetter } from '../../src/stream/envelope.js';
 import { stream } from '../../src/stream/pipeline.js';

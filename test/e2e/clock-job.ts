@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Pool } from '../../src/actor/pool.js';
-import { createSystem } from '../../src/control/create-system.js';
+import { createSystem } from '../../src/create-system.js';
 import { TroupeError } from '../../src/kernel/errors.js';
 import { stream } from '../../src/stream/pipeline.js';
 import { fromIterable } from '../../src/stream/sources/iterable.js';

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import test from 'ava';
-import { serveMetrics } from 'troupe';
+import { listenForMetrics } from '../../src/serve/metrics-listener.js';
 import { type FaultyPool, stage } from './faulty-pool.js';
 import { beginRow, inTenths, keepsBound, quantile } from './row-report.js';
 import { sizes } from './sizes.js';
@@ -40,7 +40,7 @@ test.serial(`F5 ${title}`, async (t) => {
   t.timeout(20 * 60_000);
   const row = beginRow(t, 'F5');
   const { system, spawn } = stage(t);
-  const { address } = await serveMetrics(system, { port: 0 });
+  const { address } = await listenForMetrics(system, { port: 0 });
   const url = address.url.replace('/metrics', '/health/ready');
   const pool = await spawn('f5', {
     isolation: 'process',
@@ -78,7 +78,7 @@ test.serial(
   'a replica that stands still is not ready within 500 ms, though it lives, and is again when it goes on',
   async (t) => {
     const { system, spawn } = stage(t);
-    const { address } = await serveMetrics(system, { port: 0 });
+    const { address } = await listenForMetrics(system, { port: 0 });
     const url = address.url.replace('/metrics', '/health/ready');
     const pool = await spawn('still', { isolation: 'process', heartbeatMs: 30_000 });
     await msUntil(url, 200);

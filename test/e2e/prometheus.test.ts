@@ -62,7 +62,7 @@ test('a real Prometheus scrapes it with the token, and its counters are those of
   const prometheus = await startPrometheus(t, [{ address: target, token }, { address: target }]);
   await prometheus.until('up{job="troupe0"}', ([up]) => up?.value === 1);
   await prometheus.until('up{job="troupe1"}', ([up]) => up?.value === 0);
-  await prometheus.until('troupe_refused_requests_total{status="401"}', ([refused]) => (refused?.value ?? 0) > 0);
+  await prometheus.until('troupe_refused_requests_total{reason="token"}', ([refused]) => (refused?.value ?? 0) > 0);
   const pool = await system.spawn<string, string>('echo', {
     actor: 'mock',
     isolation: 'thread',

@@ -1,5 +1,5 @@
 /**
- * Real Redis, PostgreSQL and Prometheus servers for tests: each in a directory of its own, with no daemon, no privileges and
+ * Real Redis, PostgreSQL and Prometheus servers, and a real browser, for tests: each in a directory of its own, with no daemon, no privileges and
  * nothing kept, ended by its process id. `scripts/servers.mjs` fetches what is not installed.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
@@ -19,15 +19,28 @@ const NOBODY = 65_534;
 /** Where packages are unpacked; nothing of the system is touched. */
 export const UNPACKED = fileURLToPath(new URL('../../../node_modules/.cache/troupe-servers/', import.meta.url));
 
-/** strace and faketime are no servers, and come the same way; promtool comes with prometheus. */
-export type ServerName = 'redis-server' | 'postgres' | 'prometheus' | 'promtool' | 'strace' | 'faketime';
+/** strace, faketime and the browser are no servers, and come the same way; promtool comes with prometheus. */
+export type ServerName =
+  | 'redis-server'
+  | 'postgres'
+  | 'prometheus'
+  | 'promtool'
+  | 'strace'
+  | 'faketime'
+  | 'chromium-headless-shell'
+  | 'chromium';
 
 /** The path of a server's binary, on the system or unpacked. */
 export function findServer(name: ServerName): string | undefined {
   const roots = ['/', UNPACKED];
   const folders = [
     ...(process.env['PATH'] ?? '').split(path.delimiter),
-    ...roots.flatMap((root) => [path.join(root, 'usr/bin'), ...postgresFolders(root)]),
+    ...roots.flatMap((root) => [
+      // Before usr/bin, where a script lies that looks for it below the root of the system.
+      path.join(root, 'usr/lib/chromium'),
+      path.join(root, 'usr/bin'),
+      ...postgresFolders(root),
+    ]),
   ];
   return folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
 }
@@ -43,7 +56,10 @@ export function serverEnvironment(): NodeJS.ProcessEnv {
   const library = path.join(UNPACKED, 'usr/lib');
   if (!existsSync(library)) return { PATH: process.env['PATH'] };
   const folders = [library, ...readdirSync(library).map((name) => path.join(library, name))];
-  return { PATH: process.env['PATH'], LD_LIBRARY_PATH: folders.filter((name) => /-linux-gnu/.test(name)).join(':') };
+  const ours = folders.filter((name) => /-linux-gnu/.test(name));
+  // The library that libpulse itself is linked to lies in a folder of its own.
+  const all = [...ours, ...ours.map((folder) => path.join(folder, 'pulseaudio'))];
+  return { PATH: process.env['PATH'], LD_LIBRARY_PATH: all.join(':') };
 }
 
 /** The library that gives a process a wall clock of its own when it is preloaded. */
@@ -110,7 +126,7 @@ export async function startPostgres(t: ExecutionContext): Promise<TestServer | u
 
 /** The test that calls this and returns counts as not run. */
 export function notRun(t: ExecutionContext, name: ServerName): undefined {
-  const reason = process.env[`TROUPE_NO_${name.toUpperCase().replace('-', '_')}`];
+  const reason = process.env[`TROUPE_NO_${name.toUpperCase().replaceAll('-', '_')}`];
   t.log(`not run: ${reason ?? `${name} is not installed; node scripts/servers.mjs fetches it`}`);
   t.pass();
 }

@@ -64,8 +64,9 @@ test('a wrong token, another host and a foreign origin are refused on every path
     t.is((await get(`${origin}${path}`, { ...right, origin: 'http://evil.example' })).status, 403, path);
   }
   const { text } = await get(`${origin}/metrics`, right);
-  t.true(text.includes('troupe_refused_requests_total{listener="metrics",status="401"} 6'));
-  t.true(text.includes('troupe_refused_requests_total{listener="metrics",status="403"} 6'));
+  t.true(text.includes('troupe_refused_requests_total{listener="metrics",reason="token"} 6'));
+  t.true(text.includes('troupe_refused_requests_total{listener="metrics",reason="host"} 3'));
+  t.true(text.includes('troupe_refused_requests_total{listener="metrics",reason="origin"} 3'));
   t.false(text.includes(token));
   t.false(system.metrics().includes('evil'));
 });

@@ -1,10 +1,10 @@
-import { checkOptions } from '../actor/ask.js';
-import type { SystemOptions } from '../actor/system.js';
-import { withoutUndefined } from '../config/build-pipeline.js';
-import { loadConfig } from '../config/load.js';
-import { openTelemetry } from '../config/open-telemetry.js';
-import { serveMetrics } from '../serve/metrics-listener.js';
-import { System } from './system.js';
+import { checkOptions } from './actor/ask.js';
+import type { SystemOptions } from './actor/system.js';
+import { withoutUndefined } from './config/build-pipeline.js';
+import { loadConfig } from './config/load.js';
+import { openTelemetry } from './config/open-telemetry.js';
+import { serveMetrics } from './dashboard/serve-metrics.js';
+import { System } from './control/system.js';
 
 /**
  * Makes a system. Without `config` it is empty and there at once. With `config`, the path of a troupe.yaml, it resolves
