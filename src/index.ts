@@ -10,7 +10,7 @@ export type { FreedMemory, PoolEvents, RolloutNotice } from './actor/pool-events
 export type { PoolOptions } from './actor/pool-options.js';
 export type { PoolHealth } from './actor/readiness.js';
 export type { PoolVersions, SwapPreview } from './actor/rollouts.js';
-export type { BreakerStats, PoolStats } from './actor/stats.js';
+export type { BreakerStats, PoolStats, ScalingStats } from './actor/stats.js';
 export type { RollbackRules, ShadowOptions, SwapOptions } from './actor/swap-options.js';
 export type { Verification } from './actor/verification.js';
 export {
@@ -41,6 +41,7 @@ export type { LetterSummary } from './control/failure-board.js';
 export type { Access, VerbName } from './control/grammar.js';
 export type { ControlAddress } from './control/server.js';
 export type { ControlOptions, ReplOptions, System } from './control/system.js';
+export type { ScaleReason } from './core/autoscaler.js';
 export type { BreakerState } from './core/breaker.js';
 export type { BatchCall } from './core/effects.js';
 export type { RollbackReason, RolloutStep } from './core/rollout.js';

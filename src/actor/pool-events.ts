@@ -1,3 +1,4 @@
+import type { ScaleReason } from '../core/autoscaler.js';
 import type { BreakerChange, BreakerLimits, BreakerState } from '../core/breaker.js';
 import { type DeathNotice, describeDeath, type PoolNews } from '../core/effects.js';
 import type { RollbackReason, RolloutStep } from '../core/rollout.js';
@@ -18,7 +19,8 @@ export interface PoolEvents {
   'swap-failed': [{ version: string | undefined; error: TroupeError }];
   rollout: [RolloutNotice];
   freed: [{ version: string | undefined; memory?: FreedMemory }];
-  scaled: [{ replicas: number }];
+  /** So many replicas are wanted from now on. */
+  scaled: [{ from: number; replicas: number; reason: ScaleReason }];
   breaker: [{ from: BreakerState; to: BreakerState; calls: number; failures: number }];
   'dead-letter': [{ input: unknown; error: TroupeError }];
   stopped: [];
@@ -157,9 +159,12 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
       case 'restarted':
         this.emit('restarted', { replica: news.replica, incarnation: news.incarnation });
         return;
-      case 'scaled':
-        this.emit('scaled', { replicas: news.replicas });
+      case 'scaled': {
+        const { from, replicas, reason } = news;
+        if (reason !== 'operator') this.#log({ level: 'info', message: scaledText(from, replicas, reason), pool });
+        this.emit('scaled', { from, replicas, reason });
         return;
+      }
       case 'up':
       case 'rollout-failed':
       case 'held':
@@ -199,6 +204,20 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     this.#untoldCount = 0;
   }
 }
+
+/** `2 -> 4 replicas: records waited too long`. */
+export function scaledText(from: number, to: number, reason: ScaleReason): string {
+  return `${from} -> ${to} ${to === 1 ? 'replica' : 'replicas'}: ${WHY_SCALED[reason]}`;
+}
+
+const WHY_SCALED: Readonly<Record<ScaleReason, string>> = {
+  'queue-age': 'records waited too long',
+  busy: 'they were too busy',
+  calm: 'fewer will do',
+  idle: 'there was no work for long',
+  demand: 'there is work again',
+  operator: 'somebody asked for it',
+};
 
 function named(version: string | undefined): { version?: string } {
   return version === undefined ? {} : { version };

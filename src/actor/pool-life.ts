@@ -99,18 +99,26 @@ export class PoolLife {
   }
 
   scale(replicas: number): Promise<void> {
-    if (!Number.isInteger(replicas) || replicas < 1 || replicas > 1024)
-      throw new TypeError(`scale: expected a whole number from 1 to 1024, got ${String(replicas)}`);
+    const { scaling } = this.#core.limits;
+    const { min, max } = scaling ?? { min: 1, max: 1024 };
+    if (!Number.isInteger(replicas) || replicas < min || replicas > max) {
+      const why = scaling === undefined ? '' : `, the bounds between which "${this.#name}" scales by itself`;
+      throw new TypeError(`scale: expected a whole number from ${min} to ${max}${why}; got ${String(replicas)}`);
+    }
     return this.operation(async () => {
       this.refuseUnlessRunning('scale');
       this.#core.scale(replicas, this.#clock.now());
       this.#pump.run();
-      while (this.#core.fleet.readyCount < replicas) {
-        const failed = await this.#next();
-        this.refuseUnlessRunning('scale');
-        if (failed !== undefined) throw failed;
-      }
+      await this.#untilReady('scale', replicas);
     });
+  }
+
+  /** A pool at 0 loads a replica; resolves when one is ready. */
+  async wake(): Promise<void> {
+    if (this.#core.rest === undefined) return;
+    this.#core.wake(this.#clock.now());
+    this.#pump.run();
+    await this.#untilReady('a call', 1);
   }
 
   restart(): Promise<void> {
@@ -158,10 +166,20 @@ export class PoolLife {
     return this.#stopping;
   }
 
+  /** Where the pool has scaled itself down meanwhile, fewer do. */
+  async #untilReady(what: string, replicas: number): Promise<void> {
+    const { fleet } = this.#core;
+    while (fleet.readyCount < Math.min(replicas, fleet.replicas)) {
+      const failed = await this.#next();
+      this.refuseUnlessRunning(what);
+      if (failed !== undefined) throw failed;
+    }
+  }
+
   /** The next thing that happens to a replica; the error, if one is given up. */
   #next(): Promise<TroupeError | undefined> {
     return new Promise((resolve) => {
-      const names = ['ready', 'replica-failed', 'failed', 'stopped'] as const;
+      const names = ['ready', 'scaled', 'replica-failed', 'failed', 'stopped'] as const;
       const hear = (news?: object): void => {
         for (const name of names) this.#voice.off(name, hear);
         if (news === undefined || !('death' in news)) return resolve(undefined);

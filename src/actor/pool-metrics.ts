@@ -2,6 +2,7 @@
  * What a scrape says of one pool. Everything here is counted by the pool anyway and read when somebody asks; nothing of
  * a record, of an error's message or of options is looked at.
  */
+import { SCALE_REASONS } from '../core/autoscaler.js';
 import type { BreakerState } from '../core/breaker.js';
 import type { RollbackReason, RolloutStep } from '../core/rollout.js';
 import type { ErrorCode } from '../kernel/errors.js';
@@ -105,6 +106,8 @@ function collectReplicas(into: Exposition, of: { pool: string }, { stats, reside
   const serving = stats.version ?? '';
   into.add('troupe_replicas', { ...of, state: 'ready', version: serving }, 0);
   for (const { state, version = '' } of stats.replicas) into.add('troupe_replicas', { ...of, state, version }, 1);
+  into.add('troupe_replicas_wanted', of, stats.wanted);
+  collectScaling(into, of, stats);
   for (const [cause, count] of Object.entries(stats.deaths))
     into.add('troupe_replica_deaths_total', { ...of, cause }, count);
   into.add('troupe_replica_restarts_total', of, stats.restarts);
@@ -112,6 +115,13 @@ function collectReplicas(into: Exposition, of: { pool: string }, { stats, reside
   for (const { replica, bytes } of residentBytes)
     into.add('troupe_replica_resident_bytes', { ...of, replica: String(replica) }, bytes);
   into.add('troupe_stale_replies_total', of, stats.staleReplies);
+}
+
+function collectScaling(into: Exposition, of: { pool: string }, { scaling }: PoolStats): void {
+  if (scaling === undefined) return;
+  into.add('troupe_replicas_limit', { ...of, bound: 'min' }, scaling.min);
+  into.add('troupe_replicas_limit', { ...of, bound: 'max' }, scaling.max);
+  for (const reason of SCALE_REASONS) into.add('troupe_scalings_total', { ...of, reason }, scaling.changes[reason]);
 }
 
 const STEPS: readonly RolloutStep[] = [

@@ -117,6 +117,44 @@ export const breakerSchema = z.strictObject({
     .describe('Calls let through at once while it probes; as many successes close it, one failure opens it again.'),
 });
 
+export const scalingSchema = z
+  .strictObject({
+    min: z
+      .number()
+      .int()
+      .min(0)
+      .max(1024)
+      .default(1)
+      .describe('Least replicas; 0: a pool without work has none, and the first record that comes waits for the load.'),
+    max: count
+      .max(1024)
+      .optional()
+      .describe('Most replicas; without it as many as there are CPUs that the process may use.'),
+    targetWaitMs: durationMs
+      .min(1)
+      .default(100)
+      .describe('More replicas, when records wait longer than this all the time while every replica works.'),
+    targetUtilization: z
+      .number()
+      .positive()
+      .max(1)
+      .default(0.8)
+      .describe('Share of their time that replicas are to work: more are added above it, fewer are kept below it.'),
+    upAfterMs: durationMs
+      .min(10)
+      .default(2000)
+      .describe('How long the load must last before replicas are added, and again before more are.'),
+    downAfterMs: durationMs
+      .min(10)
+      .default(60_000)
+      .describe('How long fewer replicas must have done before some are taken away.'),
+    idleAfterMs: durationMs
+      .min(10)
+      .default(300_000)
+      .describe('With min 0: how long without work before the last goes.'),
+  })
+  .refine(({ min, max }) => max === undefined || min <= max, { message: 'min must be at most max', path: ['min'] });
+
 export const poolOptionsSchema = z.strictObject({
   actor: z
     .string()
@@ -134,7 +172,10 @@ export const poolOptionsSchema = z.strictObject({
     .default('latest')
     .transform(String)
     .describe('Model version: a number, an alias, or latest for the highest number.'),
-  replicas: count.max(1024).default(1).describe('How many replicas run the actor.'),
+  replicas: z
+    .union([count.max(1024), scalingSchema], 'expected a whole number, or a map with min and max')
+    .default(1)
+    .describe('How many replicas run the actor; with min and max the pool scales by itself.'),
   isolation: z
     .enum(['inline', 'thread', 'process'])
     .optional()

@@ -1,6 +1,8 @@
 import type { Clock } from '../kernel/clock.js';
+import type { ScalingLimits } from '../core/autoscaler.js';
 import type { PoolLimits } from '../core/pool-limits.js';
 import type { Random } from '../kernel/random.js';
+import { cpuCount } from '../host/cpus.js';
 import type { StartLink } from '../host/link.js';
 import type { ModelRepository } from '../models/repository.js';
 import type { Log } from '../telemetry/log.js';
@@ -34,7 +36,7 @@ export interface PoolSpec<In> {
 
 /** What of the options is the core's business. */
 export function limitsOf<In>({ name, options }: PoolSpec<In>): PoolLimits {
-  const { mailbox, batching, restart, batchTimeoutMs, attempts, cancellation } = options;
+  const { mailbox, batching, restart, batchTimeoutMs, attempts, cancellation, replicas } = options;
   return {
     name,
     mailbox,
@@ -53,5 +55,11 @@ export function limitsOf<In>({ name, options }: PoolSpec<In>): PoolLimits {
     restart,
     restartType: restart.type,
     strategy: restart.strategy,
+    scaling: typeof replicas === 'number' ? undefined : scalingOf(replicas),
   };
+}
+
+/** Without `max` as many as there are CPUs to use: more would only take them from each other. */
+function scalingOf(replicas: Exclude<ResolvedPoolOptions['replicas'], number>): ScalingLimits {
+  return { ...replicas, max: replicas.max ?? Math.max(1, replicas.min, cpuCount()) };
 }

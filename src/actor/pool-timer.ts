@@ -14,8 +14,14 @@ export class PoolTimer {
     this.#onDue = onDue;
   }
 
-  /** Not later than at `wakeAt`; Infinity for not at all. */
-  arm(wakeAt: number): void {
+  /** Not later than at `wakeAt`; Infinity for not at all. `rests`: the process need not stay alive for it. */
+  arm(wakeAt: number, rests = false): void {
+    if (rests && wakeAt !== Infinity) {
+      if (wakeAt < this.#at) this.#set(wakeAt);
+      if (!this.#rests) this.#timer?.hold?.(false);
+      this.#rests = true;
+      return;
+    }
     const timer = this.#timer;
     if (wakeAt === Infinity && timer?.hold !== undefined) {
       // Nothing is held. What rests keeps no process alive.
@@ -29,6 +35,10 @@ export class PoolTimer {
       this.#rests = false;
       return;
     }
+    this.#set(wakeAt);
+  }
+
+  #set(wakeAt: number): void {
     this.cancel();
     this.#at = wakeAt;
     if (wakeAt !== Infinity) this.#timer = this.#clock.at(wakeAt, this.#fire);

@@ -153,7 +153,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   /** Loads the first replicas. Rejects with the typed error of the load that failed; nothing is left running then. */
   start(): Promise<void> {
     const { version, replicas } = this.#spec.options;
-    return this.#life.start(() => this.#locate(version), replicas);
+    const count = typeof replicas === 'number' ? replicas : Math.max(1, replicas.min);
+    return this.#life.start(() => this.#locate(version), count);
   }
 
   /**
@@ -200,10 +201,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     if (refused instanceof TroupeError) this.#voice.emit('dead-letter', { input, error: refused });
   }
 
-  /** Calls a method of the definition on one ready replica, outside the batch path. */
+  /** Calls a method of the definition on one ready replica, outside the batch path; a pool that sleeps wakes for it. */
   async call(method: string, ...args: readonly unknown[]): Promise<unknown> {
     if (typeof method !== 'string')
       throw new TypeError(`call: expected the name of a method, got a value of type ${typeof method}`);
+    await this.#life.wake();
     const link = this.#pump.links.anyReady(this.#core.fleet.list.filter((cell) => this.#core.fleet.isMain(cell)));
     if (link !== undefined) return link.call(method, args);
     throw (
@@ -248,7 +250,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     return this.#rollouts.versions();
   }
 
-  /** Changes the number of replicas; what is too many finishes its batch first. Resolves when all are ready. */
+  /**
+   * Changes the number of replicas; what is too many finishes its batch first. Resolves when all are ready. A pool that
+   * scales by itself takes a number between its bounds, 0 too where min is 0, and goes on from there.
+   */
   scale(replicas: number): Promise<void> {
     return this.#life.scale(replicas);
   }

@@ -108,7 +108,7 @@ export class Pump {
       }
     }
     if (this.#core.state === 'stopped') this.#timer.cancel();
-    else this.#timer.arm(this.#core.nextWakeAt());
+    else this.#timer.arm(this.#core.nextWakeAt(), this.#core.onlyLooks);
   }
 
   /** Something has happened beside the records. */

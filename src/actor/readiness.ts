@@ -11,6 +11,8 @@
  * one that never answers a batch.
  * Y3 a pool that works is ready, though no replica is free for a probe: records settle, or a batch runs that need not have
  * ended yet.
+ * Y4 a pool that sleeps is not woken by a probe, which would come again before it sleeps: it is ready, as its replicas were
+ * when it went to sleep, until a load fails.
  */
 import type { Clock } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
@@ -22,8 +24,13 @@ import type { PoolCore } from '../core/pool-core.js';
 import { PROBE_BUCKET, Request } from '../core/request.js';
 import { APPLICATION } from './ask.js';
 
-/** Whether a pool would answer a record now; why not, in words without names. */
-export type PoolHealth = { readonly ready: true } | { readonly ready: false; readonly why: string };
+/**
+ * Whether a pool would answer a record now; why not, in words without names. `asleep`: it has scaled itself to 0, or wakes;
+ * a record is taken in and answered when a replica has loaded.
+ */
+export type PoolHealth =
+  | { readonly ready: true; readonly asleep?: true }
+  | { readonly ready: false; readonly why: string };
 
 /** What probes have added to the counters of the core. */
 export interface ProbeCounts {
@@ -52,6 +59,7 @@ const UNREADY: Readonly<Record<Exclude<PoolState, 'running'>, string>> = {
   stopped: 'it has stopped',
   failed: 'its restarts are used up',
 };
+const ASLEEP: PoolHealth = { ready: true, asleep: true };
 const NO_REPLICA: PoolHealth = { ready: false, why: 'no replica is ready' };
 
 export class Readiness {
@@ -114,6 +122,8 @@ export class Readiness {
     for (let part = 0; part < PARTS; part++) {
       const unready = this.#unready();
       if (unready !== undefined) return unready;
+      // Y4.
+      if (this.#core.rest !== undefined) return ASLEEP;
       if (this.counts.accepted - this.counts.settled < core.fleet.readyCount) this.#offer();
       if (await this.#isAnswered(PATIENCE_MS / PARTS)) return { ready: true };
     }
@@ -126,7 +136,7 @@ export class Readiness {
   #unready(): PoolHealth | undefined {
     const { state, fleet } = this.#core;
     if (state !== 'running') return { ready: false, why: UNREADY[state] };
-    return fleet.readyCount === 0 ? NO_REPLICA : undefined;
+    return fleet.readyCount === 0 && this.#core.rest === undefined ? NO_REPLICA : undefined;
   }
 
   get #workCount(): number {

@@ -130,7 +130,8 @@ export class Rollouts {
     return {
       from: fleet.version,
       to,
-      replicas: fleet.replicas,
+      // One at 0 wakes for it.
+      replicas: Math.max(1, fleet.replicas),
       steps: [
         'loading',
         ...(verifies ? (['verifying'] as const) : []),

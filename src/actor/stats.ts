@@ -1,5 +1,6 @@
 import type { AsyncBatchMeter, AsyncBatchStats } from './async-batch.js';
 import type { ErrorCode } from '../kernel/errors.js';
+import type { ScaleReason } from '../core/autoscaler.js';
 import type { Breaker, BreakerState } from '../core/breaker.js';
 import type { BucketBelief } from '../core/adaptive-size.js';
 import type { Trigger } from '../core/batcher.js';
@@ -7,6 +8,15 @@ import type { PoolState, ReplicaState } from '../core/lifecycles.js';
 import type { PoolCore } from '../core/pool-core.js';
 import type { LatencySummary } from '../telemetry/latency.js';
 import type { ProbeCounts } from './readiness.js';
+
+export interface ScalingStats {
+  readonly min: number;
+  readonly max: number;
+  /** It has no replica and loads one for the next record. */
+  readonly asleep: boolean;
+  /** How often the number was changed, by reason. */
+  readonly changes: Readonly<Record<ScaleReason, number>>;
+}
 
 /** What `pool.stats()` gives: counters since the pool began, and what is true now. */
 export interface PoolStats {
@@ -21,6 +31,10 @@ export interface PoolStats {
     readonly version: string | undefined;
     readonly inFlightBatches: number;
   }[];
+  /** How many replicas there are to be. */
+  readonly wanted: number;
+  /** Of a pool that scales by itself. */
+  readonly scaling?: ScalingStats | undefined;
   readonly mailbox: {
     readonly held: number;
     readonly heldBytes: number;
@@ -101,6 +115,8 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
       version: cell.version,
       inFlightBatches: core.ledger.count(cell.id),
     })),
+    wanted: core.fleet.replicas,
+    scaling: scalingStats(core),
     mailbox: {
       held: core.mailbox.held,
       heldBytes: core.mailbox.heldBytes,
@@ -142,6 +158,12 @@ function triggersOf({ counts }: PoolCore, { triggers }: ProbeCounts): PoolStats[
   const rest = { ...counts.triggers };
   for (const trigger of Object.keys(triggers) as Trigger[]) rest[trigger] -= triggers[trigger] ?? 0;
   return rest;
+}
+
+function scalingStats({ limits, fleet, rest }: PoolCore): ScalingStats | undefined {
+  if (limits.scaling === undefined) return undefined;
+  const { min, max } = limits.scaling;
+  return { min, max, asleep: rest === 'asleep', changes: { ...fleet.scaleCounts } };
 }
 
 function breakerStats(breaker: Breaker, now: number): BreakerStats {

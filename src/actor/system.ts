@@ -9,7 +9,7 @@ import { systemClock } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
-import { z } from '../kernel/schema.js';
+import { plainIssues, z } from '../kernel/schema.js';
 import { SupervisorCore, type SupervisorEffect } from '../core/supervisor.js';
 import { startLink } from '../host/start-link.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
@@ -388,7 +388,7 @@ function checkTracing(tracing: Tracing): Tracing {
 function check<Schema extends z.ZodType>(where: string, schema: Schema, value: unknown): z.output<Schema> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const lines = result.error.issues.map((issue) => {
+  const lines = plainIssues(result.error.issues).map((issue) => {
     const key = issue.path.length === 0 ? '' : `${issue.path.map(shortKey).join('.')}: `;
     const received = issue.path.reduce<unknown>(
       (at, step) => (at as Record<PropertyKey, unknown> | undefined)?.[step],

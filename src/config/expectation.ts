@@ -1,4 +1,4 @@
-import type { z } from '../kernel/schema.js';
+import { plainIssues, type z } from '../kernel/schema.js';
 import { pathText, type Problem } from './problem.js';
 import type { JsonSchema } from './schema.js';
 import { shownText } from './secret.js';
@@ -7,7 +7,7 @@ import { nodeAt, type TreeNode } from './yaml-tree.js';
 
 /** Turns what the schema found into problems with a place, what was expected and what stood there. */
 export function problemsOf(issues: readonly z.core.$ZodIssue[], tree: TreeNode, schema: JsonSchema): Problem[] {
-  return issues.flatMap((issue): Problem[] => {
+  return plainIssues(issues).flatMap((issue): Problem[] => {
     const { node, keyAt, depth } = nodeAt(tree, issue.path);
     const wanted = schemaAt(schema, issue.path);
     const path = pathText(issue.path);
@@ -16,7 +16,7 @@ export function problemsOf(issues: readonly z.core.$ZodIssue[], tree: TreeNode, 
         return issue.keys.map((key) => ({
           at: nodeAt(tree, [...issue.path, key]).keyAt,
           path: pathText([...issue.path, key]),
-          text: unknownKey(key, Object.keys(wanted?.properties ?? {})),
+          text: unknownKey(key, Object.keys(mapOf(wanted)?.properties ?? {})),
         }));
       case 'invalid_key':
         return [{ at: keyAt, path, text: `the name ${issue.issues[0]?.message ?? 'is not allowed'}` }];
@@ -68,10 +68,16 @@ export function expectation(schema: JsonSchema): string {
   }
 }
 
+/** Where a map is one of several things, a path into it means the map. */
+function mapOf(schema: JsonSchema | undefined): JsonSchema | undefined {
+  return schema?.anyOf === undefined ? schema : schema.anyOf.find(({ properties }) => properties !== undefined);
+}
+
 /** The schema of the value at `path`, through names (additionalProperties) and list items. */
 export function schemaAt(schema: JsonSchema, path: readonly PropertyKey[]): JsonSchema | undefined {
   let at: JsonSchema | undefined = schema;
   for (const key of path) {
+    at = mapOf(at);
     if (at === undefined) return undefined;
     if (typeof key === 'number') at = at.items;
     else if (at.properties !== undefined && Object.hasOwn(at.properties, key)) at = at.properties[String(key)];

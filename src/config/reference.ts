@@ -31,6 +31,8 @@ const HEAD = ['| key | type | default | meaning |', '|---|---|---|---|'];
 function innerOf(schema: JsonSchema, path: string): { node: JsonSchema; path: string } | undefined {
   if (schema.properties !== undefined) return { node: schema, path };
   if (schema.items !== undefined) return innerOf(schema.items, `${path}[]`);
+  const map = schema.anyOf?.find(({ properties }) => properties !== undefined);
+  if (map !== undefined) return { node: map, path };
   if (typeof schema.additionalProperties === 'object' && schema.additionalProperties.properties !== undefined) {
     return { node: schema.additionalProperties, path: `${path}.<name>` };
   }

@@ -58,7 +58,7 @@ export function planOf(followed: Config | undefined, wanted: Config, running: Re
     if (now === undefined) steps.push({ action: 'spawn', pool: name, ...(old === undefined ? {} : { drift: true }) });
     else if (old === undefined || now.state === 'ended') nextStart.push(`pools.${name}`);
     else {
-      nextStart.push(...changedKeys(withoutLive(old), withoutLive(pool), `pools.${name}`));
+      nextStart.push(...changedKeys(withoutLive(old, pool), withoutLive(pool, old), `pools.${name}`));
       steps.push(...liveSteps(name, old, pool, now));
     }
   }
@@ -77,7 +77,8 @@ function liveSteps(name: string, old: Pools[string], pool: Pools[string], now: R
   const drift = (key: 'version' | 'replicas'): { drift?: true } =>
     changedKeys(old[key], pool[key], key).length === 0 ? { drift: true } : {};
   if (now.state === 'failed') steps.push({ action: 'restart', pool: name, drift: true });
-  if (now.replicas !== pool.replicas)
+  // Between bounds the number is the pool's own business.
+  if (typeof old.replicas === 'number' && typeof pool.replicas === 'number' && now.replicas !== pool.replicas)
     steps.push({ action: 'scale', pool: name, from: now.replicas, to: pool.replicas, ...drift('replicas') });
   if (now.meant !== undefined && now.meant !== now.version)
     steps.push({
@@ -105,8 +106,12 @@ export function followedAfter(followed: Config | undefined, wanted: Config, done
   return { ...(followed ?? { ...wanted, pools: {} }), pools };
 }
 
-function withoutLive(pool: Pools[string]): object {
-  return Object.fromEntries(Object.entries(pool).filter(([key]) => !LIVE_KEYS.includes(key)));
+/** Bounds of the number of replicas are as they were spawned. */
+function withoutLive(pool: Pools[string], other: Pools[string]): object {
+  const isLive = (key: string): boolean =>
+    LIVE_KEYS.includes(key) &&
+    (key !== 'replicas' || (typeof pool.replicas === 'number' && typeof other.replicas === 'number'));
+  return Object.fromEntries(Object.entries(pool).filter(([key]) => !isLive(key)));
 }
 
 /** Paths of the leaves that differ, without their values, which may be secret. */

@@ -1,5 +1,6 @@
 import type { ShadowReport } from '../actor/comparison.js';
 import type { Pool } from '../actor/pool.js';
+import { scaledText } from '../actor/pool-events.js';
 import type { System } from '../actor/system.js';
 import { describeDeath } from '../core/effects.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
@@ -99,7 +100,7 @@ export class EventLog {
       const seen = shadow === undefined ? '' : `, ${shadowText(shadow)}`;
       tell('rollout', `version ${from ?? 'none'} -> ${to ?? 'none'} ${step}${part}${seen}${why}`);
     });
-    pool.on('scaled', ({ replicas }) => tell('scaled', `${replicas} replica${replicas === 1 ? '' : 's'} wanted`));
+    pool.on('scaled', ({ from, replicas, reason }) => tell('scaled', scaledText(from, replicas, reason)));
     pool.on('breaker', ({ from, to, calls, failures }) => {
       tell('breaker', `breaker ${from} -> ${to}; ${failures} of ${calls} calls failed`);
     });

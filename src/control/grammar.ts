@@ -253,7 +253,7 @@ export const VERBS = {
       replicas: z
         .number('must be a number')
         .int('must be a whole number')
-        .min(1, 'must be at least 1')
+        .min(0, 'must be at least 0')
         .max(1024, 'must be at most 1024'),
     }),
     places: [POOL, { name: 'replicas', kind: 'number' }],

@@ -353,7 +353,7 @@ export function adviceFor(word: string, known: readonly string[], what: string):
 function poolLine(pool: Pool<any, any>): PoolLine {
   const stats = pool.stats();
   const { next, share } = pool.versions();
-  const { replicas, errors, latencyMs, mailbox } = stats;
+  const { replicas, errors, latencyMs, mailbox, scaling } = stats;
   const wanted = replicas.filter(({ state }) => state !== 'draining' && state !== 'stopping' && state !== 'stopped');
   return {
     name: stats.name,
@@ -363,6 +363,7 @@ function poolLine(pool: Pool<any, any>): PoolLine {
     ...(share === undefined ? {} : { share }),
     ready: replicas.filter(({ state }) => state === 'ready').length,
     replicas: wanted.length,
+    ...(scaling && { scaling: { min: scaling.min, max: scaling.max, asleep: scaling.asleep } }),
     held: stats.held,
     capacity: mailbox.capacity,
     results: stats.results,

@@ -118,9 +118,9 @@ const POOL_HEAD = [
 function poolsText(pools: readonly PoolLine[]): string {
   const rows = pools.map((pool) => [
     cell(pool.name),
-    pool.state,
+    pool.scaling?.asleep === true ? 'asleep' : pool.state,
     cell(versionText(pool)),
-    `${pool.ready}/${pool.replicas}`,
+    `${pool.ready}/${pool.replicas}${pool.scaling === undefined ? '' : ` (${pool.scaling.min}..${pool.scaling.max})`}`,
     `${countText(pool.held)}/${countText(pool.capacity)}`,
     countText(pool.results),
     countText(pool.errors),

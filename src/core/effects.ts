@@ -1,4 +1,5 @@
 import type { TroupeError } from '../kernel/errors.js';
+import type { ScaleReason } from './autoscaler.js';
 import type { Trigger } from './batcher.js';
 import type { Request } from './request.js';
 import type { RollbackReason, RolloutStep } from './rollout.js';
@@ -74,7 +75,7 @@ export type PoolNews =
       readonly error: TroupeError | undefined;
     }
   | { readonly name: 'freed'; readonly version: string | undefined }
-  | { readonly name: 'scaled'; readonly replicas: number }
+  | { readonly name: 'scaled'; readonly from: number; readonly replicas: number; readonly reason: ScaleReason }
   | { readonly name: 'held' }
   | { readonly name: 'drained' }
   | { readonly name: 'stopped' };

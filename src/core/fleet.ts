@@ -13,6 +13,7 @@
 import { invariant, TroupeError } from '../kernel/errors.js';
 import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
+import type { ScaleReason, ScalingLimits } from './autoscaler.js';
 import { type DeathNotice, describeDeath, type Effect, type PoolNews } from './effects.js';
 import type { Flight, Ledger } from './ledger.js';
 import { REPLICA_LIFECYCLE, type ReplicaEvent, type ReplicaState } from './lifecycles.js';
@@ -27,6 +28,8 @@ export interface FleetLimits {
   readonly restart: RestartLimits;
   readonly restartType: RestartType;
   readonly strategy: Strategy;
+  /** Where the pool scales by itself. */
+  readonly scaling?: ScalingLimits | undefined;
 }
 
 /** One replica slot through all its incarnations. */
@@ -81,6 +84,14 @@ export class Fleet {
   /** How many replicas there are to be. */
   replicas = 0;
   restartCount = 0;
+  readonly scaleCounts: Record<ScaleReason, number> = {
+    'queue-age': 0,
+    busy: 0,
+    calm: 0,
+    idle: 0,
+    demand: 0,
+    operator: 0,
+  };
   /** How often a replica was ended because nobody waited for what it ran. */
   replacedCount = 0;
   readonly deathCounts: Record<DeathKind | 'quarantine', number> = {
@@ -155,13 +166,19 @@ export class Fleet {
     return this.#rollout;
   }
 
+  /** A supervisor lets nothing start. */
+  get isHeld(): boolean {
+    return this.#isHeld;
+  }
+
   get servingGeneration(): number {
     return this.#serving;
   }
 
-  /** Versions that have replicas, whatever their state. */
+  /** Versions that have replicas, whatever their state, or may get some at any time: the one that serves has, at 0 too. */
   get generationCount(): number {
     const generations = new Set<number>();
+    if (this.#serving !== 0) generations.add(this.#serving);
     for (const cell of this.list) generations.add(cell.generation);
     return generations.size;
   }
@@ -201,9 +218,10 @@ export class Fleet {
     this.startDue(now);
   }
 
-  /** Grows or shrinks the serving generation; what shrinks finishes its batch first. */
-  scale(count: number, now: number): void {
+  /** Grows or shrinks the serving generation, to 0 too; what shrinks finishes its batch first. */
+  scale(count: number, now: number, reason: ScaleReason = 'operator'): void {
     invariant(this.#rollout === undefined, 'no scaling during a roll-out');
+    const from = this.replicas;
     const serving = [...this.cells.values()].filter(
       (cell) => cell.generation === this.#serving && cell.state !== 'draining' && cell.state !== 'stopping',
     );
@@ -214,7 +232,8 @@ export class Fleet {
     }
     for (const cell of serving) if (cell.replica >= count) this.#drain(cell);
     this.startDue(now);
-    this.#news({ name: 'scaled', replicas: count });
+    this.scaleCounts[reason]++;
+    this.#news({ name: 'scaled', from, replicas: count, reason });
   }
 
   /** The new version has been proved by whoever was to do so. */
@@ -335,7 +354,8 @@ export class Fleet {
         kind: 'start',
         cell: cell.id,
         replica: cell.replica,
-        replicas: this.replicas,
+        // All replicas are told the same, so that they are alike whenever they were started.
+        replicas: this.#limits.scaling?.max ?? this.replicas,
         incarnation: cell.incarnation,
         version: cell.version,
       });
@@ -379,6 +399,8 @@ export class Fleet {
       this.#addCell(cell.replica, cell.generation, cell.version, now);
     }
     this.startDue(now);
+    // Of one at 0 nothing is to come up.
+    if (this.replicas === 0) this.#checkUp(now);
   }
 
   /** After a failure: everything anew, with fresh budgets. */
@@ -488,7 +510,8 @@ export class Fleet {
     }
     // A new version that loads may yet save the pool; if it fails too, the roll-out tells.
     if (rollout !== undefined) return;
-    if (this.#lives(this.#serving)) {
+    // What ends in a pool at 0 is what is kept.
+    if (this.replicas === 0 || this.#lives(this.#serving)) {
       this.#checkUp(now);
       return;
     }
@@ -696,9 +719,13 @@ export class Fleet {
 
   #remove(gone: Cell): void {
     this.#drop(gone);
-    // A pool that shrinks may be left with slots that failed long ago.
-    if (gone.generation === this.#serving && this.#rollout === undefined && !this.#lives(this.#serving))
-      this.#noReplica(gone.lastDeath ?? { cause: 'stopped' });
+    // A pool that shrinks may be left with slots that failed long ago; one at 0 is as it is to be.
+    if (gone.generation === this.#serving && this.#rollout === undefined && !this.#lives(this.#serving)) {
+      if (this.replicas === 0) return;
+      // What ended the one that failed is the reason, not that the last but it obeyed.
+      const failed = this.list.find(({ state }) => state === 'failed');
+      this.#noReplica(failed?.lastDeath ?? gone.lastDeath ?? { cause: 'stopped' });
+    }
     for (const cell of this.list) if (cell.generation === gone.generation) return;
     this.#news({ name: 'freed', version: gone.version });
     const leaving = this.#leaving;

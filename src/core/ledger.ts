@@ -31,6 +31,8 @@ export class Ledger {
   staleReplyCount = 0;
   #size = 0;
   #lastBatchId = 0;
+  /** Of flights that were answered. */
+  #busyMs = 0;
   /** By replica. A lane is as long as maxInFlight, so it is searched, not indexed. */
   readonly #lanes = new Map<number, Flight[]>();
 
@@ -68,6 +70,7 @@ export class Ledger {
     }
     this.#size--;
     removeAt(flights, at);
+    if (at === 0) this.#busyMs += now - flight.startedAt;
     const next = flights[0];
     if (at === 0 && next !== undefined) next.startedAt = now;
     return flight;
@@ -76,6 +79,13 @@ export class Ledger {
   get(cell: number, batchId: number): Flight | undefined {
     const flights = this.#lanes.get(cell);
     return flights?.[placeOf(flights, batchId)];
+  }
+
+  /** Time that replicas have spent on batches they answered, or are at, all of them together. */
+  busyMs(now: number): number {
+    let busyMs = this.#busyMs;
+    for (const [running] of this.#lanes.values()) if (running !== undefined) busyMs += now - running.startedAt;
+    return busyMs;
   }
 
   /** The batch the replica runs now, if any. */

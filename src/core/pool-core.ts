@@ -16,7 +16,7 @@
  * callers; call `dispatch` when a turn is over, and `tick` no later than `nextWakeAt`.
  */
 
-import type { TroupeError } from '../kernel/errors.js';
+import { invariant, type TroupeError } from '../kernel/errors.js';
 import { transition } from '../kernel/lifecycle.js';
 import type { Random } from '../kernel/random.js';
 import { Admission } from './admission.js';
@@ -39,6 +39,7 @@ import type { Request } from './request.js';
 import { RetryLane } from './retry-lane.js';
 import type { RollbackReason, RolloutRules } from './rollout.js';
 import { Salvage } from './salvage.js';
+import { Scaling } from './scaling.js';
 import { Settlement } from './settlement.js';
 import type { Compared } from './shadow.js';
 import { SIDE } from './traffic-split.js';
@@ -63,6 +64,7 @@ export class PoolCore implements FleetOwner {
   readonly #replies: Replies;
   readonly #judge: TrialJudge;
   readonly #hangs: HangWatch;
+  readonly #scaling: Scaling | undefined;
   readonly #victims: Request[] = [];
   #drainedTold = false;
   /** What a version on trial told of its warm-up, by generation. */
@@ -90,6 +92,8 @@ export class PoolCore implements FleetOwner {
     this.#judge = judge;
     this.#salvage = salvage;
     this.#hangs = new HangWatch(fleet, limits.batchTimeoutMs);
+    const { scaling } = limits;
+    if (scaling !== undefined) this.#scaling = new Scaling(scaling, { fleet, mailbox, ledger, retries });
     this.#feeder = new Feeder(limits, { mailbox, batcher, ledger, fleet, retries, settlement, counts, outbox });
     this.#replies = new Replies({ batcher, ledger, fleet, settlement, salvage, judge, calls, counts, outbox });
   }
@@ -116,7 +120,30 @@ export class PoolCore implements FleetOwner {
 
   /** The instant `tick` is needed at the latest; Infinity for none. */
   nextWakeAt(): number {
-    return this.#feeder.nextWakeAt();
+    const workAt = this.#feeder.nextWakeAt();
+    return this.#scaling === undefined ? workAt : Math.min(workAt, this.#scaling.lookAt);
+  }
+
+  /** True: nothing is to be done but to look whether fewer replicas would do, which nobody waits for. */
+  get onlyLooks(): boolean {
+    return this.#scaling !== undefined && this.#feeder.nextWakeAt() === Infinity;
+  }
+
+  /**
+   * `asleep`: scaled to 0, with nothing to do. `waking`: its first replica since then loads, and none has failed to. In both
+   * a record is taken in and waits for the load.
+   */
+  get rest(): 'asleep' | 'waking' | undefined {
+    if (this.#scaling === undefined || this.state !== 'running') return undefined;
+    const { fleet } = this;
+    if (fleet.replicas === 0) return 'asleep';
+    let isWaking = false;
+    for (const { state, incarnation } of fleet.list) {
+      if (state === 'draining' || state === 'stopping') continue;
+      if (state !== 'starting' || incarnation > 1) return undefined;
+      isWaking = true;
+    }
+    return isWaking ? 'waking' : undefined;
   }
 
   // ------------------------------------------------------------------ records
@@ -145,6 +172,7 @@ export class PoolCore implements FleetOwner {
       return offer;
     }
     counts.accepted++;
+    this.#scaling?.accepted(request, now);
     if (offer === 'dropped') {
       this.#settlement.drop(request, 'drop-newest dropped this record');
       return offer;
@@ -169,6 +197,7 @@ export class PoolCore implements FleetOwner {
   dispatch(now: number): void {
     this.#settlement.expire(now);
     if (this.mailbox.doorCount > 0) this.mailbox.admit();
+    if (this.#scaling !== undefined && this.fleet.replicas === 0 && this.#isOpen) this.#scaling.wakeForWork(now);
     this.#feeder.feedAll(now);
     if (this.state === 'draining') this.#checkDrained();
   }
@@ -182,6 +211,10 @@ export class PoolCore implements FleetOwner {
       this.fleet.tick(now);
       if (rollout?.bakes === true) this.#judge.tick(rollout, now);
     }
+    if (this.#scaling !== undefined && this.#scaling.lookAt <= now) {
+      if (this.state === 'running') this.#scaling.look(now);
+      else this.#scaling.autoscaler.rest();
+    }
     this.dispatch(now);
   }
 
@@ -189,7 +222,8 @@ export class PoolCore implements FleetOwner {
 
   /** First start, or a new version beside the old: all `count` replicas must come up, or nothing has changed. */
   rollOut(version: string | undefined, count: number, now: number, rules?: RolloutRules): void {
-    this.fleet.rollOut(version, count, now, rules);
+    if (this.fleet.servingGeneration !== 0) this.#scaling?.wake(now);
+    this.fleet.rollOut(version, Math.max(1, count), now, rules);
   }
 
   /** The version that loads has been proved, where its rules want that. */
@@ -214,7 +248,9 @@ export class PoolCore implements FleetOwner {
 
   /** The version before serves again at once; false: it is not kept. */
   restore(now: number): boolean {
-    return this.state === 'running' && this.fleet.restore(now);
+    if (this.state !== 'running' || !this.fleet.restore(now)) return false;
+    if (this.fleet.replicas > 0) this.#scaling?.autoscaler.begin(now);
+    return true;
   }
 
   /** Lets the version before go, where it is kept. */
@@ -222,8 +258,17 @@ export class PoolCore implements FleetOwner {
     this.fleet.freeKept();
   }
 
+  /** Within the bounds of a pool that scales by itself; it goes on from there. */
   scale(count: number, now: number): void {
+    const { min, max } = this.limits.scaling ?? { min: 1, max: Infinity };
+    invariant(count >= min && count <= max, 'a pool has as many replicas as its bounds allow');
     this.fleet.scale(count, now);
+    this.#scaling?.autoscaler.begin(now);
+  }
+
+  /** A pool that is scaled to 0 loads its first replica again, as if there were work. */
+  wake(now: number): void {
+    if (this.#isOpen) this.#scaling?.wake(now);
   }
 
   /** The replica has loaded and warmed up, and tells what its warm-up runs took. */
@@ -232,6 +277,7 @@ export class PoolCore implements FleetOwner {
     if (cell === undefined || cell.incarnation !== incarnation || cell.state !== 'starting') return;
     if (warmUp !== undefined) this.#warmUp = { generation: cell.generation, costs: warmUp };
     this.fleet.ready(cell, now);
+    this.#scaling?.autoscaler.begin(now);
     if (warmUp !== undefined && this.fleet.isMain(cell)) this.batcher.seed(warmUp);
   }
 
@@ -279,6 +325,7 @@ export class PoolCore implements FleetOwner {
   /** Takes no more, settles what is held with POOL_STOPPED, and stops every replica. Drain first to finish the work. */
   stop(now: boolean): void {
     this.#state('stop');
+    this.#scaling?.autoscaler.rest();
     this.#settlement.failAll('POOL_STOPPED', poolStopped, undefined);
     this.fleet.stopAll(now);
     this.#checkStopped();
@@ -334,6 +381,11 @@ export class PoolCore implements FleetOwner {
     const mayReplace = this.limits.cancellation === 'replace' && this.state !== 'stopping' && this.state !== 'failed';
     if (mayReplace && cell.flights[0] === flight) this.fleet.replace(cell);
     else this.#outbox.emit({ kind: 'abandon', cell: flight.cell, batchId: flight.batchId });
+  }
+
+  /** Something may still be given to replicas. */
+  get #isOpen(): boolean {
+    return this.state === 'running' || this.state === 'starting' || this.state === 'draining';
   }
 
   #checkDrained(): void {

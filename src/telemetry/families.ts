@@ -78,6 +78,15 @@ export const FAMILIES = {
   troupe_batch_expected_seconds: gauge(['pool'], 'What the next batch is expected to take.'),
   // pools: replicas and versions
   troupe_replicas: gauge(['pool', 'state', 'version'], 'Replicas by state; state ready is always there, with 0 too.'),
+  troupe_replicas_wanted: gauge(['pool'], 'Replicas there are to be.'),
+  troupe_replicas_limit: gauge(
+    ['pool', 'bound'],
+    'Of a pool that scales by itself: bound min and max of its replicas.',
+  ),
+  troupe_scalings_total: counter(
+    ['pool', 'reason'],
+    'Of a pool that scales by itself: changes of its number of replicas. reason: queue-age, busy, calm, idle, demand, operator.',
+  ),
   troupe_replica_deaths_total: counter(['pool', 'cause'], 'Replicas that ended without being asked to, by cause.'),
   troupe_replica_restarts_total: counter(['pool'], 'Replicas that were ready again after a restart.'),
   troupe_replica_replacements_total: counter(['pool'], 'Replicas ended because nobody waited for what they ran.'),

@@ -11,6 +11,7 @@ import type { Request } from '../core/request.js';
 import { RestartOracle } from './restart-oracle.js';
 import type { SimPool } from './sim-pool.js';
 import { POISON, type SimRecord } from './sim-record.js';
+import { ScalingOracle } from './scaling-oracle.js';
 import type { SimReplica } from './sim-replica.js';
 import type { Message } from './sim-transport.js';
 import { TrialOracle } from './trial-oracle.js';
@@ -23,6 +24,7 @@ const AUDIT_EVERY = 61;
 export class PoolOracle {
   readonly restarts: RestartOracle;
   readonly trial: TrialOracle;
+  readonly scaling: ScalingOracle | undefined;
   /** Every request the core took, in order. */
   readonly accepted: Request[] = [];
   acceptedCount = 0;
@@ -64,6 +66,8 @@ export class PoolOracle {
     this.#limits = world.scenario.limits.mailbox;
     this.restarts = new RestartOracle(world);
     this.trial = new TrialOracle(world);
+    const { scaling } = world.scenario.limits;
+    if (scaling !== undefined) this.scaling = new ScalingOracle(world, pool, scaling);
   }
 
   // ----------------------------------------------------------------- records
@@ -76,6 +80,7 @@ export class PoolOracle {
       case 'dropped':
         this.acceptedCount++;
         this.accepted.push(request);
+        this.scaling?.accepted();
         if (this.#isDraining || this.#isStopping)
           this.#violate('closed', `record ${record.id} was accepted after drain or stop`);
         if (offer === 'accepted') return;
@@ -340,6 +345,7 @@ export class PoolOracle {
   rollingOut(version: string): void {
     this.#rolloutVersion = version;
     this.#versionBefore = this.#pool.core.fleet.version;
+    this.scaling?.rollingOut();
   }
 
   told(news: PoolNews): void {
@@ -357,8 +363,12 @@ export class PoolOracle {
         this.#servingVersion = news.version;
         this.upCount++;
         break;
+      case 'ready':
+        this.scaling?.ready();
+        break;
       case 'scaled':
         this.scaledCount++;
+        this.scaling?.told(news);
         break;
       case 'rollout-failed':
         if (core.fleet.version !== this.#versionBefore)
@@ -386,6 +396,7 @@ export class PoolOracle {
         break;
       case 'failed':
         this.#hasFailed = true;
+        this.scaling?.failed();
         break;
       case 'stopped':
         if (++this.#stoppedCount > 1) this.#violate('stop', 'stopped was told twice');
@@ -398,7 +409,8 @@ export class PoolOracle {
   /** Promise 6: where nothing else can have asked for it, no replica that serves is stopped for a failed swap. */
   #othersGoOn(): void {
     const { limits, scales, holds } = this.#world.scenario;
-    if (limits.strategy !== 'one-for-one' || scales + holds > 0 || this.#isStopping || this.#wasRevived) return;
+    if (limits.strategy !== 'one-for-one' || limits.scaling !== undefined) return;
+    if (scales + holds > 0 || this.#isStopping || this.#wasRevived) return;
     for (const replica of this.#pool.live)
       if (replica.version === this.#servingVersion && replica.stopAsked && !this.#isReplaced(replica.cell))
         this.#violate('swap', `a failed swap stopped replica ${replica.slot} of version ${replica.version}`);
@@ -442,6 +454,7 @@ export class PoolOracle {
         'one-outcome',
         `core holds ${core.heldCount}, ${this.acceptedCount - this.settledCount} are unsettled`,
       );
+    this.scaling?.turnEnded();
     if (++this.#turn % AUDIT_EVERY === 0) this.#audit(now);
   }
 
@@ -492,7 +505,9 @@ export class PoolOracle {
     }
     for (let slot = 0; slot < core.fleet.replicas; slot++)
       if (!found.has(slot)) this.#violate('progress', `slot ${slot} of ${core.fleet.replicas} has no replica`);
-    if (core.fleet.readyCount === 0) this.#violate('progress', 'a pool without a replica says it is running');
+    if (core.fleet.readyCount === 0 && core.rest !== 'asleep')
+      this.#violate('progress', 'a pool without a replica says it is running');
+    this.scaling?.restored();
   }
 
   drained(): void {

@@ -1,3 +1,4 @@
+import type { ScalingLimits } from '../core/autoscaler.js';
 import type { Overflow } from '../core/mailbox.js';
 import type { PoolLimits } from '../core/pool-limits.js';
 import { FAULT_KINDS, type FaultKind, type FaultRates, noFaults, USUAL_RATES } from './faults.js';
@@ -106,6 +107,7 @@ const CHOICES = {
   restartType: ['permanent', 'permanent', 'permanent', 'transient', 'temporary'],
   share: [0.05, 0.2, 0.5, 0.9, 1],
   shadow: [0.1, 0.5, 1],
+  leastReplicas: [0, 0, 0, 1, 2],
   overflow: ['reject', 'wait', 'drop-oldest', 'drop-newest'],
 } as const;
 
@@ -154,6 +156,7 @@ export function swarmScenario(seed: number): Scenario {
       },
       restartType: pick(chance, CHOICES.restartType),
       strategy: pick(chance, CHOICES.strategy),
+      scaling: swarmScaling(seed),
     },
     overflow: pick(chance, CHOICES.overflow),
     repeatable: chance.next() < 0.85,
@@ -188,6 +191,22 @@ export function swarmScenario(seed: number): Scenario {
     stopAtMs: chance.next() < 0.1 ? chance.next() * safetyMs : 0,
     reviveMs: chance.next() < 0.5 ? between(chance, 1, 100) : 0,
     faults: swarmFaults(seed),
+  };
+}
+
+/** A chance of its own: a seed without it runs what it ran before there was the choice. Times fit the length of a run. */
+function swarmScaling(seed: number): ScalingLimits | undefined {
+  const chance = new Chance(seed, 13);
+  if (chance.next() < 0.75) return undefined;
+  const min = pick(chance, CHOICES.leastReplicas);
+  return {
+    min,
+    max: whole(chance, Math.max(1, min), 8),
+    targetWaitMs: between(chance, 1, 20),
+    targetUtilization: between(chance, 0.5, 1),
+    upAfterMs: between(chance, 8, 120),
+    downAfterMs: between(chance, 8, 100),
+    idleAfterMs: between(chance, 5, 100),
   };
 }
 

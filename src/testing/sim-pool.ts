@@ -82,7 +82,8 @@ export class SimPool implements Actor, ClientPool {
     this.#addClients();
     this.#planOperations();
     this.#trials = new SimTrials(world, this.core);
-    this.rollOut(scenario.replicas);
+    const { scaling } = scenario.limits;
+    this.rollOut(scaling === undefined ? scenario.replicas : Math.max(1, scaling.min));
     this.endTurn();
   }
 
@@ -407,7 +408,7 @@ export class SimPool implements Actor, ClientPool {
         this.#trials.verified();
         return;
       case EVENT.scale:
-        if (isRunning) core.scale(whole(world.operations, 1, 8), now);
+        if (isRunning) this.#scale(whole(world.operations, 1, 8), now);
         return;
       case EVENT.hold:
         if (isRunning || (mayOperate && this.oracle.trial.version !== undefined)) {
@@ -454,6 +455,13 @@ export class SimPool implements Actor, ClientPool {
         core.stop(false);
         return;
     }
+  }
+
+  /** A number outside the bounds of a pool that scales by itself is refused before it comes to the core. */
+  #scale(count: number, now: number): void {
+    const { scaling } = this.#world.scenario.limits;
+    const { min, max } = scaling ?? { min: 1, max: 8 };
+    this.core.scale(Math.min(max, scaling === undefined ? count : min + ((count - 1) % (max - min + 1))), now);
   }
 
   #disturb(): void {
@@ -527,7 +535,9 @@ function shortError(key: string, value: unknown): unknown {
 export function quietMs(world: World): number {
   const { limits, loadMs, loadTimeoutMs, stopTimeoutMs, exitDelayMs, bakeMs, keepMs } = world.scenario;
   const { maxBackoffMs } = limits.restart;
+  const { downAfterMs = 0, idleAfterMs = 0, upAfterMs = 0 } = limits.scaling ?? {};
   return (
+    2 * (downAfterMs + idleAfterMs + upAfterMs) +
     4 * (maxBackoffMs + loadTimeoutMs + 15 * loadMs + 3 * stopTimeoutMs + exitDelayMs + limits.batchTimeoutMs) +
     bakeMs +
     keepMs +

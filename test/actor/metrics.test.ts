@@ -143,6 +143,7 @@ test('every family that a pool and a pipeline have is in a scrape of them', asyn
   await using system = createSystem({ log: silentLog });
   const pool = await system.spawn<string, string>('shout', {
     actor: shout,
+    replicas: { max: 2 },
     breaker: { failureRate: 1 },
   });
   const dir = mkdtempSync(path.join(tmpdir(), 'troupe-metrics-'));

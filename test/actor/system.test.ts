@@ -122,7 +122,7 @@ test('wrong options throw a TypeError at once that names what was expected', asy
     [() => createSystem({ config: 5 } as never), /createSystem: config must be the path of a troupe\.yaml, got number/],
     [() => createSystem({ supervision: 1n } as never), /createSystem: supervision: .*got 1n/],
     [() => system.spawn('s', null as never), /spawn "s": expected an object of options, got null/],
-    [() => system.spawn('s', { actor: echo, replicas: cyclic } as never), /spawn "s": replicas: .*got object/],
+    [() => system.spawn('s', { actor: echo, attempts: cyclic } as never), /spawn "s": attempts: .*got object/],
     [() => system.stop({ timeoutMs: '5' } as never), /stop: timeoutMs must be a number of at least 0, got 5/],
     [() => pool.stop({ timeout: 5 } as never), /stop: unknown option "timeout"; expected timeoutMs/],
     [() => pool.stop(null as never), /stop: expected an object of options, got null/],

@@ -116,8 +116,9 @@ test('tail prints what happens until it is stopped, as text or as lines of JSON'
     });
     t.is(code, 0, err);
     const line = out.split('\n').find((text) => text.includes(`${replicas} replicas wanted`)) ?? '';
-    if (json.length === 0) t.regex(line, /^\d\d:\d\d:\d\d\.\d{3} {2}echo {2}scaled {2}2 replicas wanted$/);
-    else t.like(JSON.parse(line), { kind: 'scaled', pool: 'echo', message: '3 replicas wanted' });
+    if (json.length === 0)
+      t.regex(line, /^\d\d:\d\d:\d\d\.\d{3} {2}echo {2}scaled {2}1 -> 2 replicas: somebody asked for it$/);
+    else t.like(JSON.parse(line), { kind: 'scaled', pool: 'echo', message: '2 -> 3 replicas: somebody asked for it' });
   }
 });
 

@@ -65,11 +65,21 @@ test('an unknown key far from every known one is answered with the list of keys'
   );
 });
 
+test('of bounds for replicas each key is checked by itself', (t) => {
+  const of = (replicas: string): string => refused(t, `pools:\n  a:\n    actor: onnx\n    replicas: ${replicas}\n`);
+  t.is(of('{ min: 3, max: 2 }'), 'troupe.yaml:4:22 pools.a.replicas.min: min must be at most max');
+  t.is(
+    of('{ min: 0.5 }'),
+    'troupe.yaml:4:22 pools.a.replicas.min: expected a whole number, at least 0, at most 1024; found 0.5 (a number)',
+  );
+  t.is(of('{ mn: 1 }'), 'troupe.yaml:4:17 pools.a.replicas.mn: unknown key; did you mean min?');
+});
+
 test('a wrong value is refused with what was expected and what stood there', (t) => {
   const message = refused(t, 'pools:\n  a:\n    actor: onnx\n    replicas: two\n');
   t.is(
     message,
-    'troupe.yaml:4:15 pools.a.replicas: expected a whole number, at least 1, at most 1024; found "two" (a string)',
+    'troupe.yaml:4:15 pools.a.replicas: expected a whole number, at least 1, at most 1024, or a map with keys of min, max, targetWaitMs, targetUtilization, upAfterMs, downAfterMs, idleAfterMs; found "two" (a string)',
   );
 });
 

@@ -36,7 +36,7 @@ test('errors are those of the same call in code, with their fields', async (t) =
   const strange = await t.throwsAsync(control.stats('ecoh'), { instanceOf: TroupeError });
   t.is(strange.code, 'POOL_NOT_FOUND');
   t.is(strange.message, 'There is no pool "ecoh"; did you mean echo? The pools are echo');
-  await t.throwsAsync(control.scale('echo', 0), { instanceOf: TypeError, message: /^scale: replicas: / });
+  await t.throwsAsync(control.scale('echo', -1), { instanceOf: TypeError, message: /^scale: replicas: / });
   await t.throwsAsync(control.call('promtoe' as 'ps', {}), {
     instanceOf: TypeError,
     message: /no verb "promtoe".*the verbs are ps/i,
@@ -129,7 +129,7 @@ test('tail gives the past first, then what happens, and ends when it is told to'
   const next = events.next();
   await system.get('other')?.scale(2);
   await system.get('echo')?.scale(2);
-  t.like((await next).value, { kind: 'scaled', pool: 'echo', message: '2 replicas wanted' });
+  t.like((await next).value, { kind: 'scaled', pool: 'echo', message: '1 -> 2 replicas: somebody asked for it' });
   t.deepEqual(await events.return?.(), { done: true, value: undefined });
   const unknown = await t.throwsAsync(control.tail('ehco').next(), { message: /did you mean echo\?/ });
   t.is((unknown as TroupeError).code, 'POOL_NOT_FOUND');

@@ -3,7 +3,11 @@ import fc from 'fast-check';
 import { type Config, configSchema } from '../../src/config/schema.js';
 import { changedKeys, followedAfter, type Plan, planOf, type RunningPool } from '../../src/control/desired-state.js';
 
-type Entry = Readonly<{ version?: string | number; replicas?: number; isolation?: 'thread' | 'process' }>;
+type Entry = Readonly<{
+  version?: string | number;
+  replicas?: number | { min?: number; max?: number };
+  isolation?: 'thread' | 'process';
+}>;
 
 const config = (pools: Readonly<Record<string, Entry>>, more: object = {}): Config =>
   configSchema.parse({
@@ -49,6 +53,16 @@ test('what cannot change while records flow is named by its key, without values'
   t.deepEqual(planOf(before, before, running({ a: { state: 'ended' } })).nextStart, ['pools.a']);
 });
 
+test('within bounds the number of replicas is no drift; other bounds are for the next start', (t) => {
+  const file = config({ a: { replicas: { max: 4 } } });
+  t.deepEqual(planOf(file, file, running({ a: { replicas: 3 } })), { steps: [], nextStart: [] });
+  const wider = config({ a: { replicas: { max: 5 } } });
+  t.deepEqual(planOf(file, wider, running({ a: { replicas: 3 } })), { steps: [], nextStart: ['pools.a.replicas.max'] });
+  const fixed = config({ a: { replicas: 2 } });
+  t.deepEqual(planOf(file, fixed, running({ a: { replicas: 3 } })), { steps: [], nextStart: ['pools.a.replicas'] });
+  t.deepEqual(planOf(fixed, file, running({ a: { replicas: 3 } })), { steps: [], nextStart: ['pools.a.replicas'] });
+});
+
 test('a system that was made by code follows a file from its first apply on', (t) => {
   const file = config({ a: {} });
   t.deepEqual(texts(planOf(undefined, file, running({ code: {} }))), ['spawn a']);
@@ -79,7 +93,7 @@ test('property: when every step of a plan was taken, the next plan is empty, fro
           if (action === 'stop') state.delete(pool);
           else if (action === 'spawn') {
             const { version, replicas } = after.pools[pool] as Config['pools'][string];
-            state.set(pool, { state: 'running', version, replicas, meant: undefined });
+            state.set(pool, { state: 'running', version, replicas: Number(replicas), meant: undefined });
           } else if (now !== undefined && action === 'scale') state.set(pool, { ...now, replicas: Number(to) });
           else if (now !== undefined && action === 'swap') state.set(pool, { ...now, version: String(to) });
         }

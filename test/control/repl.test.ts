@@ -170,7 +170,7 @@ test('tail shows events until it is interrupted, and the session goes on', async
   input.write('tail echo\r');
   await until(/echo {2}ready {2}replica 0 is ready/);
   await system.get('echo')?.scale(2);
-  await until(/echo {2}scaled {2}2 replicas wanted/);
+  await until(/echo {2}scaled {2}1 -> 2 replicas: somebody asked for it/);
   input.write('\u0003');
   await until(/demo \(write\)> /);
   input.write('sca\t');

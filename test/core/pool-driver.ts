@@ -22,6 +22,7 @@ export interface PoolSettings {
   restart?: Partial<PoolLimits['restart']>;
   restartType?: PoolLimits['restartType'];
   strategy?: PoolLimits['strategy'];
+  scaling?: PoolLimits['scaling'];
   /** False: a test reports `ready` and the end of stopped and killed replicas itself. */
   obedient?: boolean;
   /** True: only `ready` is left to the test. */
@@ -99,6 +100,7 @@ export class PoolDriver {
         },
         restartType: settings.restartType ?? 'permanent',
         strategy: settings.strategy ?? 'one-for-one',
+        scaling: settings.scaling,
       },
       () => 0,
     );

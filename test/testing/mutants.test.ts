@@ -163,6 +163,36 @@ const MUTANTS: readonly Mutant[] = [
     from: 'if (cell.generation !== generation)\n                continue;',
     to: '',
   },
+  {
+    name: 'a pool at 0 sleeps on while records wait',
+    file: 'core/scaling.js',
+    from: 'if (mailbox.held > 0 || !retries.isEmpty)',
+    to: 'if (false)',
+  },
+  {
+    name: 'a pool shrinks as soon as fewer replicas would do',
+    file: 'core/autoscaler.js',
+    from: 'if (now - this.#calmSince < downAfterMs)',
+    to: 'if (false)',
+  },
+  {
+    name: 'a pool grows while a replica of it is down',
+    file: 'core/autoscaler.js',
+    from: 'load.ready !== replicas',
+    to: 'false',
+  },
+  {
+    name: 'a pool scales amid a roll-out',
+    file: 'core/scaling.js',
+    from: 'if (fleet.rollout !== undefined || fleet.isHeld || !fleet.isSettled)',
+    to: 'if (fleet.isHeld)',
+  },
+  {
+    name: 'a pool that goes to 0 is taken for one that has failed',
+    file: 'core/fleet.js',
+    from: 'if (this.replicas === 0)\n                return;',
+    to: '',
+  },
 ];
 
 const rig = new MutantRig();
