@@ -15,6 +15,7 @@ test('promtool has nothing against our families, and against the names of others
   const pool = await system.spawn<string, string>('echo', {
     actor: 'mock',
     isolation: 'process',
+    replicas: { min: 1, max: 2 },
     breaker: {},
     options: { faults: [{ do: 'error-in-place', record: 'bad' }] },
   });
