@@ -111,11 +111,11 @@ test('tail prints what happens until it is stopped, as text or as lines of JSON'
       heard: (text) => {
         if (!wasChanged) void system.get('echo')?.scale(replicas);
         wasChanged = true;
-        if (text.includes(`${replicas} replicas wanted`)) stop.abort();
+        if (text.includes(`-> ${replicas} replicas`)) stop.abort();
       },
     });
     t.is(code, 0, err);
-    const line = out.split('\n').find((text) => text.includes(`${replicas} replicas wanted`)) ?? '';
+    const line = out.split('\n').find((text) => text.includes(`-> ${replicas} replicas`)) ?? '';
     if (json.length === 0)
       t.regex(line, /^\d\d:\d\d:\d\d\.\d{3} {2}echo {2}scaled {2}1 -> 2 replicas: somebody asked for it$/);
     else t.like(JSON.parse(line), { kind: 'scaled', pool: 'echo', message: '2 -> 3 replicas: somebody asked for it' });
