@@ -63,16 +63,21 @@ export class Exposition {
   #put(name: FamilyName, labels: string, sample: Sample): void {
     let samples = this.#families.get(name);
     if (samples === undefined) this.#families.set(name, (samples = new Map()));
-    let key = labels;
-    const weight = weightOf(name);
-    if (!samples.has(key)) {
-      if (this.#seriesCount + weight > SERIES_MAX - RESERVED) {
-        this.#overflowCount++;
-        key = OVERFLOW_LABELS.get(name) as string;
-      } else this.#seriesCount += weight;
+    const there = samples.get(labels);
+    if (there !== undefined) {
+      samples.set(labels, sum(there, sample));
+      return;
     }
-    const there = samples.get(key);
-    samples.set(key, there === undefined ? sample : sum(there, sample));
+    const weight = weightOf(name);
+    if (this.#seriesCount + weight <= SERIES_MAX - RESERVED) {
+      this.#seriesCount += weight;
+      samples.set(labels, sample);
+      return;
+    }
+    this.#overflowCount++;
+    const key = OVERFLOW_LABELS.get(name) as string;
+    const others = samples.get(key);
+    samples.set(key, others === undefined ? sample : sum(others, sample));
   }
 }
 
@@ -103,14 +108,19 @@ const OVERFLOW_LABELS = new Map(
 
 function labelText<Name extends FamilyName>(name: Name, labels: LabelsOf<Name>): string {
   const values: Readonly<Record<string, string>> = labels;
-  return FAMILY_TABLE[name].labels
-    .filter((label) => values[label] !== '')
-    .map((label) => `${label}="${escaped(values[label] as string)}"`)
-    .join(',');
+  let text = '';
+  for (const label of FAMILY_TABLE[name].labels) {
+    const value = values[label] as string;
+    if (value !== '') text += `${text === '' ? '' : ','}${label}="${escaped(value)}"`;
+  }
+  return text;
 }
 
-/** A pipeline may have any name, a path of 4,096 characters too. */
+const PLAIN = /^[\w.:/ -]{1,128}$/;
+
+/** A pipeline may have any name, a path of 4,096 characters too; nearly all are plain. */
 function escaped(value: string): string {
+  if (PLAIN.test(value)) return value;
   const short = value.length > VALUE_LENGTH_MAX ? `${value.slice(0, VALUE_LENGTH_MAX - 1)}…` : value;
   return short.replace(/[\p{Cc}\p{Surrogate}]/gu, ' ').replace(/["\\]/g, '\\$&');
 }
@@ -123,13 +133,27 @@ function braced(labels: string): string {
 function pushDistribution(lines: string[], name: FamilyName, labels: string, distribution: Distribution): void {
   const { bounds, cumulative, count, sum: total } = distribution;
   const unit = name.endsWith('_seconds') ? 1000 : 1;
-  const before = labels === '' ? '' : `${labels},`;
-  for (const [index, bound] of bounds.entries()) {
-    lines.push(`${name}_bucket{${before}le="${numberText(bound / unit)}"} ${cumulative[index] as number}`);
-  }
-  lines.push(`${name}_bucket{${before}le="+Inf"} ${count}`);
+  const start = `${name}_bucket{${labels === '' ? '' : `${labels},`}`;
+  const ends = endsOf(name, bounds);
+  for (let index = 0; index < ends.length; index++) lines.push(`${start}${ends[index]}${cumulative[index]}`);
+  lines.push(`${start}le="+Inf"} ${count}`);
   lines.push(`${name}_sum${braced(labels)} ${numberText(total / unit)}`);
   lines.push(`${name}_count${braced(labels)} ${count}`);
+}
+
+/** Ends of the buckets as text, by their bounds in milliseconds or in what they are: the same in every scrape. */
+const ENDS_IN_SECONDS = new WeakMap<readonly number[], readonly string[]>();
+const ENDS = new WeakMap<readonly number[], readonly string[]>();
+
+function endsOf(name: string, bounds: readonly number[]): readonly string[] {
+  const isTime = name.endsWith('_seconds');
+  const known = isTime ? ENDS_IN_SECONDS : ENDS;
+  let ends = known.get(bounds);
+  if (ends === undefined) {
+    ends = bounds.map((bound) => `le="${numberText(isTime ? bound / 1000 : bound)}"} `);
+    known.set(bounds, ends);
+  }
+  return ends;
 }
 
 function numberText(value: number): string {

@@ -54,7 +54,11 @@ export class LatencyWindow {
   }
 
   get count(): number {
-    return this.#counts.reduce((total, count) => total + count, 0);
+    // Not reduce: a scrape asks for hundreds of these, and a call for each bucket was a third of its cost.
+    const counts = this.#counts;
+    let total = 0;
+    for (let bucket = 0; bucket < counts.length; bucket++) total += counts[bucket] as number;
+    return total;
   }
 
   summary(): LatencySummary {
@@ -72,7 +76,8 @@ export class LatencyWindow {
       while (bucket <= last) count += this.#counts[bucket++] as number;
       cumulative.push(count);
     }
-    return { bounds, cumulative, count: this.count, sum: this.#sum };
+    for (; bucket < this.#counts.length; bucket++) count += this.#counts[bucket] as number;
+    return { bounds, cumulative, count, sum: this.#sum };
   }
 
   #find(duration: number): void {

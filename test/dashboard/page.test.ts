@@ -182,18 +182,16 @@ test('I2: a foreign origin and a foreign host are 403 for every method on every 
   const body = JSON.stringify({ verb: 'swap', params: { pool: 'answers', version: 2 } });
   const expected: Record<string, number> = { origin: 0, host: 0 };
   for (const route of ROUTES) {
-    for (const method of methods) {
-      for (const [reason, headers] of attacks) {
-        const { status, headers: given } = await send(route, {
-          method,
-          headers,
-          ...(method === 'POST' ? { body } : {}),
-        });
+    const attempts = methods.flatMap((method) =>
+      attacks.map(async ([reason, headers]) => {
+        const sent = { method, headers, ...(method === 'POST' ? { body } : {}) };
+        const { status, headers: given } = await send(route, sent);
         t.is(status, 403, `${method} ${route} ${JSON.stringify(headers)}`);
         t.is(given['access-control-allow-origin'], undefined);
         expected[reason] = (expected[reason] ?? 0) + 1;
-      }
-    }
+      }),
+    );
+    await Promise.all(attempts);
   }
   t.is(refused('origin'), expected['origin'] as number);
   t.is(refused('host'), expected['host'] as number);
@@ -358,6 +356,24 @@ test('I8: only four verbs can be said, and no body reaches a prototype', async (
   t.is((Object.prototype as Record<string, unknown>)['polluted'], undefined);
   t.is(system.get('answers')?.stats().replicas.length, 1);
   t.is(system.get('answers')?.version, '1');
+});
+
+test('I7: whatever paths, hosts, origins and tokens come, they make no series', async (t) => {
+  const { system, send } = await stand(t);
+  const before = system.metrics().split('\n').length;
+  for (let n = 0; n < 100; n++) {
+    await Promise.all([
+      send(`/path${n}`),
+      send('/metrics', { headers: { host: `host${n}.example` } }),
+      send('/page/feed', { headers: { ...MARK, origin: `http://origin${n}.example` } }),
+      send('/page/call', { method: 'POST', headers: { ...MARK, authorization: `Bearer token${n}` } }),
+    ]);
+  }
+  const text = system.metrics();
+  t.is(text.split('\n').length, before);
+  t.regex(text, /listener="metrics",reason="path"} 100\n/);
+  t.regex(text, /listener="metrics",reason="token"} 100\n/);
+  t.notRegex(text, /path1|host1|origin1|token1/);
 });
 
 test('more pages than there is room for are turned away, and one that goes makes room', async (t) => {
