@@ -12,7 +12,7 @@ import test from 'ava';
 import type { Report } from '../../src/stream/report.js';
 import { isPoison, keyOf, type Numbered, type Settings } from './changing-job-records.js';
 
-const COUNT = 3000;
+const COUNT = 1500;
 const job = fileURLToPath(new URL('./changing-job.js', import.meta.url));
 
 const LIVES: readonly Omit<Settings, 'order'>[] = [
