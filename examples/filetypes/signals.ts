@@ -2,7 +2,7 @@
 export interface Signals {
   /** Aborts with the first signal: read nothing more, finish what is under way. */
   readonly stop: AbortSignal;
-  /** Aborts with the second: end at once. A third one meets no listener and ends the process. */
+  /** Aborts with the second: end at once. A third one ends the process by itself. */
   readonly kill: AbortSignal;
   /** 128 + number of the first signal; 0 without one. */
   exitCode(): number;
@@ -12,6 +12,8 @@ export interface Signals {
 
 /** The same signal again within this time is the same wish: npm sends on to its child what the terminal has sent it too. */
 const SAME_WISH_MS = 200;
+/** What is sent on may be late on a busy machine, and must not cut off the end that the second signal asked for. */
+const LATE_MS = 1000;
 
 const NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
 
@@ -20,6 +22,7 @@ export function watchSignals(): Signals {
   const kill = new AbortController();
   let code = 0;
   let stoppedAt = 0;
+  let killedAt = 0;
   const onSignal = (name: NodeJS.Signals): void => {
     const asCode = 128 + NUMBERS[name as keyof typeof NUMBERS];
     if (asCode === code && performance.now() - stoppedAt < SAME_WISH_MS) return;
@@ -28,9 +31,13 @@ export function watchSignals(): Signals {
       stoppedAt = performance.now();
       process.stderr.write(`\n${name}: finishing what is under way; once more ends at once\n`);
       stop.abort();
-    } else {
-      unlisten();
+    } else if (killedAt === 0) {
+      killedAt = performance.now();
       kill.abort();
+    } else if (performance.now() - killedAt > LATE_MS) {
+      // Nobody listens any more: it ends the process.
+      unlisten();
+      process.kill(process.pid, name);
     }
   };
   const unlisten = (): void => {
