@@ -154,7 +154,7 @@ function explain(loaded: LoadedConfig, isJson: boolean, { stdout }: Surroundings
 async function run(invocation: Invocation & { kind: 'run' }, around: Surroundings): Promise<ExitCode> {
   const { stdout, stderr, env, stop, kill } = around;
   const { isJson, resume, logFormat } = invocation;
-  const isQuiet = invocation.isQuiet || logFormat === 'json';
+  let isQuiet = invocation.isQuiet || logFormat === 'json';
   const loaded = await loadConfig(invocation.config, { env });
   const known = Object.keys(loaded.config.pipelines);
   const chosen = invocation.pipelines.length > 0 ? [...new Set(invocation.pipelines)] : known;
@@ -164,6 +164,8 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
     return 2;
   }
   announceStop(around);
+  // Pools alone count no records of a run.
+  if (chosen.length === 0) isQuiet = true;
   // Results and a bar on one terminal would write over each other.
   const sharesTerminal = stdout.isTTY === true && chosen.some((name) => writesToStdout(loaded, name));
   const progress = createProgress({ output: stderr, isQuiet: isQuiet || sharesTerminal });
@@ -174,6 +176,10 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
     kill,
     resume,
     log,
+    onOperated: (message) => {
+      log({ level: 'info', message });
+      if (!invocation.isQuiet && logFormat === 'text') stderr.write(`troupe: ${plainText(message)}\n`);
+    },
     onProgress: (done) => progress.update(done),
     onTotal: (total) => progress.expect(total),
   });
@@ -205,11 +211,12 @@ function troubleWith(
   resume: boolean,
 ): string | undefined {
   const known = Object.keys(loaded.config.pipelines);
-  if (known.length === 0) return `${loaded.file} has no pipelines; there is nothing to run`;
+  if (known.length === 0 && chosen.length === 0) return troubleWithPools(loaded, resume);
   const stranger = chosen.find((name) => !known.includes(name));
   if (stranger !== undefined) {
     const near = suggest(stranger, known);
-    const advice = near === undefined ? `the pipelines are ${known.join(', ')}` : `did you mean ${near}?`;
+    const all = known.length === 0 ? 'it has none' : `the pipelines are ${known.join(', ')}`;
+    const advice = near === undefined ? all : `did you mean ${near}?`;
     return `${loaded.file} has no pipeline ${JSON.stringify(stranger)}; ${advice}`;
   }
   if (resume && !chosen.some((name) => loaded.config.pipelines[name]?.checkpoint !== undefined)) {
@@ -218,6 +225,14 @@ function troubleWith(
   const talker = isJson ? chosen.find((name) => writesToStdout(loaded, name)) : undefined;
   if (talker === undefined) return undefined;
   return `--json prints one object on stdout, but the results of pipeline ${talker} go there too; give it a file as sink`;
+}
+
+/** Without pipelines a file is for pools that are operated and asked from outside. */
+function troubleWithPools({ file, config }: LoadedConfig, resume: boolean): string | undefined {
+  if (Object.keys(config.pools).length === 0) return `${file} has neither pools nor pipelines; there is nothing to run`;
+  if (config.control === undefined && config.metrics === undefined)
+    return `${file} has pools and no pipelines, and nothing could reach them: give it control: {}, for troupe repl and the other commands, or a pipeline`;
+  return resume ? `--resume needs a pipeline with checkpoint: { dir }; ${file} has no pipelines` : undefined;
 }
 
 function writesToStdout({ config }: LoadedConfig, pipeline: string): boolean {

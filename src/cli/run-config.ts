@@ -7,6 +7,8 @@ import { stepOf } from '../config/schema.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { FailureBoard } from '../control/failure-board.js';
 import { System as ControlledSystem } from '../control/system.js';
+import { systemClock } from '../kernel/clock.js';
+import { deferred } from '../kernel/deferred.js';
 import type { TroupeError } from '../kernel/errors.js';
 import { serveMetrics } from '../dashboard/serve-metrics.js';
 import { type Report, StreamError } from '../stream/report.js';
@@ -25,6 +27,8 @@ export interface RunOptions {
   readonly resume?: boolean;
   /** Other ends for the one pipeline that is run: a replay of its dead letters. */
   readonly instead?: OtherEnds;
+  /** Told once, where there are pools and no pipelines: they are up, and how they are reached. */
+  readonly onOperated?: (words: string) => void;
   /** Told as pipelines go on: how many records have an outcome, all pipelines together. */
   readonly onProgress?: (done: number) => void;
   /** Told once, if every source can say how many records it will give: how many there will be. */
@@ -47,8 +51,9 @@ export interface ConfigRun extends RunReport {
 }
 
 /**
- * Starts the pools that the pipelines use, or with `control` all of the file, runs the pipelines side by side, and stops the pools. A pool that does not
- * start fails the pipelines that use it and no others. Rejects before anything starts: with CONFIG_INVALID where a module
+ * Starts the pools that the pipelines use, or with `control` all of the file, runs the pipelines side by side, and stops the
+ * pools. A file without pipelines has all of its pools run until `stop`. A pool that does not start fails the pipelines that
+ * use it and no others. Rejects before anything starts: with CONFIG_INVALID where a module
  * of a step is not what the config says, with CONTROL_PATH_REFUSED or CONTROL_IN_USE where its control cannot be had, with
  * LISTEN_FAILED where its metrics cannot be served.
  */
@@ -75,7 +80,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
     // Who is let in may ask any pool of the file, and compare it with what runs.
     const isWhole =
       options.instead === undefined && Object.keys(config.pipelines).every((name) => names.includes(name));
-    const isOpen = isWhole && config.control !== undefined;
+    const isOpen = isWhole && (config.control !== undefined || names.length === 0);
     const wanted = new Set(isOpen ? Object.keys(config.pools) : names.flatMap((name) => poolsOf(config, name)));
     // Before the pools, which take their time: until they are there it says that it is not ready. Not for a replay of dead
     // letters, which runs beside the system that made them.
@@ -87,6 +92,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
         options.log({ level: 'info', message: `the page is served at ${new URL('/', address.url).href}` });
     }
     const pools = await startPools(system, config, wanted, failures);
+    if (names.length === 0 && pools.size > 0) await operated(system, [...pools.keys()], failures, options);
     const progress = new Map<string, number>();
     const reports: Record<string, Report> = {};
     const counts: Promise<number | undefined>[] = [];
@@ -144,6 +150,29 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
   } finally {
     options.kill.removeEventListener('abort', killed);
   }
+}
+
+/** There is nothing to wait for but those who come over its control or its metrics, and the signal to stop. */
+async function operated(
+  system: ControlledSystem,
+  pools: readonly string[],
+  failures: readonly Failure[],
+  { stop, kill, log, onOperated }: RunOptions,
+): Promise<void> {
+  for (const { name, code, message } of failures)
+    log({ level: 'error', message: `did not start, and is left out: ${message}`, pool: name, code });
+  const way = system.control === undefined ? '' : `; troupe repl --socket ${system.control.socket} operates them`;
+  onOperated?.(`${pools.join(', ')} run until they are stopped${way}`);
+  const ended = deferred<void>();
+  const end = (): void => ended.resolve();
+  // A control socket alone keeps no process alive.
+  const holdsProcess = systemClock.at(Infinity, end);
+  const forget = system.atEnd(end);
+  for (const signal of [stop, kill]) signal.addEventListener('abort', end);
+  if (!stop.aborted && !kill.aborted) await ended.promise;
+  for (const signal of [stop, kill]) signal.removeEventListener('abort', end);
+  forget();
+  holdsProcess.cancel();
 }
 
 type Config = LoadedConfig['config'];

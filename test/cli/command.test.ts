@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { connectControl } from 'troupe';
 import { type ExitCode, runCommand } from '../../src/cli/command.js';
+import { deferred } from '../../src/kernel/deferred.js';
 
 const dir = mkdtempSync(path.join(tmpdir(), 'troupe-cli-'));
 test.after.always(() => rmSync(dir, { recursive: true }));
@@ -41,6 +42,7 @@ pipelines:
     sink: { file: out.ndjson }
     deadLetters: { file: dead.ndjson }
 `;
+const POOLS = 'pools:\n  double: { actor: ./double.js, isolation: thread }\n';
 const write = (name: string, text: string): string => {
   writeFileSync(at(name), text);
   return at(name);
@@ -158,7 +160,16 @@ test('wrong use and an invalid config end with 2, and nothing is written to stdo
     ],
     [['check', at('export.yaml')], /export\.yaml:9:17 pipelines\.numbers\.steps\[1\]\.filter: /],
     [['run', write('p.yaml', CONFIG), '--pipeline', 'nubmers'], /did you mean numbers\?/],
-    [['run', write('none.yaml', 'name: x\n')], /has no pipelines/],
+    [['run', write('none.yaml', 'name: x\n')], /none\.yaml has neither pools nor pipelines; there is nothing to run/],
+    [
+      ['run', write('alone.yaml', 'pools:\n  double: { actor: ./double.js }\n')],
+      /has pools and no pipelines, and nothing could reach them: give it control: \{\}/,
+    ],
+    [
+      ['run', write('asked.yaml', `control: {}\n${POOLS}`), '--pipeline', 'numbers'],
+      /no pipeline "numbers"; it has none/,
+    ],
+    [['run', at('asked.yaml'), '--resume'], /--resume needs a pipeline with checkpoint/],
     [
       ['run', write('talk.yaml', CONFIG.replace('file: out.ndjson', 'stdout: ndjson')), '--json'],
       /--json prints one object on stdout, but the results of pipeline numbers go there too/,
@@ -194,6 +205,48 @@ test('control characters in a config do not reach the terminal', async (t) => {
   t.notRegex(err, /[\u0000-\u0009\u000b-\u001f\u007f]/);
 });
 
+test('pools without pipelines run until they are told to stop, asked and operated from outside', async (t) => {
+  const socket = path.join(mkdtempSync(path.join(dir, 'run-')), 'troupe.sock');
+  const file = write(
+    'pools.yaml',
+    `control: { socket: ${socket} }\n${POOLS}  broken: { actor: ./broken.js, isolation: thread }\n`,
+  );
+  const stop = new AbortController();
+  const up = deferred<void>();
+  t.teardown(() => stop.abort());
+  let err = '';
+  const ran = runCommand(['run', file], {
+    stdin: process.stdin,
+    stdout: { write: () => undefined },
+    stderr: {
+      write: (text) => {
+        err += text;
+        if (text.includes('run until they are stopped')) up.resolve();
+      },
+    },
+    env: {},
+    stop: stop.signal,
+    kill: new AbortController().signal,
+  });
+  await Promise.race([up.promise, ran]);
+  t.regex(err, /double run until they are stopped; troupe repl --socket \S+troupe\.sock operates them/);
+  t.regex(err, /pool=broken.*did not start, and is left out: .*no weights/);
+  const control = await connectControl(socket, { access: 'write' });
+  t.is((await control.ask('double', 21)).value, 42);
+  t.like(await control.scale('double', 2), { name: 'double', ready: 2 });
+  control.close();
+  stop.abort();
+  t.is(await ran, 1, 'a pool did not start');
+  t.notRegex(err, /records per second/);
+});
+
+test('a system of pools alone ends with an error at once where none of them starts', async (t) => {
+  const text = 'metrics: { port: 0 }\npools:\n  broken: { actor: ./broken.js, isolation: thread }\n';
+  const { code, err } = await troupe('run', write('all-broken.yaml', text));
+  t.is(code, 1);
+  t.regex(err, /pool broken: ACTOR_LOAD_FAILED: .*no weights/);
+});
+
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 test('the first SIGINT stops reading, finishes what is under way and reports; the exit code is 130', async (t) => {
@@ -221,4 +274,25 @@ test('the first SIGINT stops reading, finishes what is under way and reports; th
   const report = JSON.parse(out) as Record<string, number>;
   t.true((report['records'] ?? 0) > 0 && (report['records'] ?? 0) < 200_000);
   t.is(report['records'], report['results']);
+});
+
+test('pools that only metrics can reach are kept alive until SIGTERM, and then drained', async (t) => {
+  t.timeout(60_000);
+  const text =
+    'metrics: { port: 0 }\npools:\n  double: { actor: ./double.js, isolation: inline, replicas: { min: 0, max: 1 } }\n';
+  const child = spawn(process.execPath, [main, 'run', write('term.yaml', text), '--log-format', 'json'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let err = '';
+  const up = deferred<string>();
+  child.stderr.setEncoding('utf8').on('data', (data: string) => {
+    err += data;
+    if (err.includes('run until they are stopped')) up.resolve(/served at ([^"]+)"/.exec(err)?.[1] ?? '');
+  });
+  const url = await Promise.race([up.promise, once(child, 'close').then(() => '')]);
+  const ready = await fetch(new URL('/health/ready', url));
+  t.deepEqual(await ready.json(), { ready: true, pools: { double: { ready: true } } });
+  child.kill('SIGTERM');
+  const [code] = (await once(child, 'close')) as [number | null];
+  t.is(code, 143, err);
 });
