@@ -26,12 +26,12 @@ export interface PoolEvents {
   stopped: [];
 }
 
-/** A step of a swap, in the order they come: loading, verifying, shifting, baking, promoted, kept, draining, freed; or rolled-back, freed. */
+/** A step of a swap, in the order they come: loading, verifying, shifting, baking, promoted, kept, draining, freed; or rolled-back, freed, restored. */
 export interface RolloutNotice {
   readonly step: RolloutStep;
   readonly from: string | undefined;
   readonly to: string | undefined;
-  /** While it bakes: the part of the records that the new version is given. */
+  /** While it bakes: the part of the records that the new version is given; while it takes one place after the other, of the keys. */
   readonly share?: number;
   /** Where it is rolled back. */
   readonly reason?: RollbackReason;

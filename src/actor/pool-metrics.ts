@@ -134,6 +134,7 @@ const STEPS: readonly RolloutStep[] = [
   'draining',
   'freed',
   'rolled-back',
+  'restored',
 ];
 const ROLLBACK_REASONS: readonly RollbackReason[] = [
   'load-failed',
@@ -150,8 +151,9 @@ const ROLLBACK_REASONS: readonly RollbackReason[] = [
 
 function collectVersions(into: Exposition, of: { pool: string }, { versions, told }: PoolMeters): void {
   const { current = '', next, share = 0 } = versions;
-  into.add('troupe_version_share_ratio', { ...of, version: current }, 1 - share);
-  if (next !== undefined) into.add('troupe_version_share_ratio', { ...of, version: next }, share);
+  const isShared = next !== undefined && next !== current;
+  into.add('troupe_version_share_ratio', { ...of, version: current }, isShared ? 1 - share : 1);
+  if (isShared) into.add('troupe_version_share_ratio', { ...of, version: next }, share);
   into.add('troupe_swaps_total', { ...of, outcome: 'done' }, told.events.get('swapped') ?? 0);
   into.add('troupe_swaps_total', { ...of, outcome: 'failed' }, told.events.get('swap-failed') ?? 0);
   for (const step of STEPS) into.add('troupe_rollout_steps_total', { ...of, step }, told.steps.get(step) ?? 0);

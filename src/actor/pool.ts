@@ -217,9 +217,9 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   /**
-   * Loads and warms `version` beside the serving one, shifts the work to it at once, or by a share of it first, watches
-   * it as long as it is told to, and frees the old one. Resolves when the old one is gone. Rejects with SWAP_ROLLED_BACK,
-   * and the old version serves on, when the new one does not come up, has another signature, fails or slows down while
+   * Loads and warms `version` beside the serving one, or in its places by `strategy`, shifts the work to it at once, or by a
+   * share of it first, watches it as long as it is told to, and frees the old one. Resolves when the old one is gone or only
+   * kept. Rejects with SWAP_ROLLED_BACK, and the old version serves, when the new one does not come up, has another signature, fails or slows down while
    * it is watched, or when a newer swap or `rollback` ended it. The newest swap wins; swaps and scalings run one after
    * another. Two versions are resident at most.
    */

@@ -10,7 +10,7 @@
 
 import type { PoolNews } from '../core/effects.js';
 import type { PoolCore } from '../core/pool-core.js';
-import type { RollbackReason, Rollout, RolloutStep } from '../core/rollout.js';
+import type { RollbackReason, Rollout, RolloutStep, SwapStrategy } from '../core/rollout.js';
 import type { Compared } from '../core/shadow.js';
 import type { RecordResult } from '../host/link.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
@@ -44,8 +44,9 @@ export interface PoolVersions {
 export interface SwapPreview {
   readonly from: string | undefined;
   readonly to: string | undefined;
-  /** So many of the new version are loaded beside as many of the old one. */
+  /** So many of the new version are loaded: beside as many of the old one, one after another in their places, or after them. */
   readonly replicas: number;
+  readonly strategy: SwapStrategy;
   /** In order, if all goes well. */
   readonly steps: readonly RolloutStep[];
   /** Records that each replica has to answer first. */
@@ -108,7 +109,8 @@ export class Rollouts {
     uncompared: 0,
     callMs: new LatencyWindow(),
   };
-  #previous: { readonly version: string | undefined } | undefined;
+  /** What served before, and how it was replaced: the way back is no other. */
+  #previous: { readonly version: string | undefined; readonly strategy: SwapStrategy } | undefined;
 
   constructor(host: RolloutHost) {
     this.#host = host;
@@ -121,7 +123,7 @@ export class Rollouts {
   /** What a swap would do, without doing any of it. Rejects where there is no such version. */
   async plan(version: string | number, options: SwapOptions): Promise<SwapPreview> {
     const plan = planSwap(version, options);
-    const { share, shadow, bakeMs, verifies, keepMs } = plan.rules;
+    const { strategy, share, shadow, bakeMs, verifies, keepMs } = plan.rules;
     const to = await this.#host.locate(plan.version);
     const { fleet } = this.#host.core;
     const newest = this.#waiting ?? this.#active;
@@ -132,14 +134,16 @@ export class Rollouts {
       to,
       // One at 0 wakes for it.
       replicas: Math.max(1, fleet.replicas),
+      strategy,
       steps: [
+        ...(strategy === 'recreate' ? (['draining'] as const) : []),
         'loading',
         ...(verifies ? (['verifying'] as const) : []),
         'shifting',
         ...(bakeMs > 0 ? (['baking'] as const) : []),
         'promoted',
         ...(keepMs > 0 ? (['kept'] as const) : []),
-        'draining',
+        ...(strategy === 'beside' ? (['draining'] as const) : []),
         'freed',
       ],
       ...(verifies ? { probes: plan.verify?.records.length ?? 0 } : {}),
@@ -172,7 +176,8 @@ export class Rollouts {
     if (await this.#restore()) return;
     if (this.#previous === undefined)
       throw this.#noRollout('rollback', 'no version is being rolled out, and none served before');
-    await this.swap(this.#previous.version ?? 'latest', {});
+    const { version = 'latest', strategy } = this.#previous;
+    await this.swap(version, { strategy });
   }
 
   versions(): PoolVersions {
@@ -185,7 +190,8 @@ export class Rollouts {
       const isLeaving = !fleet.isSettled;
       return { current, ...previous, ...(isLeaving ? { step: 'draining' as const } : {}) };
     }
-    const step = rollout.state;
+    // One replica after the other: some of the shift is done.
+    const step = rollout.state === 'rolling' ? 'shifting' : rollout.state;
     const share = rollout.bakes ? { share: rollout.share } : {};
     return { current, ...previous, next: rollout.sides.version, step, ...share, ...this.#shadowReport() };
   }
@@ -221,13 +227,15 @@ export class Rollouts {
         this.#host.pump();
         await promoted;
         swap.isPromoted = true;
-        this.#previous = { version: from };
+        this.#previous = { version: from, strategy: swap.plan.rules.strategy };
         voice.emit('swapped', { from, to });
         await this.#settled();
         this.#end(swap, undefined);
       }
     } catch (cause) {
-      this.#end(swap, this.#failure(swap, from, cause));
+      const error = this.#failure(swap, from, cause);
+      await this.#restored();
+      this.#end(swap, error);
     }
     // What was given up goes before anything else is loaded (R1).
     await this.#settled();
@@ -263,7 +271,8 @@ export class Rollouts {
     if (news.name !== 'rollout') return;
     if (news.step === 'baking') this.#beginComparison();
     if (news.step === 'promoted' || news.step === 'rolled-back') this.#compareWith(undefined);
-    if (news.step === 'draining' || news.step === 'rolled-back') this.#before = this.#host.residentMemory();
+    const isFirst = news.step === 'draining' || (news.step === 'loading' && this.#host.core.fleet.rollout?.takesPlaces);
+    if (isFirst || news.step === 'rolled-back') this.#before = this.#host.residentMemory();
     if (news.step !== 'verifying') return;
     const { rollout } = this.#host.core.fleet;
     const verify = this.#active?.plan.verify;
@@ -286,7 +295,8 @@ export class Rollouts {
   /** Never rejects: what is wrong with the version rolls it back. */
   async #verify(rollout: Rollout, verify: Verification): Promise<void> {
     const { core } = this.#host;
-    const cells = core.fleet.list.filter(({ generation }) => generation === rollout.sides.generation);
+    const { generation } = rollout.sides;
+    const cells = core.fleet.list.filter((cell) => cell.generation === generation && !cell.isProved);
     const answers = await Promise.allSettled(cells.map(({ id }) => this.#host.probe(id, verify.records)));
     if (core.fleet.rollout !== rollout) return;
     let problem: string | undefined;
@@ -312,7 +322,7 @@ export class Rollouts {
     const { core, voice } = this.#host;
     const from = core.fleet.version;
     if (!core.restore(this.#host.now())) return false;
-    this.#previous = { version: from };
+    this.#previous = { version: from, strategy: 'beside' };
     this.#host.pump();
     voice.emit('swapped', { from, to: core.fleet.version });
     await this.#settled();
@@ -322,6 +332,13 @@ export class Rollouts {
   #freeKept(): void {
     this.#host.core.freeKept();
     this.#host.pump();
+  }
+
+  /** What had to make room is loaded again, or the pool has failed or stops. */
+  async #restored(): Promise<void> {
+    const { core, milestones } = this.#host;
+    const resumed = core.fleet.isRestoring ? milestones.next('resumed') : Promise.resolve();
+    await resumed.catch(() => undefined);
   }
 
   /** R1. */

@@ -1,4 +1,4 @@
-import { type RolloutRules, AT_ONCE } from '../core/rollout.js';
+import { type RolloutRules, type SwapStrategy, AT_ONCE } from '../core/rollout.js';
 import type { ShadowRules } from '../core/shadow.js';
 import { TRIAL_DEFAULTS } from '../core/trial.js';
 import { checkOptions } from './ask.js';
@@ -6,6 +6,12 @@ import type { Verification } from './verification.js';
 
 /** How a version is brought in. Without any: as soon as it is up it gets everything, for good. */
 export interface SwapOptions {
+  /**
+   * Where the new version is loaded. `beside` the old one, which serves meanwhile; both must fit. `rolling`: one replica after
+   * the other in the place of an old one. `recreate`: when the old one has gone; records wait in the mailbox until then.
+   * Default `beside`.
+   */
+  readonly strategy?: SwapStrategy;
   /**
    * Share of the records for the new version while it bakes, above 0 and below 1. Records with a key stick to one
    * version. Without it the new version gets all of them from the shift on.
@@ -59,6 +65,8 @@ export interface SwapPlan {
   readonly tolerance: number;
 }
 
+export const STRATEGIES: readonly SwapStrategy[] = ['beside', 'rolling', 'recreate'];
+
 const TRIAL_BAKE_MS = 30_000;
 const MIN_AGREEMENT = 0.99;
 const TIME_MAX_MS = 2 ** 40;
@@ -68,8 +76,18 @@ export function planSwap(version: unknown, options: SwapOptions): SwapPlan {
   if (typeof version !== 'string' && typeof version !== 'number')
     throw new TypeError(`swap: expected a version, such as 2 or 'latest', got a value of type ${typeof version}`);
   checkOptions('swap', options);
-  refuseUnknown('swap', options, ['canary', 'shadow', 'bakeMs', 'keepPreviousMs', 'verify', 'rollbackOn']);
-  const { canary, shadow, verify, rollbackOn, keepPreviousMs = 0 } = options;
+  refuseUnknown('swap', options, ['strategy', 'canary', 'shadow', 'bakeMs', 'keepPreviousMs', 'verify', 'rollbackOn']);
+  const { strategy = 'beside', canary, shadow, verify, rollbackOn, keepPreviousMs = 0 } = options;
+  if (!STRATEGIES.includes(strategy))
+    throw new TypeError(`swap: strategy must be one of ${STRATEGIES.join(', ')}, got ${String(strategy)}`);
+  const needsBoth = Object.entries({
+    canary,
+    shadow,
+    keepPreviousMs: keepPreviousMs === 0 ? undefined : keepPreviousMs,
+  });
+  for (const [name, value] of needsBoth)
+    if (strategy !== 'beside' && value !== undefined)
+      throw new TypeError(`swap: ${name} needs both versions loaded, which strategy ${strategy} avoids`);
   if (canary !== undefined && !(isNumber(canary) && canary > 0 && canary < 1))
     throw new TypeError(`swap: canary must be a number above 0 and below 1, got ${String(canary)}`);
   if (canary !== undefined && shadow !== undefined)
@@ -86,6 +104,7 @@ export function planSwap(version: unknown, options: SwapOptions): SwapPlan {
   if (verify !== undefined) checkVerification(verify);
   const rules: RolloutRules = {
     ...AT_ONCE,
+    strategy,
     share: canary ?? 1,
     ...(shown === undefined ? {} : { shadow: shown.rules }),
     bakeMs,

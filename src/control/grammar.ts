@@ -1,4 +1,5 @@
 import { nameSchema } from '../models/options.js';
+import { STRATEGIES } from '../actor/swap-options.js';
 import { z } from '../kernel/schema.js';
 
 /**
@@ -191,6 +192,7 @@ export const VERBS = {
     params: z.strictObject({
       pool,
       version,
+      strategy: z.enum(STRATEGIES).optional(),
       canary: share.optional(),
       shadow: shadow.optional(),
       bakeMs: bakeMs.optional(),
@@ -207,6 +209,7 @@ export const VERBS = {
         kind: 'json',
         what: 'only show it records and compare its answers: a share, or { share, tolerance, minAgreement }',
       },
+      { name: 'strategy', kind: 'text', what: `where it is loaded: ${STRATEGIES.join(', ')}` },
       KEEP,
       VERIFY,
       ROLLBACK_ON,

@@ -5,6 +5,7 @@
  * O2 a verb that may change something is refused to those who may only read, and is told to the audit before it begins and
  *    when it has ended, or was refused. The audit never holds a record.
  */
+import type { SwapStrategy } from '../core/rollout.js';
 import type { Pool } from '../actor/pool.js';
 import type { RolloutNotice } from '../actor/pool-events.js';
 import type { RollbackRules, ShadowOptions, SwapOptions } from '../actor/swap-options.js';
@@ -278,6 +279,7 @@ interface Params {
   readonly last?: number;
   readonly canary?: number;
   readonly share?: number;
+  readonly strategy?: SwapStrategy;
   readonly shadow?: number | ShadowOptions;
   readonly bakeMs?: number;
   readonly keepPreviousMs?: number;
@@ -286,10 +288,11 @@ interface Params {
 }
 
 function swapOptions(params: Params, signature: Signature | undefined): SwapOptions {
-  const { canary, shadow, bakeMs, keepPreviousMs, verify, rollbackOn } = params;
+  const { strategy, canary, shadow, bakeMs, keepPreviousMs, verify, rollbackOn } = params;
   const records = verify?.records.map((record) => tensorsOf(record, signature)) ?? [];
   return {
     ...(verify === undefined ? {} : { verify: { ...verify, records } }),
+    ...(strategy === undefined ? {} : { strategy }),
     ...(canary === undefined ? {} : { canary }),
     ...(shadow === undefined ? {} : { shadow }),
     ...(bakeMs === undefined ? {} : { bakeMs }),

@@ -166,7 +166,7 @@ export class Feeder {
     const { split } = rollout;
     if (split === undefined) return false;
     const own = isNew ? generation : fromGeneration;
-    const sides = isNew ? SIDE.new | (split.newIsNext ? SIDE.any : 0) : SIDE.old | SIDE.any;
+    const sides = isNew ? SIDE.new | (split.newTakesAny ? SIDE.any : 0) : SIDE.old | SIDE.any;
     let idleCount = 0;
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
@@ -253,6 +253,6 @@ function overdueAt(rollout: Rollout, { startedAt, requests }: Flight): number {
 
 /** What waits and may be taken by the replicas that are idle. */
 function sidesOf({ split }: Rollout, idleOld: number, idleNew: number): number {
-  const any = idleOld > 0 || split?.newIsNext === true ? SIDE.any : 0;
+  const any = idleOld > 0 || split?.newTakesAny === true ? SIDE.any : 0;
   return (idleOld > 0 ? SIDE.old | any : 0) | (idleNew > 0 ? SIDE.new | any : 0);
 }

@@ -7,7 +7,8 @@
  * F1 work goes to the serving generation only, and to one on trial as far as its share goes. F2 a roll-out that fails
  * changes nothing. F3 replicas that restart together start only after the last of them has ended. F4 while held, nothing
  * starts. F5 of two generations one serves: the old one until the shift, and again after a roll-back. F6 one generation is
- * kept at most, only while no roll-out is under way, and without work.
+ * kept at most, only while no roll-out is under way, and without work. F7 where a new version takes the places of the old one,
+ * no two replicas of one place live at once, on the way back neither.
  */
 
 import { invariant, TroupeError } from '../kernel/errors.js';
@@ -45,11 +46,18 @@ export interface Cell {
   state: ReplicaState;
   /** It runs a suspect alone. */
   solo: boolean;
+  /** What it waits for before it starts: nothing, the end of whoever has its place, or of every replica of another version too. */
+  readonly waitsFor: 'nothing' | 'place' | 'others';
+  /** It has loaded and, where that is asked for, proved itself. */
+  isProved: boolean;
   /** It was told to die because it hung; telling it once is enough. */
   killed: boolean;
   startAt: number;
   lastDeath: DeathNotice | undefined;
 }
+
+/** What a cell is made from. */
+type Slot = Pick<Cell, 'replica' | 'generation' | 'version'> & Partial<Pick<Cell, 'waitsFor' | 'isProved'>>;
 
 interface Kept {
   readonly generation: number;
@@ -119,6 +127,8 @@ export class Fleet {
   #onShare = NONE;
   /** The roll-out that is over, while replicas of the version that lost are left. */
   #leaving: Rollout | undefined;
+  /** The roll-out that took places and was given up, until the old version has them again. */
+  #restoring: Rollout | undefined;
   /** The version before, loaded for as long as it was asked for (F6). */
   #kept: Kept | undefined;
   #isHeld = false;
@@ -135,12 +145,13 @@ export class Fleet {
 
   /** F1: may this replica be given work? */
   serves(cell: Cell): boolean {
-    return cell.state === 'ready' && (cell.generation === this.#serving || cell.generation === this.#onShare);
+    if (cell.state !== 'ready' || !cell.isProved) return false;
+    return cell.generation === this.#serving || cell.generation === this.#onShare;
   }
 
   /** It is of the version that serves, and not of one that only has a share. */
   isMain(cell: Cell): boolean {
-    return cell.state === 'ready' && cell.generation === this.#serving;
+    return cell.state === 'ready' && cell.isProved && cell.generation === this.#serving;
   }
 
   /**
@@ -191,6 +202,11 @@ export class Fleet {
     );
   }
 
+  /** The old version is being loaded again, as the new one that took its place was given up. */
+  get isRestoring(): boolean {
+    return this.#restoring !== undefined;
+  }
+
   /** One version has replicas, or one and the one that is kept. */
   get isSettled(): boolean {
     return this.generationCount <= (this.#kept === undefined ? 1 : 2);
@@ -209,13 +225,29 @@ export class Fleet {
     const rollout = new Rollout(
       { generation, version, fromGeneration: this.#serving, fromVersion: this.version },
       // The first version of all has nothing beside it to be compared with.
-      this.#serving === 0 ? { ...rules, share: 1, bakeMs: 0 } : rules,
+      this.#serving === 0 ? { ...rules, strategy: 'beside', share: 1, bakeMs: 0 } : rules,
     );
     this.#rollout = rollout;
+    this.#restoring = undefined;
+    if (rollout.rules.strategy === 'recreate') this.#tellStep(rollout, 'draining');
     this.#tellStep(rollout, 'loading');
     if (this.#serving === 0) this.replicas = count;
-    for (let replica = 0; replica < count; replica++) this.#addCell(replica, generation, version, now);
+    this.#beginLoading(rollout, count, now);
     this.startDue(now);
+  }
+
+  /** As many as there are to be; or, where they take places, the first of them, or all when the others have gone. */
+  #beginLoading({ rules, sides }: Rollout, all: number, now: number): void {
+    const { generation, version, fromGeneration } = sides;
+    // Of one replica after the other, where there is one.
+    const isOne = rules.strategy === 'rolling' && this.replicas > 1;
+    if (rules.strategy !== 'beside')
+      for (const cell of [...this.cells.values()])
+        if (cell.generation === fromGeneration && (!isOne || cell.replica === 0)) this.#drain(cell);
+    const waitsFor = rules.strategy === 'beside' ? 'nothing' : isOne ? 'place' : 'others';
+    const count = isOne ? 1 : all;
+    for (let replica = 0; replica < count; replica++)
+      this.#addCell({ replica, generation, version, waitsFor, isProved: fromGeneration === 0 }, now);
   }
 
   /** Grows or shrinks the serving generation, to 0 too; what shrinks finishes its batch first. */
@@ -226,9 +258,12 @@ export class Fleet {
       (cell) => cell.generation === this.#serving && cell.state !== 'draining' && cell.state !== 'stopping',
     );
     this.replicas = count;
+    // Of a version that is given up, and took places, something may be left.
+    const waitsFor = this.#restoring === undefined ? 'nothing' : 'others';
     const present = new Set(serving.map((cell) => cell.replica));
     for (let replica = 0; replica < count; replica++) {
-      if (!present.has(replica)) this.#addCell(replica, this.#serving, this.version, now);
+      if (!present.has(replica))
+        this.#addCell({ replica, generation: this.#serving, version: this.version, waitsFor }, now);
     }
     for (const cell of serving) if (cell.replica >= count) this.#drain(cell);
     this.startDue(now);
@@ -286,7 +321,7 @@ export class Fleet {
     const rollout = this.#rollout;
     invariant(rollout !== undefined, 'only what is under way is rolled back');
     const failure = rollout.failure(this.#limits.name, reason, why, cause);
-    this.#giveUp(rollout, reason, failure, cause instanceof TroupeError ? cause : failure);
+    this.#giveUp(rollout, reason, failure, cause instanceof TroupeError ? cause : failure, now);
     this.startDue(now);
   }
 
@@ -323,7 +358,7 @@ export class Fleet {
     cell.lastDeath = death;
     this.#rollout?.shadow?.ended(cell.id);
     this.#afterlife(cell, death, ending, now);
-    this.#judgeDeath(cell, death, ending);
+    this.#judgeDeath(cell, death, ending, now);
     this.startDue(now);
     this.#checkHeld();
   }
@@ -346,7 +381,7 @@ export class Fleet {
     for (let i = 0; i < list.length; i++) if ((list[i] as Cell).state === 'recycling') return; // F3
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
-      if ((cell.state !== 'idle' && cell.state !== 'backoff') || cell.startAt > now) continue;
+      if ((cell.state !== 'idle' && cell.state !== 'backoff') || cell.startAt > now || this.#mustWait(cell)) continue;
       this.#move(cell, 'start');
       cell.incarnation++;
       cell.killed = false;
@@ -374,9 +409,19 @@ export class Fleet {
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
       if (cell.state === 'recycling') return Infinity;
-      if (cell.state === 'backoff' && cell.startAt < startAt) startAt = cell.startAt;
+      if (cell.state === 'backoff' && cell.startAt < startAt && !this.#mustWait(cell)) startAt = cell.startAt;
     }
     return startAt;
+  }
+
+  /** F7. The end of a replica is what lets it start, so nobody need look again before. */
+  #mustWait({ id, replica, generation, waitsFor }: Cell): boolean {
+    if (waitsFor === 'nothing') return false;
+    for (const other of this.list) {
+      if (other.id === id || !hasPlace(other)) continue;
+      if (other.replica === replica || (waitsFor === 'others' && other.generation !== generation)) return true;
+    }
+    return false;
   }
 
   /** Ends every replica until `release`; `held` is told when the last has ended. */
@@ -396,7 +441,7 @@ export class Fleet {
     for (const cell of this.cells.values()) if (cell.state === 'backoff') cell.startAt = now;
     for (const cell of [...this.cells.values()].filter((one) => !isAlive(one))) {
       this.#drop(cell);
-      this.#addCell(cell.replica, cell.generation, cell.version, now);
+      this.#addCell(cell, now);
     }
     this.startDue(now);
     // Of one at 0 nothing is to come up.
@@ -412,6 +457,7 @@ export class Fleet {
     this.hasChanged = true;
     this.#serving = 0;
     this.#endTrial(undefined);
+    this.#restoring = undefined;
     this.freeKept();
     this.rollOut(version, Math.max(1, this.replicas), now);
   }
@@ -425,6 +471,7 @@ export class Fleet {
     }
     this.#endTrial(undefined);
     this.#kept = undefined;
+    this.#restoring = undefined;
     this.hasChanged = true;
     this.#serving = 0;
     for (const cell of this.cells.values()) this.#stop(cell, now);
@@ -449,9 +496,10 @@ export class Fleet {
     }
     // A kill from outside says nothing about the version that loads; anything else does.
     const rollout = this.#rollout;
-    if (rollout?.sides.generation === cell.generation && !rollout.bakes && death.cause !== 'killed') {
+    const isLoading = rollout?.sides.generation === cell.generation && (!rollout.bakes || !cell.isProved);
+    if (isLoading && death.cause !== 'killed') {
       this.#move(cell, 'ended');
-      this.#abortRollout(death);
+      this.#abortRollout(death, now);
       return;
     }
     const { restartType } = this.#limits;
@@ -498,14 +546,15 @@ export class Fleet {
   #bury(cell: Cell, death: DeathNotice, now: number): void {
     const rollout = this.#rollout;
     if (rollout?.bakes === true) {
-      // Whichever is left serves.
-      if (this.#lives(cell.generation)) return;
-      if (cell.generation === rollout.sides.generation) this.#abortRollout(death);
+      const isNew = cell.generation === rollout.sides.generation;
+      // While it takes one place after the other it is to have every one; else whichever is left serves.
+      if (this.#lives(cell.generation) && !(isNew && rollout.state === 'rolling')) return;
+      if (isNew) this.#abortRollout(death, now);
       else this.#promote(rollout, now);
       return;
     }
     if (rollout?.sides.generation === cell.generation) {
-      this.#abortRollout(death);
+      this.#abortRollout(death, now);
       return;
     }
     // A new version that loads may yet save the pool; if it fails too, the roll-out tells.
@@ -537,7 +586,7 @@ export class Fleet {
   }
 
   /** A version on trial that loses all its replicas, or one after the other, is not waited for. */
-  #judgeDeath(cell: Cell, death: DeathNotice, { expected, inQuarantine }: Ending): void {
+  #judgeDeath(cell: Cell, death: DeathNotice, { expected, inQuarantine }: Ending, now: number): void {
     const rollout = this.#rollout;
     if (rollout?.bakes !== true || expected) return;
     if (death.cause === 'killed' || death.cause === 'stopped') return;
@@ -549,47 +598,97 @@ export class Fleet {
     let readyCount = 0;
     for (const one of this.list) if (one.generation === generation && one.state === 'ready') readyCount++;
     if (readyCount > 0 && !isUnstable) return;
-    this.#abortRollout(death);
+    this.#abortRollout(death, now);
   }
 
   #checkUp(now: number): void {
     const rollout = this.#rollout;
-    if (rollout === undefined || rollout.bakes) {
-      if (!this.#isResuming) return;
-      for (const cell of this.list) {
-        // One that has given up again is not waited for.
-        if (cell.generation === this.#serving && isAlive(cell) && cell.state !== 'ready') return;
-      }
-      this.#isResuming = false;
-      this.#news({ name: 'up', version: this.version });
-      return;
-    }
+    if (rollout === undefined || rollout.bakes) this.#checkResumed();
+    if (rollout === undefined || rollout.state === 'baking') return;
     for (const cell of this.list) {
       if (cell.generation === rollout.sides.generation && cell.state !== 'ready') return;
     }
-    if (rollout.state === 'loading') {
-      rollout.loaded();
-      if (!rollout.isVerified) this.#tellStep(rollout, 'verifying');
-    }
+    if (rollout.state === 'loading') rollout.loaded();
+    if (rollout.asksForProof()) this.#tellStep(rollout, 'verifying');
     if (rollout.isVerified) this.#shift(rollout, now);
   }
 
-  /** All of the new version are up: it is given work. */
+  #checkResumed(): void {
+    if (!this.#isResuming) return;
+    for (const cell of this.list) {
+      // One that has given up again is not waited for.
+      if (cell.generation === this.#serving && isAlive(cell) && cell.state !== 'ready') return;
+    }
+    this.#isResuming = false;
+    this.#news({ name: 'up', version: this.version });
+    if (this.#restoring !== undefined) this.#tellStep(this.#restoring, 'restored');
+    this.#restoring = undefined;
+  }
+
+  /** All of the new version that load are up: they are given work. */
   #shift(rollout: Rollout, now: number): void {
     const { rules, sides } = rollout;
+    let count = 0;
+    for (const cell of this.list) {
+      if (cell.generation !== sides.generation) continue;
+      cell.isProved = true;
+      count++;
+    }
+    this.hasChanged = true;
+    if (rules.strategy === 'rolling' && this.replicas > 1) {
+      this.#shiftOne(rollout, count, now);
+      return;
+    }
     this.#tellStep(rollout, 'shifting');
     if (rules.bakeMs === 0) {
       this.#promote(rollout, now);
       return;
     }
     rollout.bake(this.#limits.batching.maxSize, now);
-    this.hasChanged = true;
     // O5: a shadow has nothing to do but what it is shown.
     if (rules.shadow === undefined && rules.share < 1) {
       this.#onShare = sides.generation;
       this.#owner.split();
     } else if (rules.shadow === undefined) this.#serve(sides.generation, sides.version);
     this.#tellStep(rollout, 'baking');
+  }
+
+  /** One more replica of the new version works, `count` with it; the next takes its place, if one is left. */
+  #shiftOne(rollout: Rollout, count: number, now: number): void {
+    const { generation, version, fromGeneration } = rollout.sides;
+    const { maxSize } = this.#limits.batching;
+    const isFirst = rollout.state === 'verifying';
+    if (isFirst) rollout.roll(count / this.replicas, maxSize);
+    if (isFirst) this.#onShare = generation;
+    this.#setShare(rollout, count / this.replicas);
+    this.#tellStep(rollout, 'shifting');
+    if (count >= this.replicas) {
+      if (rollout.rules.bakeMs === 0) this.#promote(rollout, now);
+      else {
+        rollout.bake(maxSize, now);
+        this.#tellStep(rollout, 'baking');
+      }
+      return;
+    }
+    // Whose place is taken serves no longer; when it is the last, everything goes to the new version.
+    if (count === this.replicas - 1) {
+      rollout.split = undefined;
+      this.#onShare = NONE;
+      this.#serve(generation, version);
+      this.#owner.split();
+    } else this.#setShare(rollout, count / (this.replicas - 1));
+    rollout.anotherLoads();
+    for (const cell of [...this.cells.values()])
+      if (cell.generation === fromGeneration && cell.replica === count) this.#drain(cell);
+    this.#addCell({ replica: count, generation, version, waitsFor: 'place', isProved: false }, now);
+    this.startDue(now);
+  }
+
+  /** Of the keys: it only grows, so that none goes back (T3). */
+  #setShare({ split }: Rollout, share: number): void {
+    if (split === undefined || split.share === share) return;
+    split.share = share;
+    this.#owner.split();
   }
 
   /** The new generation serves, and the old one finishes what it holds; then it goes, or waits for as long as it is kept. */
@@ -602,6 +701,10 @@ export class Fleet {
     this.#endTrial(rollout);
     if (this.#serving !== generation) this.#serve(generation, version);
     this.#tellStep(rollout, 'promoted');
+    if (rollout.takesPlaces) {
+      this.#takeAll(rollout, now);
+      return;
+    }
     const { keepMs } = rollout.rules;
     if (keepMs > 0 && this.#lives(fromGeneration)) {
       this.#kept = { generation: fromGeneration, version: fromVersion, until: now + keepMs };
@@ -610,6 +713,26 @@ export class Fleet {
     }
     if (fromGeneration !== 0) this.#tellStep(rollout, 'draining');
     for (const cell of this.cells.values()) if (cell.generation !== generation) this.#drain(cell);
+  }
+
+  /** Whatever of the old version is left goes, and the new one has every place. */
+  #takeAll(rollout: Rollout, now: number): void {
+    const { generation, version } = rollout.sides;
+    const isLast = this.generationCount === 1;
+    if (!isLast) this.#tellStep(rollout, 'draining');
+    const taken = new Set<number>();
+    for (const cell of [...this.cells.values()]) {
+      if (cell.generation !== generation) this.#drain(cell);
+      else {
+        cell.isProved = true;
+        taken.add(cell.replica);
+      }
+    }
+    for (let replica = 0; replica < this.replicas; replica++)
+      if (!taken.has(replica)) this.#addCell({ replica, generation, version, waitsFor: 'place' }, now);
+    if (!isLast) return;
+    this.#leaving = undefined;
+    this.#tellStep(rollout, 'freed');
   }
 
   #serve(generation: number, version: string | undefined): void {
@@ -630,7 +753,7 @@ export class Fleet {
     this.#owner.split();
   }
 
-  #abortRollout(death: DeathNotice): void {
+  #abortRollout(death: DeathNotice, now: number): void {
     const rollout = this.#rollout;
     invariant(rollout !== undefined, 'a roll-out that fails is under way');
     const { name } = this.#limits;
@@ -643,11 +766,11 @@ export class Fleet {
         ? death.error
         : new TroupeError('ACTOR_LOAD_FAILED', message, { cause: death.error, actor: name });
     const reason = rollout.state === 'loading' ? 'load-failed' : 'replicas-died';
-    this.#giveUp(rollout, reason, rollout.failure(name, reason, why, bakes ? death.error : error), error);
+    this.#giveUp(rollout, reason, rollout.failure(name, reason, why, bakes ? death.error : error), error, now);
   }
 
   /** F2. `failure` is for those who asked for the swap; `error` is what lies behind it, where that is known. */
-  #giveUp(rollout: Rollout, reason: RollbackReason, failure: TroupeError, error: TroupeError): void {
+  #giveUp(rollout: Rollout, reason: RollbackReason, failure: TroupeError, error: TroupeError, now: number): void {
     const { generation, version, fromGeneration, fromVersion } = rollout.sides;
     // What a shadow runs nobody waits for.
     const hadWork = rollout.bakes && rollout.shadow === undefined;
@@ -659,20 +782,36 @@ export class Fleet {
     for (const cell of [...this.cells.values()]) {
       if (cell.generation !== generation) continue;
       if (cell.state === 'stopped') this.#remove(cell);
-      else if (hadWork) this.#drain(cell);
+      else if (hadWork && cell.isProved) this.#drain(cell);
       else this.#stop(cell, true);
     }
+    if (rollout.takesPlaces) this.#giveBack(rollout, now);
     if (!this.#lives(this.#serving)) this.#owner.noReplica(error);
+  }
+
+  /** The old version is loaded again wherever it had to go. */
+  #giveBack(rollout: Rollout, now: number): void {
+    const { fromGeneration: generation, fromVersion: version } = rollout.sides;
+    const has = new Set<number>();
+    for (const cell of this.list)
+      if (cell.generation === generation && cell.state !== 'draining' && cell.state !== 'stopping')
+        has.add(cell.replica);
+    const waitsFor = rollout.rules.strategy === 'recreate' ? 'others' : 'place';
+    for (let replica = 0; replica < this.replicas; replica++)
+      if (!has.has(replica)) this.#addCell({ replica, generation, version, waitsFor }, now);
+    this.#restoring = rollout;
+    this.#isResuming = true;
   }
 
   #tellStep(rollout: Rollout, step: RolloutStep, why?: { reason: RollbackReason; error: TroupeError }): void {
     const { version: to, fromGeneration, fromVersion: from } = rollout.sides;
     if (fromGeneration === 0) return; // The first start is no roll-out to those who listen.
-    const share = step === 'baking' ? rollout.share : undefined;
+    const isShared = step === 'baking' || (step === 'shifting' && rollout.state === 'rolling');
+    const share = isShared ? rollout.share : undefined;
     this.#news({ name: 'rollout', step, from, to, share, reason: why?.reason, error: why?.error });
   }
 
-  #addCell(replica: number, generation: number, version: string | undefined, now: number): void {
+  #addCell({ replica, generation, version, waitsFor = 'nothing', isProved = true }: Slot, now: number): void {
     this.#lastVersion = version;
     const id = ++this.#lastCell;
     const cell: Cell = {
@@ -685,6 +824,8 @@ export class Fleet {
       incarnation: 0,
       state: 'idle',
       solo: false,
+      waitsFor,
+      isProved,
       killed: false,
       startAt: now,
       lastDeath: undefined,
@@ -754,6 +895,11 @@ export class Fleet {
 
 /** No generation has this number. */
 const NONE = -1;
+
+/** It runs, or is ending: its memory is not there for another. */
+function hasPlace({ state }: Cell): boolean {
+  return state !== 'idle' && state !== 'backoff' && state !== 'stopped' && state !== 'failed';
+}
 
 function isAlive(cell: Cell): boolean {
   return cell.state !== 'failed' && cell.state !== 'stopped';

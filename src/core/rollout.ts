@@ -15,13 +15,20 @@ import { Shadow, type ShadowRules } from './shadow.js';
 import { TrafficSplit } from './traffic-split.js';
 import { Trial, TRIAL_DEFAULTS, type TrialLimits } from './trial.js';
 
-export type RolloutState = 'loading' | 'verifying' | 'baking' | 'promoted' | 'rolled-back';
-type RolloutEvent = 'loaded' | 'shift' | 'promote' | 'roll-back' | 'stop';
+export type RolloutState = 'loading' | 'verifying' | 'rolling' | 'baking' | 'promoted' | 'rolled-back';
+type RolloutEvent = 'loaded' | 'roll' | 'shift' | 'promote' | 'roll-back' | 'stop';
 
-/** How a roll-out goes. `stop`: its pool ends, and with it what was under way. */
+/**
+ * Where the new version is loaded. `beside`: next to the old one, which goes when it is over. `rolling`: one replica after
+ * the other in the place of an old one. `recreate`: when the old one has gone.
+ */
+export type SwapStrategy = 'beside' | 'rolling' | 'recreate';
+
+/** How a roll-out goes. `roll`: the first of its replicas works. `stop`: its pool ends, and with it what was under way. */
 export const ROLLOUT_LIFECYCLE: LifecycleTable<RolloutState, RolloutEvent> = {
   loading: { loaded: 'verifying', 'roll-back': 'rolled-back', stop: 'rolled-back' },
-  verifying: { shift: 'baking', promote: 'promoted', 'roll-back': 'rolled-back', stop: 'rolled-back' },
+  verifying: { roll: 'rolling', shift: 'baking', promote: 'promoted', 'roll-back': 'rolled-back', stop: 'rolled-back' },
+  rolling: { shift: 'baking', promote: 'promoted', 'roll-back': 'rolled-back', stop: 'rolled-back' },
   baking: { promote: 'promoted', 'roll-back': 'rolled-back', stop: 'rolled-back' },
   promoted: { stop: 'promoted' },
   'rolled-back': { stop: 'rolled-back' },
@@ -37,7 +44,8 @@ export type RolloutStep =
   | 'kept'
   | 'draining'
   | 'freed'
-  | 'rolled-back';
+  | 'rolled-back'
+  | 'restored';
 
 /** Why a roll-out was given up. */
 export type RollbackReason =
@@ -53,6 +61,7 @@ export type RollbackReason =
   | 'stopped';
 
 export interface RolloutRules {
+  readonly strategy: SwapStrategy;
   /** Share of the records for the new version while it bakes; 1: all of them. */
   readonly share: number;
   /** How long the new version is watched before the old one is let go; 0: not at all. */
@@ -67,7 +76,14 @@ export interface RolloutRules {
 }
 
 /** Everything goes to the new version as soon as it is up, for good. */
-export const AT_ONCE: RolloutRules = { share: 1, bakeMs: 0, verifies: false, rollbackOn: TRIAL_DEFAULTS, keepMs: 0 };
+export const AT_ONCE: RolloutRules = {
+  strategy: 'beside',
+  share: 1,
+  bakeMs: 0,
+  verifies: false,
+  rollbackOn: TRIAL_DEFAULTS,
+  keepMs: 0,
+};
 
 export interface RolloutSides {
   readonly generation: number;
@@ -91,6 +107,7 @@ export class Rollout {
   shadow: Shadow | undefined;
   isVerified: boolean;
   #state: RolloutState = 'loading';
+  #proofAsked = false;
   #bakedAt = Infinity;
   #graceUntil = -Infinity;
   #deaths = 0;
@@ -103,6 +120,10 @@ export class Rollout {
       rules.shadow === undefined || (rules.share === 1 && rules.bakeMs > 0),
       'a shadow is for a time, and has no work',
     );
+    invariant(
+      rules.strategy === 'beside' || (rules.share === 1 && rules.shadow === undefined && rules.keepMs === 0),
+      'a share of the work, a shadow and a way back at once need both versions',
+    );
     this.sides = sides;
     this.rules = rules;
     this.trial = new Trial(rules.rollbackOn);
@@ -113,19 +134,44 @@ export class Rollout {
     return this.#state;
   }
 
-  /** O2. Both generations are there, and what comes back tells of them. */
+  /** O2. It has work, or is shown some, and what comes back tells of it. */
   get bakes(): boolean {
-    return this.#state === 'baking';
+    return this.#state === 'baking' || this.#state === 'rolling';
   }
 
-  /** The part of the records that it answers while it bakes. */
+  /** The old one is not left as it is: its replicas go before those of the new one come. */
+  get takesPlaces(): boolean {
+    return this.rules.strategy !== 'beside';
+  }
+
+  /** The part of the records that it answers while it bakes; of those with a key, while it rolls. */
   get share(): number {
-    return this.rules.shadow === undefined ? this.rules.share : 0;
+    if (this.rules.shadow !== undefined) return 0;
+    return this.split?.share ?? this.rules.share;
+  }
+
+  /** True once for all that it has loaded, and again after `anotherLoads`: somebody is to prove it. */
+  asksForProof(): boolean {
+    if (this.isVerified || this.#proofAsked) return false;
+    this.#proofAsked = true;
+    return true;
+  }
+
+  /** One more of its replicas loads, which has proved nothing. */
+  anotherLoads(): void {
+    this.isVerified = !this.rules.verifies;
+    this.#proofAsked = false;
   }
 
   /** All its replicas are up. */
   loaded(): void {
     this.#move('loaded');
+  }
+
+  /** The first of its replicas is given work, beside those of the old version. */
+  roll(share: number, maxSize: number): void {
+    this.#move('roll');
+    this.split = new TrafficSplit(share, maxSize, true);
   }
 
   /** It is given work from now on, and watched. */

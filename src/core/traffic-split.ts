@@ -3,7 +3,8 @@
  *
  * T1 the version behind its share gets the next batch: no chance is in it, so equal traffic is split equally. T2 the new
  * version never has more than its share but for the rest of one batch; what it could not take in time is not made up for
- * beyond a few batches. T3 records with a key go by the key alone: of one key all go to the same version.
+ * beyond a few batches. T3 records with a key go by the key alone: of one key all go to the same version, and while the share
+ * grows no key goes back.
  */
 
 /** For whom a record that waits is. Bits, so that a replica can say in one number what it may take. */
@@ -17,7 +18,9 @@ const OWED_BATCHES = 2;
 const EXTRA_BATCHES = 64;
 
 export class TrafficSplit {
-  readonly share: number;
+  share: number;
+  /** Without a share for records that have no key: whoever is idle takes them. */
+  readonly isOpen: boolean;
   readonly #owedMax: number;
   readonly #extraMax: number;
   /** Records the new version is behind its share; below 0: ahead of it. */
@@ -25,9 +28,10 @@ export class TrafficSplit {
   #sentCount = 0;
   #newCount = 0;
 
-  /** `share` of the records for the new version, 0 < share < 1. */
-  constructor(share: number, maxSize: number) {
+  /** `share` of the records, or of the keys where it is open, for the new version: 0 < share < 1. */
+  constructor(share: number, maxSize: number, isOpen = false) {
     this.share = share;
+    this.isOpen = isOpen;
     this.#owedMax = OWED_BATCHES * maxSize;
     this.#extraMax = EXTRA_BATCHES * maxSize;
   }
@@ -35,6 +39,11 @@ export class TrafficSplit {
   /** T1: the next batch is for the new version. */
   get newIsNext(): boolean {
     return this.#owed > 0;
+  }
+
+  /** The new version may take what has no key. */
+  get newTakesAny(): boolean {
+    return this.isOpen || this.newIsNext;
   }
 
   /** Records that each of the two was really sent. */

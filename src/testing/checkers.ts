@@ -116,6 +116,7 @@ export class PoolOracle {
         replica.isReady &&
         replica.open.length === 0 &&
         replica.version === this.#servingVersion &&
+        core.fleet.cells.get(replica.cell)?.isProved === true &&
         !replica.stopAsked &&
         !replica.killAsked
       )
@@ -310,6 +311,7 @@ export class PoolOracle {
   }
 
   died(replica: SimReplica, death: DeathNotice): void {
+    const { core } = this.#pool;
     const isBlamed = death.cause !== 'killed' && death.cause !== 'stopped' && death.cause !== 'load-failed';
     let isFirst = true;
     for (const message of replica.open) {
@@ -324,8 +326,8 @@ export class PoolOracle {
         if (message.isQuarantine && isBlamed) record.diedAlone = true;
       }
     }
-    this.#wasOnTrial = this.trial.version === replica.version;
-    this.restarts.died(replica, death, this.#pool.core.fleet.cells, this.#isRollout(replica) && !this.#wasOnTrial);
+    this.#wasOnTrial = this.trial.mayTry(replica.version) && core.fleet.cells.get(replica.cell)?.isProved === true;
+    this.restarts.died(replica, death, core.fleet.cells, this.#isRollout(replica) && !this.#wasOnTrial);
   }
 
   buried(replica: SimReplica): void {
@@ -357,7 +359,7 @@ export class PoolOracle {
           news.version !== this.#rolloutVersion &&
           news.version !== this.#servingVersion &&
           news.version !== this.trial.kept &&
-          !(this.trial.version !== undefined && news.version === this.#versionBefore)
+          !(this.trial.isOn && news.version === this.#versionBefore)
         )
           this.#violate('versions', `version ${news.version} came up unasked`);
         this.#servingVersion = news.version;
@@ -408,8 +410,8 @@ export class PoolOracle {
 
   /** Promise 6: where nothing else can have asked for it, no replica that serves is stopped for a failed swap. */
   #othersGoOn(): void {
-    const { limits, scales, holds } = this.#world.scenario;
-    if (limits.strategy !== 'one-for-one' || limits.scaling !== undefined) return;
+    const { limits, swapStrategy, scales, holds } = this.#world.scenario;
+    if (limits.strategy !== 'one-for-one' || limits.scaling !== undefined || swapStrategy !== 'beside') return;
     if (scales + holds > 0 || this.#isStopping || this.#wasRevived) return;
     for (const replica of this.#pool.live)
       if (replica.version === this.#servingVersion && replica.stopAsked && !this.#isReplaced(replica.cell))
@@ -480,7 +482,7 @@ export class PoolOracle {
     const { maxDelayMs } = this.#world.scenario.limits.batching;
     for (const replica of this.#pool.live) {
       if (!replica.isReady || replica.open.length > 0 || replica.stopAsked || replica.killAsked) continue;
-      if (replica.version !== this.#servingVersion) continue;
+      if (replica.version !== this.#servingVersion || core.fleet.cells.get(replica.cell)?.isProved !== true) continue;
       if (oldestAt + maxDelayMs + EPSILON_MS < now)
         this.#violate(
           'work-conserving',

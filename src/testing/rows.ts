@@ -8,6 +8,7 @@ import { askCycle } from './ask-cycle.js';
 import { FAULT, type FaultKind, noFaults } from './faults.js';
 import { fairShare, metastableOverload } from './open-loop.js';
 import { runLearningRows } from './learning-rows.js';
+import type { SwapStrategy } from '../core/rollout.js';
 import { type RunReport, runScenario } from './run.js';
 import { type Scenario, swarmScenario } from './scenario.js';
 import type { SimPool } from './sim-pool.js';
@@ -50,6 +51,7 @@ function calm(seed: number, changes: RowChanges = {}): Scenario {
     repeatable: true,
     timeoutMs: 0,
     swaps: 0,
+    swapStrategy: 'beside',
     share: 1,
     shadow: 0,
     bakeMs: 0,
@@ -95,6 +97,11 @@ const countRecords = (pool: SimPool, which: (record: SimRecord) => boolean): num
 
 const equal = (what: string, found: number, expected: number): string | undefined =>
   found === expected ? undefined : `${what}: ${found}, expected ${expected}`;
+
+/** Every third seed has another. */
+function strategyOf(seed: number): SwapStrategy {
+  return (['beside', 'rolling', 'recreate'] as const)[seed % 3] ?? 'beside';
+}
 
 const ROWS: readonly Row[] = [
   {
@@ -195,7 +202,7 @@ const ROWS: readonly Row[] = [
     id: 'B1',
     title: 'a swap under full load fails no request and mixes no versions',
     runs: 60,
-    scenario: (seed) => calm(seed, { swaps: 4, burst: 8 }),
+    scenario: (seed) => calm(seed, { swaps: 4, burst: 8, swapStrategy: strategyOf(seed) }),
     fired: (pool) => pool.oracle.upCount - 1,
     check: (pool) => equal('results', pool.core.counts.resolved, pool.core.counts.accepted),
   },
@@ -203,7 +210,8 @@ const ROWS: readonly Row[] = [
     id: 'B2',
     title: 'a version that does not load changes nothing',
     runs: 60,
-    scenario: (seed) => calm(seed, { swaps: 4, burst: 8, faults: { 'bad-version': 1 } }),
+    scenario: (seed) =>
+      calm(seed, { swaps: 4, burst: 8, swapStrategy: strategyOf(seed), faults: { 'bad-version': 1 } }),
     fired: ['bad-version'],
     check: (pool) =>
       equal('results', pool.core.counts.resolved, pool.core.counts.accepted) ??
@@ -244,10 +252,10 @@ const ROWS: readonly Row[] = [
     scenario: (seed) =>
       calm(seed, {
         swaps: 6,
-        share: seed % 2 === 0 ? 0.3 : 1,
-        shadow: seed % 4 === 1 ? 0.5 : 0,
+        ...(strategyOf(seed) === 'beside'
+          ? { share: seed % 2 === 0 ? 0.3 : 1, shadow: seed % 4 === 1 ? 0.5 : 0, keepMs: seed % 5 === 0 ? 30 : 0 }
+          : { swapStrategy: strategyOf(seed) }),
         bakeMs: 40,
-        keepMs: seed % 5 === 0 ? 30 : 0,
         verifies: seed % 3 === 0,
         promotes: 2,
         rollbacks: 2,

@@ -1,6 +1,7 @@
 import type { ScalingLimits } from '../core/autoscaler.js';
 import type { Overflow } from '../core/mailbox.js';
 import type { PoolLimits } from '../core/pool-limits.js';
+import type { SwapStrategy } from '../core/rollout.js';
 import { FAULT_KINDS, type FaultKind, type FaultRates, noFaults, USUAL_RATES } from './faults.js';
 import { between, Chance, pick, whole } from './seeds.js';
 
@@ -46,6 +47,7 @@ export interface Scenario {
   readonly disturbEveryMs: number;
   readonly swaps: number;
   // how a swap goes; 0 or 1 for at once and for good
+  readonly swapStrategy: SwapStrategy;
   /** The part of the records for a new version while it bakes. */
   readonly share: number;
   /** The part of the records that it is only shown instead; 0: none. */
@@ -108,6 +110,7 @@ const CHOICES = {
   share: [0.05, 0.2, 0.5, 0.9, 1],
   shadow: [0.1, 0.5, 1],
   leastReplicas: [0, 0, 0, 1, 2],
+  swapStrategy: ['beside', 'beside', 'beside', 'beside', 'rolling', 'recreate'],
   overflow: ['reject', 'wait', 'drop-oldest', 'drop-newest'],
 } as const;
 
@@ -214,23 +217,39 @@ function swarmScaling(seed: number): ScalingLimits | undefined {
 function swarmTrials(
   seed: number,
   safetyMs: number,
-): Pick<Scenario, 'share' | 'shadow' | 'bakeMs' | 'keepMs' | 'verifies' | 'promotes' | 'rollbacks' | 'keys'> {
+): Pick<
+  Scenario,
+  'swapStrategy' | 'share' | 'shadow' | 'bakeMs' | 'keepMs' | 'verifies' | 'promotes' | 'rollbacks' | 'keys'
+> {
   const chance = new Chance(seed, 11);
+  const swapStrategy = pick(new Chance(seed, 14), CHOICES.swapStrategy);
   if (chance.next() < 0.5)
-    return { share: 1, shadow: 0, bakeMs: 0, keepMs: 0, verifies: false, promotes: 0, rollbacks: 0, keys: 0 };
+    return {
+      swapStrategy,
+      share: 1,
+      shadow: 0,
+      bakeMs: 0,
+      keepMs: 0,
+      verifies: false,
+      promotes: 0,
+      rollbacks: 0,
+      keys: 0,
+    };
+  const isBeside = swapStrategy === 'beside';
   // Later choices have a chance of their own: a seed runs what it ran before there were any.
   const later = new Chance(seed, 13);
-  const shadow = later.next() < 0.25 ? pick(later, CHOICES.shadow) : 0;
+  const shadow = later.next() < 0.25 && isBeside ? pick(later, CHOICES.shadow) : 0;
   const share = pick(chance, CHOICES.share);
   return {
-    share: shadow > 0 ? 1 : share,
+    swapStrategy,
+    share: shadow > 0 || !isBeside ? 1 : share,
     shadow,
     bakeMs: safetyMs * between(chance, 0.05, 0.5),
-    keepMs: later.next() < 0.4 ? safetyMs * between(later, 0.05, 0.3) : 0,
+    keepMs: later.next() < 0.4 && isBeside ? safetyMs * between(later, 0.05, 0.3) : 0,
     verifies: chance.next() < 0.3,
     promotes: whole(chance, 0, 2),
     rollbacks: whole(chance, 0, 2),
-    keys: chance.next() < 0.5 ? 0 : whole(chance, 1, 12),
+    keys: chance.next() < 0.35 ? 0 : whole(chance, 1, 12),
   };
 }
 

@@ -12,6 +12,7 @@ const SIMPLER: readonly ((scenario: Scenario) => Scenario | undefined)[] = [
       ? { ...s, share: 1, shadow: 0, bakeMs: 0, keepMs: 0, verifies: false, promotes: 0, rollbacks: 0 }
       : undefined,
   (s) => (s.promotes + s.rollbacks > 0 ? { ...s, promotes: 0, rollbacks: 0 } : undefined),
+  (s) => (s.swapStrategy !== 'beside' ? { ...s, swapStrategy: 'beside' } : undefined),
   (s) => (s.keepMs > 0 ? { ...s, keepMs: 0 } : undefined),
   (s) => (s.shadow > 0 ? { ...s, shadow: 0 } : undefined),
   (s) => (s.keys > 0 ? { ...s, keys: 0 } : undefined),

@@ -39,10 +39,10 @@ export class SimTrials {
 
   /** For version `version`, which is about to be rolled out. */
   rules(version: number): RolloutRules {
-    const { share, shadow, bakeMs, keepMs, verifies } = this.#world.scenario;
-    if (version === 1 || bakeMs === 0) return AT_ONCE;
+    const { swapStrategy: strategy, share, shadow, bakeMs, keepMs, verifies } = this.#world.scenario;
+    if (version === 1 || bakeMs === 0) return version === 1 ? AT_ONCE : { ...AT_ONCE, strategy };
     if (this.#world.strikes(FAULT['poor-version'])) this.#poor.add(version);
-    const rules = { ...AT_ONCE, share, bakeMs, keepMs, verifies: verifies && this.#chance.next() < 0.5 };
+    const rules = { ...AT_ONCE, strategy, share, bakeMs, keepMs, verifies: verifies && this.#chance.next() < 0.5 };
     return shadow === 0 ? rules : { ...rules, shadow: { share: shadow, minAgreement: MIN_AGREEMENT } };
   }
 
@@ -102,7 +102,7 @@ export class SimTrials {
   verified(): void {
     const isGood = !this.#world.isSafe || this.#chance.next() < 0.8;
     if (isGood) this.#core.verified(this.#world.now);
-    else if (this.#core.fleet.rollout?.state === 'verifying')
+    else if (this.#core.fleet.rollout?.isVerified === false)
       this.#core.rollBack('verification-failed', 'probes were answered wrongly', this.#world.now);
   }
 }

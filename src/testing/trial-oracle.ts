@@ -37,6 +37,8 @@ export class TrialOracle {
   readonly rolledBack = new Map<string, string | undefined>();
   readonly #world: World;
   readonly #keys = new Map<string, Key>();
+  /** It takes one place after the other. */
+  #rolling: string | undefined;
   readonly #shown = new Map<SimReplica, number>();
   #sent = 0;
   #given = 0;
@@ -56,6 +58,9 @@ export class TrialOracle {
         this.bakedCount++;
         this.#sent = 0;
         this.#given = 0;
+        return;
+      case 'shifting':
+        if (news.share !== undefined) this.#rolling = news.to;
         return;
       case 'kept':
         this.kept = news.from;
@@ -81,11 +86,22 @@ export class TrialOracle {
     this.version = undefined;
     this.isShared = false;
     this.isShadow = false;
+    this.#rolling = undefined;
+  }
+
+  /** A version has work, or is shown some, and may be taken back. */
+  get isOn(): boolean {
+    return this.version !== undefined || this.#rolling !== undefined;
+  }
+
+  /** Whether this version is on trial. */
+  mayTry(version: string): boolean {
+    return version === this.version || version === this.#rolling;
   }
 
   /** Whether work may go to this version beside the one that serves. */
   mayWork(version: string): boolean {
-    return this.isShared && version === this.version;
+    return (this.isShared && version === this.version) || version === this.#rolling;
   }
 
   sent({ replica, requests, trigger }: Message): void {
@@ -142,7 +158,13 @@ export class TrialOracle {
   }
 
   started(live: readonly SimReplica[]): void {
-    if (this.#world.scenario.bakeMs === 0) return;
+    const { bakeMs, swapStrategy } = this.#world.scenario;
+    const started = live.at(-1);
+    for (const other of live)
+      if (swapStrategy !== 'beside' && other !== started && other.version !== started?.version)
+        if (swapStrategy === 'recreate' || other.slot === started?.slot)
+          this.#world.violate('places', `version ${started?.version} starts in the place of version ${other.version}`);
+    if (bakeMs === 0) return;
     const versions = new Set(live.map(({ version }) => version));
     if (versions.size > 2) this.#world.violate('trial', `versions ${[...versions].join(', ')} are resident at once`);
   }

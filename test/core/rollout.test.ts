@@ -503,6 +503,7 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
     maxInFlight: fc.integer({ min: 1, max: 2 }),
     maxDelayMs: fc.constantFrom(0, 0, 20),
     share: fc.constantFrom(0.1, 0.5, 0.9, 1),
+    strategy: fc.constantFrom('beside' as const, 'beside' as const, 'rolling' as const, 'recreate' as const),
     bakeMs: fc.constantFrom(0, 200, 1000),
     keepMs: fc.constantFrom(0, 0, 300),
     verifies: fc.boolean(),
@@ -510,7 +511,7 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
     commands: fc.array(command, { maxLength: 60 }),
   });
   fc.assert(
-    fc.property(setup, ({ share, bakeMs, keepMs, verifies, repeatable, commands, ...settings }) => {
+    fc.property(setup, ({ strategy, share, bakeMs, keepMs, verifies, repeatable, commands, ...settings }) => {
       const p = new PoolDriver({
         version: '1',
         slowLoads: true,
@@ -520,7 +521,9 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
       });
       p.core.setRepeatable(repeatable);
       for (let cell = 1; cell <= settings.replicas; cell++) p.ready(cell);
-      const rules = { ...AT_ONCE, share: bakeMs === 0 ? 1 : share, bakeMs, keepMs, verifies };
+      const isBeside = strategy === 'beside';
+      const both = { share: bakeMs === 0 ? 1 : share, keepMs };
+      const rules = { ...AT_ONCE, strategy, ...(isBeside ? both : {}), bakeMs, verifies };
       let version = 1;
       const calledBack = new Set<string | undefined>();
       const swap = (): void => {
@@ -539,6 +542,10 @@ test('B5: whatever happens at whichever step, exactly one version is left, and n
         const serving = new Set(fleet.list.filter((cell) => fleet.isMain(cell)).map((cell) => cell.version));
         t.true(serving.size <= 1, 'two versions serve');
         for (const one of serving) t.is(one, fleet.version);
+        if (!isBeside) {
+          const places = fleet.list.filter(({ id }) => p.alive.has(id)).map(({ replica }) => replica);
+          t.is(new Set(places).size, places.length, 'F7: two replicas of one place live');
+        }
         if (state === 'running' && fleet.rollout === undefined)
           for (const cell of fleet.list)
             if (cell.version !== fleet.version && last(p)?.step !== 'kept')

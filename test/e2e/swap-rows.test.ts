@@ -143,6 +143,29 @@ for (const [version, reason] of [
   );
 }
 
+for (const strategy of ['rolling', 'recreate'] as const) {
+  test.serial(`${strategy} in processes: no record fails, nor where the new version does not load`, async (t) => {
+    t.timeout(90_000);
+    const pool = await spawn(t, 'process');
+    const places = new Set<number>();
+    pool.on('rollout', () => places.add(pool.stats().replicas.filter(({ state }) => state === 'ready').length));
+    const { error, answers } = await failing(t, pool, 'exits-in-load', { strategy });
+    t.is(error.reason, 'load-failed');
+    t.true(answers.every((answer) => answer.endsWith('by 1')));
+    t.is(pool.stats().replicas.filter(({ state, version }) => state === 'ready' && version === '1').length, 2);
+    let isOver = false;
+    const swap = pool.swap(2, { strategy }).then(() => (isOver = true));
+    const both = await underLoad(pool, () => isOver);
+    await swap;
+    t.true(both.every((answer) => /by [12]$/.test(answer)));
+    t.true(both.some((answer) => answer.endsWith('by 2')));
+    t.true(
+      [...places].every((count) => count <= 2),
+      [...places].join(),
+    );
+  });
+}
+
 test.serial('a version in processes gives its memory back, and the event freed says how much', async (t) => {
   t.timeout(60_000);
   const pool = await spawn(t, 'process');

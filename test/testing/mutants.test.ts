@@ -4,7 +4,7 @@ import { type Mutant, MutantRig } from './mutant-rig.js';
 // The tester is tested: deliberate defects are put into a copy of the compiled cores, one at a time, and the swarm must
 // find each of them within a bounded number of seeds. The production code carries no switches for this.
 
-const SEEDS = 600;
+const SEEDS = 1500;
 
 const MUTANTS: readonly Mutant[] = [
   {
@@ -64,13 +64,13 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'versions mix while a roll-out is under way',
     file: 'core/fleet.js',
-    from: "return cell.state === 'ready' && (cell.generation === this.#serving || cell.generation === this.#onShare);",
-    to: "return cell.state === 'ready';",
+    from: 'return cell.generation === this.#serving || cell.generation === this.#onShare;',
+    to: 'return true;',
   },
   {
     name: 'a canary takes all that it has room for',
     file: 'core/feeder.js',
-    from: 'SIDE.new | (split.newIsNext ? SIDE.any : 0) : SIDE.old | SIDE.any',
+    from: 'SIDE.new | (split.newTakesAny ? SIDE.any : 0) : SIDE.old | SIDE.any',
     to: 'SIDE.new | SIDE.any : SIDE.old | SIDE.any',
   },
   {
@@ -98,6 +98,18 @@ const MUTANTS: readonly Mutant[] = [
     to: 'if (true)',
   },
   {
+    name: 'a place is taken before it is free',
+    file: 'core/fleet.js',
+    from: "if (waitsFor === 'nothing')",
+    to: 'if (true)',
+  },
+  {
+    name: 'the places that a version took are not given back',
+    file: 'core/fleet.js',
+    from: 'if (rollout.takesPlaces)\n            this.#giveBack(',
+    to: 'if (false)\n            this.#giveBack(',
+  },
+  {
     name: 'a shadow is shown more than its share',
     file: 'core/shadow.js',
     from: 'this.#owed -= size;',
@@ -112,8 +124,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a version is taken back and its replicas are kept',
     file: 'core/fleet.js',
-    from: 'else if (hadWork)\n                this.#drain(cell);',
-    to: 'else if (hadWork)\n                continue;',
+    from: 'else if (hadWork && cell.isProved)\n                this.#drain(cell);',
+    to: 'else if (hadWork && cell.isProved)\n                continue;',
   },
   {
     name: 'the mailbox holds one more than its capacity',
