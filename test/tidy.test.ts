@@ -194,6 +194,7 @@ test('every source file is reached from an entry point', (t) => {
 
 /** Package -> files that may import it. More than one file only where the two ends of a lane need it. */
 const PACKAGE_DOORS: Readonly<Record<string, RegExp>> = {
+  'lru-cache': /^src\/core\/recently-used\.ts$/,
   zod: /^src\/kernel\/schema\.ts$/,
   eventemitter3: /^src\/kernel\/events\.ts$/,
   comlink: /^src\/wire\/[\w-]+\.ts$/,

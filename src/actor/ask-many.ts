@@ -16,7 +16,8 @@ export class AskMany<In, Out> {
   readonly #pool: InferTarget<In, Out>;
   readonly #records: readonly In[];
   readonly #rules: AskRules;
-  readonly #keyOf: KeyOf<In> | undefined;
+  readonly #keyOf: NameOf<In> | undefined;
+  readonly #modelOf: NameOf<In> | undefined;
   readonly #clock: Clock;
   readonly #sender: number;
   readonly #results: Outcome<Out>[];
@@ -25,12 +26,12 @@ export class AskMany<In, Out> {
   #next = 0;
   #left: number;
 
-  /** Without `keyOf` the key of the rules is that of every record. */
+  /** Without `keyOf` and `modelOf` the key and the model of the rules are those of every record. */
   constructor(
     pool: InferTarget<In, Out>,
     records: readonly In[],
     rules: AskRules,
-    keyOf: KeyOf<In> | undefined,
+    { keyOf, modelOf }: { readonly keyOf: NameOf<In> | undefined; readonly modelOf: NameOf<In> | undefined },
     clock: Clock,
     views: boolean,
     traceparent?: string,
@@ -41,6 +42,7 @@ export class AskMany<In, Out> {
     this.#records = records;
     this.#rules = rules;
     this.#keyOf = keyOf;
+    this.#modelOf = modelOf;
     this.#clock = clock;
     this.#left = records.length;
     this.#results = new Array<Outcome<Out>>(records.length);
@@ -62,16 +64,18 @@ export class AskMany<In, Out> {
     while (this.#next < records.length) {
       const index = this.#next;
       const record = records[index] as In;
-      let { key } = this.#rules;
-      if (this.#keyOf !== undefined) {
-        const given = keyFrom(this.#keyOf, record, index);
-        if (given instanceof TroupeError) {
+      let { key, model } = this.#rules;
+      if (this.#keyOf !== undefined || this.#modelOf !== undefined) {
+        const givenKey = this.#keyOf === undefined ? key : nameFrom('key', this.#keyOf, record, index);
+        const givenModel = this.#modelOf === undefined ? model : nameFrom('model', this.#modelOf, record, index);
+        if (givenKey instanceof TroupeError || givenModel instanceof TroupeError) {
           this.#next++;
-          this.#refuse(index, given);
+          this.#refuse(index, givenKey instanceof TroupeError ? givenKey : (givenModel as TroupeError));
           continue;
         }
-        key = given;
-        now = this.#clock.now(); // The function may have taken its time.
+        key = givenKey;
+        model = givenModel;
+        now = this.#clock.now(); // The functions may have taken their time.
       }
       const submission = new ManySubmission<In, Out>(
         this,
@@ -81,6 +85,7 @@ export class AskMany<In, Out> {
         this.#rules.priority,
         now + this.#rules.timeoutMs,
         key,
+        model,
       );
       const ticket = this.#pool.offer(submission);
       if (ticket === undefined) {
@@ -128,19 +133,24 @@ export class AskMany<In, Out> {
   }
 }
 
-type KeyOf<In> = (record: In, index: number) => string | undefined;
+type NameOf<In> = (record: In, index: number) => string | undefined;
 
 /** Foreign code: what it throws or gets wrong costs this record alone. */
-function keyFrom<In>(keyOf: KeyOf<In>, record: In, index: number): string | undefined | TroupeError {
+function nameFrom<In>(
+  what: 'key' | 'model',
+  nameOf: NameOf<In>,
+  record: In,
+  index: number,
+): string | undefined | TroupeError {
   let cause: unknown;
   try {
-    const key: unknown = keyOf(record, index);
-    if (key === undefined || typeof key === 'string') return key;
-    cause = new TypeError(`expected a string, got ${key === null ? 'null' : typeof key}`);
+    const name: unknown = nameOf(record, index);
+    if (name === undefined || typeof name === 'string') return name;
+    cause = new TypeError(`expected a string, got ${name === null ? 'null' : typeof name}`);
   } catch (thrown) {
     cause = thrown;
   }
-  const message = `key of askMany failed for record ${index}: ${toFault(cause).message}`;
+  const message = `${what} of askMany failed for record ${index}: ${toFault(cause).message}`;
   return new TroupeError('INPUT_INVALID', message, { cause, ran: 'not-started' });
 }
 
@@ -165,6 +175,7 @@ class ManySubmission<In, Out> implements Submission<In, Out> {
     readonly priority: number,
     readonly deadlineAt: number,
     readonly key: string | undefined,
+    readonly model: string | undefined,
   ) {}
 
   get traceparent(): string | undefined {

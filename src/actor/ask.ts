@@ -15,10 +15,14 @@ export interface AskOptions {
    * settled, whatever became of it. Free across keys. At most one record per key is in a batch.
    */
   readonly key?: string;
+  /** Which model answers, in a pool of many (option `models`): `fr`, or with a version or alias `fr@2`, `fr@stable`. */
+  readonly model?: string;
 }
 
 /** As of an ask, for each record. */
-export interface AskManyOptions<In> extends Omit<AskOptions, 'key'> {
+export interface AskManyOptions<In> extends Omit<AskOptions, 'key' | 'model'> {
+  /** One model for all records, or what gives the model of each. */
+  readonly model?: string | ((record: In, index: number) => string);
   /** One key for all records, or what gives the key of each; undefined for none. */
   readonly key?: string | ((record: In, index: number) => string | undefined);
   /**
@@ -40,17 +44,18 @@ export interface AskRules {
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
   readonly key: string | undefined;
+  readonly model: string | undefined;
 }
 
 /** Checks the options of a call; wrong ones throw a TypeError that names option, expectation and value. */
 export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRules {
   checkOptions('ask', options);
   for (const key of Object.keys(options)) {
-    if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority' && key !== 'key') {
-      throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal, priority or key`);
+    if (key !== 'timeoutMs' && key !== 'signal' && key !== 'priority' && key !== 'key' && key !== 'model') {
+      throw new TypeError(`ask: unknown option "${key}"; expected timeoutMs, signal, priority, key or model`);
     }
   }
-  const { timeoutMs = defaultTimeoutMs, priority = 0, signal, key } = options;
+  const { timeoutMs = defaultTimeoutMs, priority = 0, signal, key, model } = options;
   if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
     throw new TypeError(`ask: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
   }
@@ -63,12 +68,15 @@ export function resolveAsk(options: AskOptions, defaultTimeoutMs: number): AskRu
   if (key !== undefined && typeof key !== 'string') {
     throw new TypeError(`ask: key must be a string, got ${typeof key}`);
   }
-  return askRules(timeoutMs, priority, signal, key);
+  if (model !== undefined && typeof model !== 'string') {
+    throw new TypeError(`ask: model must be a string, got ${typeof model}`);
+  }
+  return askRules(timeoutMs, priority, signal, key, model);
 }
 
 /** Of an ask without options. */
 export function plainRules(timeoutMs: number): AskRules {
-  return askRules(timeoutMs, 0, undefined, undefined);
+  return askRules(timeoutMs, 0, undefined, undefined, undefined);
 }
 
 /** In one place, so that all of them have one shape. */
@@ -77,8 +85,9 @@ function askRules(
   priority: number,
   signal: AbortSignal | undefined,
   key: string | undefined,
+  model: string | undefined,
 ): AskRules {
-  return { sender: APPLICATION, callTimeoutMs: undefined, timeoutMs, priority, signal, key };
+  return { sender: APPLICATION, callTimeoutMs: undefined, timeoutMs, priority, signal, key, model };
 }
 
 /** Refuses what is no object of options; the keys are each caller's own to check. */

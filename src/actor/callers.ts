@@ -1,7 +1,9 @@
 import { type Breaker, verdictOf } from '../core/breaker.js';
+import { modelOf } from '../core/model-key.js';
 import type { Request } from '../core/request.js';
 import { LatencyWindow } from '../telemetry/latency.js';
 import { AskOwner, type Owner } from './ask.js';
+import type { Outcome } from './outcome.js';
 import type { PoolVoice } from './pool-events.js';
 import type { Readiness } from './readiness.js';
 
@@ -34,7 +36,7 @@ export class Callers {
       this.latency.record(now - request.offeredAt);
       this.queueWait.record(request.sentAt - request.offeredAt);
       if (owner instanceof AskOwner) owner.resolved(request.value);
-      else owner.settled({ ok: true, value: request.value, version: request.version }, call);
+      else owner.settled(outcomeOf(request), call);
       return;
     }
     if (request.error.ran === 'failed') this.#voice.recordFailed(request.error, now);
@@ -43,4 +45,8 @@ export class Callers {
     }
     owner.settled({ ok: false, error: request.error }, call);
   }
+}
+
+function outcomeOf({ value, version, model }: Request): Outcome<unknown> {
+  return model === undefined ? { ok: true, value, version } : { ok: true, value, version, model: modelOf(model) };
 }

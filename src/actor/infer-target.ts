@@ -14,6 +14,8 @@ export interface Submission<In, Out> {
   readonly callTimeoutMs?: number | undefined;
   /** Records of one key run one after another, in the order they were accepted; free across keys. */
   readonly key?: string | undefined;
+  /** Which model answers, where the pool holds many. */
+  readonly model?: string | undefined;
   /** The span it belongs to, as the header of W3C Trace Context; read where the pool makes spans. */
   readonly traceparent?: string | undefined;
   /**
@@ -34,6 +36,8 @@ export interface Ticket {
  */
 export interface InferTarget<In, Out> {
   readonly name: string;
+  /** It holds many models, and each submission names one. */
+  readonly holdsManyModels?: boolean;
   /** Batches that are with replicas now, where it is known. */
   readonly inFlightBatches?: number;
   /** Where pipelines that use it say what they count; a pool has that of its system. */

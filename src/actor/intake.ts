@@ -14,11 +14,15 @@ import { recordBytes } from '../wire/record-bytes.js';
 import { APPLICATION, type Owner } from './ask.js';
 import type { BatchTraces } from './batch-traces.js';
 import type { Submission } from './infer-target.js';
+import type { ModelKeeper } from './model-keeper.js';
 import type { ReplicaLinks } from './replica-links.js';
 import type { Turn } from './turn.js';
 
 /** What a pool must know of a record beside its input. */
-export type Terms = Pick<Submission<unknown, unknown>, 'sender' | 'priority' | 'callTimeoutMs' | 'key' | 'traceparent'>;
+export type Terms = Pick<
+  Submission<unknown, unknown>,
+  'sender' | 'priority' | 'callTimeoutMs' | 'key' | 'model' | 'traceparent'
+>;
 
 export interface IntakeParts<In> {
   readonly name: string;
@@ -28,6 +32,8 @@ export interface IntakeParts<In> {
   readonly breaker: Breaker | undefined;
   readonly traces: BatchTraces | undefined;
   readonly weigh: ((input: In) => number) | undefined;
+  /** Where the pool holds many models. */
+  readonly models: ModelKeeper | undefined;
 }
 
 export class Intake<In> {
@@ -38,9 +44,11 @@ export class Intake<In> {
   readonly #breaker: Breaker | undefined;
   readonly #traces: BatchTraces | undefined;
   readonly #weigh: ((input: In) => number) | undefined;
+  readonly #models: ModelKeeper | undefined;
   #lastRequest = 0;
 
-  constructor({ name, core, links, turn, breaker, traces, weigh }: IntakeParts<In>) {
+  constructor({ name, core, links, turn, breaker, traces, weigh, models }: IntakeParts<In>) {
+    this.#models = models;
     this.#name = name;
     this.#core = core;
     this.#links = links;
@@ -59,7 +67,8 @@ export class Intake<In> {
     overflow: Overflow,
     now: number,
   ): Request | TroupeError | undefined {
-    const signature = this.#links.description?.signature;
+    const model = this.#models === undefined && terms.model === undefined ? undefined : this.#modelOf(terms.model);
+    if (model instanceof TroupeError) return model;
     const weight = this.#weightOf(input);
     if (typeof weight !== 'number') return weight;
     const lease = this.#breaker?.acquire(now);
@@ -70,7 +79,8 @@ export class Intake<In> {
       owner,
       sender: terms.sender,
       priority: terms.priority,
-      bucket: signature === undefined ? '' : shapeKey(input, signature),
+      bucket: this.#bucketOf(input, model),
+      model,
       bytes: recordBytes(input),
       weight,
       offeredAt: now,
@@ -88,11 +98,31 @@ export class Intake<In> {
     if (offer === 'accepted' || offer === 'door' || offer === 'dropped') return request;
     if (lease !== undefined) this.#breaker?.release(lease, 'none', now);
     // An operator comes back when there is room: no error is made for it.
-    return offer === 'full' && overflow === 'try' ? undefined : this.#refusal(offer, overflow, request.bytes);
+    if (offer === 'full' && overflow === 'try') return undefined;
+    const ofModel =
+      offer === 'model-refused' && model !== undefined ? this.#core.models?.refusal(model, now) : undefined;
+    return ofModel ?? this.#refusal(offer, overflow, request.bytes);
+  }
+
+  #bucketOf(input: In, model: string | undefined): string {
+    if (model !== undefined) return this.#models?.bucketOf(model, input) ?? model;
+    const signature = this.#links.description?.signature;
+    return signature === undefined ? '' : shapeKey(input, signature);
+  }
+
+  /** The key of the model the record is for; an error where there is none, or where it names one and should not. */
+  #modelOf(named: string | undefined): string | TroupeError {
+    const models = this.#models;
+    if (models !== undefined && named !== undefined) return models.keyOf(named);
+    const message =
+      models === undefined
+        ? `Pool "${this.#name}" holds one model; the record names another: spawn it with models to hold many`
+        : `Pool "${this.#name}" holds many models; the record names none: ask with { model }`;
+    return new TroupeError('INPUT_INVALID', message, { actor: this.#name });
   }
 
   #refusal(
-    offer: 'full' | 'too-large' | 'overloaded' | 'failed' | 'closed',
+    offer: 'full' | 'too-large' | 'overloaded' | 'failed' | 'closed' | 'model-refused',
     overflow: Overflow,
     bytes: number,
   ): TroupeError {
@@ -118,6 +148,7 @@ export class Intake<In> {
         const cause = this.#core.failure;
         return new TroupeError('NO_REPLICA', cause?.message ?? `Pool "${name}" has failed`, { cause, ...where });
       }
+      case 'model-refused': // Its time has just come.
       case 'closed':
         return new TroupeError('POOL_STOPPED', `Pool "${name}" is ${this.#core.state} and takes no records`, where);
     }

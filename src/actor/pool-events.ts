@@ -2,6 +2,8 @@ import type { ScaleReason } from '../core/autoscaler.js';
 import type { BreakerChange, BreakerLimits, BreakerState } from '../core/breaker.js';
 import { type DeathNotice, describeDeath, type PoolNews } from '../core/effects.js';
 import type { RollbackReason, RolloutStep } from '../core/rollout.js';
+import { modelOf, versionOf } from '../core/model-key.js';
+import type { EvictionReason } from '../core/resident-models.js';
 import type { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
 import type { Log } from '../telemetry/log.js';
@@ -19,6 +21,31 @@ export interface PoolEvents {
   'swap-failed': [{ version: string | undefined; error: TroupeError }];
   rollout: [RolloutNotice];
   freed: [{ version: string | undefined; memory?: FreedMemory }];
+  'model-loaded': [
+    {
+      replica: number;
+      incarnation: number;
+      model: string;
+      version: string | undefined;
+      bytes: number;
+      loadMs: number;
+    },
+  ];
+  'model-evicted': [
+    {
+      replica: number;
+      incarnation: number;
+      model: string;
+      version: string | undefined;
+      bytes: number;
+      reason: EvictionReason;
+      /** What unload() threw. */
+      error?: TroupeError;
+    },
+  ];
+  /** It could not be loaded; retryAfterMs is Infinity where it never can. */
+  'model-failed': [{ model: string; version: string | undefined; error: TroupeError; retryAfterMs: number }];
+  'model-swapped': [{ model: string; from: string | undefined; to: string | undefined }];
   /** So many replicas are wanted from now on. */
   scaled: [{ from: number; replicas: number; reason: ScaleReason }];
   breaker: [{ from: BreakerState; to: BreakerState; calls: number; failures: number }];
@@ -159,12 +186,33 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
       case 'restarted':
         this.emit('restarted', { replica: news.replica, incarnation: news.incarnation });
         return;
+      case 'model-loaded': {
+        const { replica, incarnation, key, bytes, loadMs } = news;
+        const what = { model: modelOf(key), version: versionOf(key), bytes };
+        this.emit('model-loaded', { replica, incarnation, ...what, loadMs });
+        return;
+      }
+      case 'model-evicted': {
+        const { replica, incarnation, key, bytes, reason, error } = news;
+        if (error !== undefined)
+          this.#log({ level: 'warn', message: error.message, pool, replica, incarnation, code: error.code });
+        const what = { model: modelOf(key), version: versionOf(key), bytes, reason };
+        this.emit('model-evicted', { replica, incarnation, ...what, ...(error === undefined ? {} : { error }) });
+        return;
+      }
+      case 'model-failed': {
+        const { key, error, retryAfterMs } = news;
+        this.#log({ level: 'warn', message: `model "${key}": ${error.message}`, pool, code: error.code });
+        this.emit('model-failed', { model: modelOf(key), version: versionOf(key), error, retryAfterMs });
+        return;
+      }
       case 'scaled': {
         const { from, replicas, reason } = news;
         if (reason !== 'operator') this.#log({ level: 'info', message: scaledText(from, replicas, reason), pool });
         this.emit('scaled', { from, replicas, reason });
         return;
       }
+      case 'model-prepared':
       case 'up':
       case 'rollout-failed':
       case 'held':

@@ -6,14 +6,14 @@ import { SCALE_REASONS } from '../core/autoscaler.js';
 import type { BreakerState } from '../core/breaker.js';
 import type { RollbackReason, RolloutStep } from '../core/rollout.js';
 import type { ErrorCode } from '../kernel/errors.js';
-import type { Exposition } from '../telemetry/exposition.js';
+import { type Exposition, OTHER } from '../telemetry/exposition.js';
 import { FAMILIES } from '../telemetry/families.js';
 import type { LatencyWindow } from '../telemetry/latency.js';
 import type { AsyncBatchMeter } from './async-batch.js';
 import type { ShadowTotals } from './comparison.js';
 import type { EventCounts } from './pool-events.js';
 import type { PoolVersions } from './rollouts.js';
-import type { PoolStats } from './stats.js';
+import type { ModelStats, PoolStats } from './stats.js';
 
 /** Of one pool: its snapshot, and what a snapshot only sums up. */
 export interface PoolMeters {
@@ -41,6 +41,7 @@ export function collectPool(into: Exposition, meters: PoolMeters): void {
   collectReplicas(into, of, meters);
   collectVersions(into, of, meters);
   collectShadow(into, of, meters);
+  if (stats.models !== undefined) collectModels(into, of, stats.models, stats.replicas);
   const { breaker } = stats;
   if (breaker !== undefined) {
     for (const state of BREAKER_STATES)
@@ -122,6 +123,37 @@ function collectScaling(into: Exposition, of: { pool: string }, { scaling }: Poo
   into.add('troupe_replicas_limit', { ...of, bound: 'min' }, scaling.min);
   into.add('troupe_replicas_limit', { ...of, bound: 'max' }, scaling.max);
   for (const reason of SCALE_REASONS) into.add('troupe_scalings_total', { ...of, reason }, scaling.changes[reason]);
+}
+
+/** Of so many models each has series of its own, those asked for first, so that no series changes sides; the others share one. */
+const MODELS_MAX = 100;
+
+function collectModels(
+  into: Exposition,
+  of: { pool: string },
+  { maxBytes, resident, known }: ModelStats,
+  replicas: PoolStats['replicas'],
+): void {
+  into.add('troupe_resident_limit_bytes', of, maxBytes);
+  for (const { replica } of replicas) {
+    const at = { ...of, replica: String(replica) };
+    const held = resident.filter((model) => model.replica === replica);
+    into.add('troupe_resident_models', at, held.length);
+    into.add(
+      'troupe_resident_model_bytes',
+      at,
+      held.reduce((sum, { bytes }) => sum + bytes, 0),
+    );
+  }
+  const names = new Set<string>();
+  for (const { model } of known) if (names.size < MODELS_MAX) names.add(model);
+  for (const { model, loads, loadFailures, evictions, hits } of known) {
+    const which = { ...of, model: names.has(model) ? model : OTHER };
+    into.add('troupe_model_loads_total', which, loads);
+    into.add('troupe_model_load_failures_total', which, loadFailures);
+    into.add('troupe_model_evictions_total', which, evictions);
+    into.add('troupe_model_hits_total', which, hits);
+  }
 }
 
 const STEPS: readonly RolloutStep[] = [

@@ -1,5 +1,6 @@
 import { BREAKER_DEFAULTS } from '../core/breaker.js';
 import { z } from '../kernel/schema.js';
+import { LATEST, MODEL_REF_PATTERN, NAME_RULE } from '../models/names.js';
 import { nameSchema } from '../models/options.js';
 
 /**
@@ -155,71 +156,115 @@ export const scalingSchema = z
   })
   .refine(({ min, max }) => max === undefined || min <= max, { message: 'min must be at most max', path: ['min'] });
 
-export const poolOptionsSchema = z.strictObject({
-  actor: z
+/** A model, or one version of it: `fr`, `fr@2`, `fr@stable`. */
+const modelRefSchema = z
+  .string()
+  .regex(MODEL_REF_PATTERN, `must be the name of a model, or name@version; each part ${NAME_RULE}`);
+
+export const residentModelsSchema = z.strictObject({
+  root: z
     .string()
     .min(1)
-    .describe('File URL or path of the actor module, or the name of a ready-made actor (onnx, mock).'),
-  model: z
-    .string()
+    .optional()
+    .describe('Directory of the models, each <root>/<model>/<version>; without it those of models.roots.'),
+  list: z
+    .array(modelRefSchema)
     .min(1)
     .optional()
-    .describe(
-      'Model directory in Triton layout, <model>/<version>/model.onnx; or the name of a model where models.roots are given.',
-    ),
-  version: z
-    .union([nameSchema, z.number().int().min(0)])
-    .default('latest')
-    .transform(String)
-    .describe('Model version: a number, an alias, or latest for the highest number.'),
-  replicas: z
-    .union([count.max(1024), scalingSchema], 'expected a whole number, or a map with min and max')
-    .default(1)
-    .describe('How many replicas run the actor; with min and max the pool scales by itself.'),
-  isolation: z
-    .enum(['inline', 'thread', 'process'])
-    .optional()
-    .describe('Where replicas live; without it the safe default of the actor kind.'),
-  device: z
-    .string()
-    .regex(/^(auto|cpu|gpu:\d+)$/, 'must be auto, cpu or gpu:<n>')
-    .default('auto')
-    .describe('Device the actor should use.'),
-  mailbox: mailboxSchema.describe('The bounded inbox of the pool.'),
-  batching: batchingSchema.describe('How batches are formed.'),
-  restart: restartSchema.describe('What happens when replicas die.'),
-  breaker: breakerSchema
-    .optional()
-    .describe(
-      'Circuit breaker of the pool, shared by asks and streams: refuses records with BREAKER_OPEN while too many fail. Without it there is none.',
-    ),
-  attempts: count
-    .default(5)
-    .describe('How often a record is sent at most, when replicas die under it or never started it.'),
-  cancellation: z
-    .enum(['signal', 'replace'])
-    .default('signal')
-    .describe(
-      'When everybody has given up a batch that runs: signal aborts the signal predict was given and waits; replace ends the replica and starts another.',
-    ),
-  timeoutMs: durationMs
-    .default(30_000)
-    .describe('Default deadline of an ask, queueing included. Stream operators have none unless they set one.'),
-  batchTimeoutMs: durationMs
+    .describe('The models that may be asked for, where not all of the directory; without directories, all there are.'),
+  maxBytes: sizeBytes.describe(
+    'How many bytes of models each replica may hold. A model counts with the bytes of its files, or with what load() says by usesBytes().',
+  ),
+  ttlMs: durationMs
     .min(1)
-    .default(30_000)
-    .describe('A replica that does not answer a batch for this long is hung, and is replaced.'),
-  loadTimeoutMs: durationMs.min(1).default(60_000).describe('Start-up deadline: import, load and warm-up together.'),
-  heartbeatMs: durationMs
-    .min(50)
-    .default(1000)
-    .describe('Beat of the watchdog thread in child processes; two missed beats mean hung.'),
-  stopTimeoutMs: durationMs.default(5000).describe('Budget of each rung of the stop ladder: drain, unload, SIGTERM.'),
-  memoryLimitBytes: sizeBytes
     .optional()
-    .describe('Memory limit of a replica; beyond it the replica is ended with cause oom.'),
-  options: z.record(z.string(), z.unknown()).default({}).describe('Handed to load().'),
+    .describe('A model that nobody has used for this long is unloaded; without it, only when another needs its room.'),
+  pin: z.array(modelRefSchema).default([]).describe('Models that every replica loads at the start and never unloads.'),
 });
+
+export const poolOptionsSchema = z
+  .strictObject({
+    actor: z
+      .string()
+      .min(1)
+      .describe('File URL or path of the actor module, or the name of a ready-made actor (onnx, mock).'),
+    model: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        'Model directory in Triton layout, <model>/<version>/model.onnx; or the name of a model where models.roots are given.',
+      ),
+    models: residentModelsSchema
+      .optional()
+      .describe(
+        'Makes it a pool of many models: each ask names one, which is loaded when it is first wanted. In the place of model and version.',
+      ),
+    version: z
+      .union([nameSchema, z.number().int().min(0)])
+      .default('latest')
+      .transform(String)
+      .describe('Model version: a number, an alias, or latest for the highest number.'),
+    replicas: z
+      .union([count.max(1024), scalingSchema], 'expected a whole number, or a map with min and max')
+      .default(1)
+      .describe('How many replicas run the actor; with min and max the pool scales by itself.'),
+    isolation: z
+      .enum(['inline', 'thread', 'process'])
+      .optional()
+      .describe('Where replicas live; without it the safe default of the actor kind.'),
+    device: z
+      .string()
+      .regex(/^(auto|cpu|gpu:\d+)$/, 'must be auto, cpu or gpu:<n>')
+      .default('auto')
+      .describe('Device the actor should use.'),
+    mailbox: mailboxSchema.describe('The bounded inbox of the pool.'),
+    batching: batchingSchema.describe('How batches are formed.'),
+    restart: restartSchema.describe('What happens when replicas die.'),
+    breaker: breakerSchema
+      .optional()
+      .describe(
+        'Circuit breaker of the pool, shared by asks and streams: refuses records with BREAKER_OPEN while too many fail. Without it there is none.',
+      ),
+    attempts: count
+      .default(5)
+      .describe('How often a record is sent at most, when replicas die under it or never started it.'),
+    cancellation: z
+      .enum(['signal', 'replace'])
+      .default('signal')
+      .describe(
+        'When everybody has given up a batch that runs: signal aborts the signal predict was given and waits; replace ends the replica and starts another.',
+      ),
+    timeoutMs: durationMs
+      .default(30_000)
+      .describe('Default deadline of an ask, queueing included. Stream operators have none unless they set one.'),
+    batchTimeoutMs: durationMs
+      .min(1)
+      .default(30_000)
+      .describe('A replica that does not answer a batch for this long is hung, and is replaced.'),
+    loadTimeoutMs: durationMs.min(1).default(60_000).describe('Start-up deadline: import, load and warm-up together.'),
+    heartbeatMs: durationMs
+      .min(50)
+      .default(1000)
+      .describe('Beat of the watchdog thread in child processes; two missed beats mean hung.'),
+    stopTimeoutMs: durationMs.default(5000).describe('Budget of each rung of the stop ladder: drain, unload, SIGTERM.'),
+    memoryLimitBytes: sizeBytes
+      .optional()
+      .describe('Memory limit of a replica; beyond it the replica is ended with cause oom.'),
+    options: z.record(z.string(), z.unknown()).default({}).describe('Handed to load().'),
+  })
+  .superRefine(({ model, models, version }, context) => {
+    if (models === undefined) return;
+    const fix = 'each ask names its model and version';
+    if (model !== undefined)
+      context.addIssue({ code: 'custom', path: ['model'], message: `must not be given together with models: ${fix}` });
+    if (version !== LATEST)
+      context.addIssue({
+        code: 'custom',
+        path: ['version'],
+        message: `must not be given together with models: ${fix}`,
+      });
+  });
 
 /** As a user writes it. */
 export type PoolOptions = z.input<typeof poolOptionsSchema>;

@@ -36,7 +36,8 @@ export interface PoolSpec<In> {
 
 /** What of the options is the core's business. */
 export function limitsOf<In>({ name, options }: PoolSpec<In>): PoolLimits {
-  const { mailbox, batching, restart, batchTimeoutMs, attempts, cancellation, replicas } = options;
+  const { mailbox, batching, restart, batchTimeoutMs, attempts, cancellation, models, loadTimeoutMs } = options;
+  const { replicas } = options;
   return {
     name,
     mailbox,
@@ -56,6 +57,8 @@ export function limitsOf<In>({ name, options }: PoolSpec<In>): PoolLimits {
     restartType: restart.type,
     strategy: restart.strategy,
     scaling: typeof replicas === 'number' ? undefined : scalingOf(replicas),
+    models:
+      models === undefined ? undefined : { maxBytes: models.maxBytes, ttlMs: models.ttlMs ?? Infinity, loadTimeoutMs },
   };
 }
 

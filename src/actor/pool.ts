@@ -11,6 +11,7 @@ import { TroupeError } from '../kernel/errors.js';
 import { systemRandom } from '../kernel/random.js';
 import { Breaker } from '../core/breaker.js';
 import type { PoolNews } from '../core/effects.js';
+import { versionOf } from '../core/model-key.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import { checkName, LATEST } from '../models/names.js';
@@ -36,6 +37,8 @@ import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import { Intake } from './intake.js';
 import { locateModel } from './locate.js';
 import { Milestones } from './milestones.js';
+import { ModelCatalog } from './model-catalog.js';
+import { ModelKeeper } from './model-keeper.js';
 import type { Outcome } from './outcome.js';
 import { type PoolEvents, PoolVoice } from './pool-events.js';
 import { PoolLife, type StopOptions, type StopReport } from './pool-life.js';
@@ -45,7 +48,7 @@ import { Pump } from './pump.js';
 import { type PoolHealth, Readiness } from './readiness.js';
 import { type PoolVersions, Rollouts, type SwapPreview } from './rollouts.js';
 import { type PoolStats, poolStats } from './stats.js';
-import type { SwapOptions } from './swap-options.js';
+import { planSwap, type SwapOptions } from './swap-options.js';
 import { NO_TICKET, RequestTicket } from './ticket.js';
 import { Turn } from './turn.js';
 
@@ -68,6 +71,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   readonly #intake: Intake<In>;
   readonly #milestones = new Milestones();
   readonly #life: PoolLife;
+  /** Where it holds many models. */
+  readonly #keeper: ModelKeeper | undefined;
   readonly #rollouts: Rollouts;
   readonly #startedAt: number;
   #lastSender = APPLICATION;
@@ -116,7 +121,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#pump = pump;
     const { links } = pump;
     const milestones = this.#milestones;
-    this.#intake = new Intake({ name, core, links, turn, breaker, traces, weigh: spec.weigh });
+    const models = this.#keeperOf(core, pump);
+    this.#keeper = models;
+    pump.models = models;
+    this.#intake = new Intake({ name, core, links, turn, breaker, traces, weigh: spec.weigh, models });
     const life = new PoolLife({ name, core, clock, milestones, voice, pump, turn });
     this.#life = life;
     this.#rollouts = new Rollouts({
@@ -151,10 +159,12 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   }
 
   /** Loads the first replicas. Rejects with the typed error of the load that failed; nothing is left running then. */
-  start(): Promise<void> {
+  async start(): Promise<void> {
     const { version, replicas } = this.#spec.options;
     const count = typeof replicas === 'number' ? replicas : Math.max(1, replicas.min);
-    return this.#life.start(() => this.#locate(version), count);
+    await this.#keeper?.check();
+    await this.#life.start(() => this.#locate(version), count);
+    await this.#keeper?.loadPins();
   }
 
   /**
@@ -163,6 +173,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    */
   ask(input: In, options?: AskOptions): Promise<Out> {
     const rules = options === undefined ? this.#plainRules : resolveAsk(options, this.#spec.options.timeoutMs);
+    this.#checkModel('ask', rules.model);
     return new Promise<Out>((resolve, reject) => {
       const owner = new AskOwner<Out>(resolve, reject, rules.signal);
       const refused = this.#offerAsk(input, owner, rules);
@@ -177,10 +188,13 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    */
   async askMany(inputs: Iterable<In>, options: AskManyOptions<In> = {}): Promise<Outcome<Out>[]> {
     checkOptions('askMany', options);
-    const { key, views = false, ...plain } = options;
+    const { key, model, views = false, ...plain } = options;
     if (typeof views !== 'boolean') throw new TypeError(`askMany: views must be true or false, got ${typeof views}`);
-    const isFunction = typeof key === 'function';
-    const rules = resolveAsk(isFunction || key === undefined ? plain : { ...plain, key }, this.#spec.options.timeoutMs);
+    const same: { key?: string; model?: string } = {};
+    if (key !== undefined && typeof key !== 'function') same.key = key;
+    if (model !== undefined && typeof model !== 'function') same.model = model;
+    const rules = resolveAsk({ ...plain, ...same }, this.#spec.options.timeoutMs);
+    if (typeof model !== 'function') this.#checkModel('askMany', rules.model);
     const given: unknown = inputs;
     // A string is taken for a mistake, not for its characters.
     if (typeof given !== 'object' || given === null || !(Symbol.iterator in given)) {
@@ -188,15 +202,19 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       throw new TypeError(`askMany: expected an array or another iterable of records, got ${got}`);
     }
     const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
-    const keyOf = isFunction ? key : undefined;
+    const names = {
+      keyOf: typeof key === 'function' ? key : undefined,
+      modelOf: typeof model === 'function' ? model : undefined,
+    };
     const traceparent = this.#traces?.activeTraceparent();
-    const run = new AskMany<In, Out>(this, records, rules, keyOf, this.#clock, views, traceparent);
+    const run = new AskMany<In, Out>(this, records, rules, names, this.#clock, views, traceparent);
     return run.outcomes;
   }
 
   /** Sends one record without wanting its result. Never throws for the pool's sake: what fails becomes a `dead-letter` event. */
   tell(input: In, options: Omit<AskOptions, 'signal'> = {}): void {
     const rules = resolveAsk(options, this.#spec.options.timeoutMs);
+    this.#checkModel('tell', rules.model);
     const refused = this.#offerAsk(input, NOBODY, rules);
     if (refused instanceof TroupeError) this.#voice.emit('dead-letter', { input, error: refused });
   }
@@ -205,6 +223,8 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   async call(method: string, ...args: readonly unknown[]): Promise<unknown> {
     if (typeof method !== 'string')
       throw new TypeError(`call: expected the name of a method, got a value of type ${typeof method}`);
+    if (this.holdsManyModels)
+      throw new TypeError(`call: pool "${this.name}" holds many models, and a method is called on the state of one`);
     await this.#life.wake();
     const link = this.#pump.links.anyReady(this.#core.fleet.list.filter((cell) => this.#core.fleet.isMain(cell)));
     if (link !== undefined) return link.call(method, args);
@@ -222,13 +242,18 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    * kept. Rejects with SWAP_ROLLED_BACK, and the old version serves, when the new one does not come up, has another signature, fails or slows down while
    * it is watched, or when a newer swap or `rollback` ended it. The newest swap wins; swaps and scalings run one after
    * another. Two versions are resident at most.
+   *
+   * In a pool of many models it is one of them, `options.model`, that changes its version: the new one is loaded wherever
+   * the old one is, then all records that name the model without a version go to it.
    */
   swap(version: string | number, options: SwapOptions = {}): Promise<void> {
-    return this.#rollouts.swap(version, options);
+    return this.holdsManyModels ? this.#swapModel(version, options) : this.#rollouts.swap(version, options);
   }
 
   /** What `swap` would do with these arguments, without doing it. Rejects where there is no such version. */
   planSwap(version: string | number, options: SwapOptions = {}): Promise<SwapPreview> {
+    if (this.holdsManyModels)
+      throw new TypeError(`planSwap: pool "${this.name}" holds many models; their swaps have one step, the load`);
     return this.#rollouts.plan(version, options);
   }
 
@@ -334,7 +359,33 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     };
   }
 
+  /** In a pool of many models: the names that can be asked for. */
+  modelNames(): readonly string[] {
+    return this.#many('modelNames').names();
+  }
+
+  /**
+   * In a pool of many models: loads one before the first record for it comes, where no replica holds it yet. Rejects with
+   * what its load threw, MODEL_NOT_FOUND or MODEL_TOO_LARGE.
+   */
+  async preload(model: string): Promise<void> {
+    if (typeof model !== 'string') throw new TypeError(`preload: expected the name of a model, got ${typeof model}`);
+    const keeper = this.#many('preload');
+    this.#life.refuseUnlessRunning('preload');
+    await this.#life.wake();
+    await keeper.preload(model);
+  }
+
+  /** In a pool of many models: the tensors of one, once it has been loaded and if it has any. */
+  signatureOf(model: string): Signature | undefined {
+    return this.#many('signatureOf').signatureOf(model);
+  }
+
   // ------------------------------------------------- InferTarget: the bulk path
+
+  get holdsManyModels(): boolean {
+    return this.#keeper !== undefined;
+  }
 
   get inFlightBatches(): number {
     return this.#core.ledger.size;
@@ -404,6 +455,58 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#milestones.hear(news);
     this.#voice.tell(news, this.#rollouts.detailsOf(news));
     this.#rollouts.hear(news);
+    this.#keeper?.hear(news);
+  }
+
+  #many(where: string): ModelKeeper {
+    if (this.#keeper === undefined)
+      throw new TypeError(`${where}: pool "${this.name}" holds one model; spawn it with models to hold many`);
+    return this.#keeper;
+  }
+
+  /** Wrong use is told at once. */
+  #checkModel(where: string, model: string | undefined): void {
+    if (this.#keeper === undefined) {
+      if (model !== undefined)
+        throw new TypeError(
+          `${where}: pool "${this.name}" holds one model, so no model can be named; got ${JSON.stringify(model.slice(0, 100))}`,
+        );
+    } else if (model === undefined)
+      throw new TypeError(`${where}: pool "${this.name}" holds many models; say which, as in { model: 'name' }`);
+  }
+
+  async #swapModel(version: string | number, options: SwapOptions): Promise<void> {
+    const { version: wanted } = planSwap(version, {});
+    checkOptions('swap', options);
+    const { model, ...rest } = options;
+    if (typeof model !== 'string')
+      throw new TypeError(`swap: pool "${this.name}" holds many models; say which, as in { model: 'name' }`);
+    const [other] = Object.keys(rest);
+    if (other !== undefined) throw new TypeError(`swap: ${other} is not for one of many models; expected model alone`);
+    const keeper = this.#many('swap');
+    await this.#life.operation(async () => {
+      this.#life.refuseUnlessRunning('swap');
+      await this.#life.wake();
+      const { from, to } = await keeper.swap(model, wanted);
+      if (from !== to) this.#voice.emit('model-swapped', { model, from: versionOf(from), to: versionOf(to) });
+    });
+  }
+
+  #keeperOf(core: PoolCore, pump: Pump): ModelKeeper | undefined {
+    const { models: options, loadTimeoutMs } = this.#spec.options;
+    const { models: desk } = core;
+    if (options === undefined || desk === undefined) return undefined;
+    const repository = options.root === undefined ? this.#models : this.#models.withRoots([options.root]);
+    const clock = this.#clock;
+    if (repository.roots.length === 0 && options.list === undefined)
+      throw new TypeError(
+        `spawn "${this.name}": models needs a root, a list, or models.roots of the system: nothing says which models there are`,
+      );
+    const catalog = new ModelCatalog({ pool: this.name, options, repository, now: () => clock.now() });
+    const { pin } = options;
+    const { links } = pump;
+    const afterEvent = (): void => pump.afterEvent();
+    return new ModelKeeper({ pool: this.name, core, desk, links, catalog, clock, pin, loadTimeoutMs, afterEvent });
   }
 
   async #locate(version: string): Promise<string | undefined> {

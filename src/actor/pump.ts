@@ -18,6 +18,7 @@ import { sharesResults } from './ask-many.js';
 import type { BatchTraces } from './batch-traces.js';
 import type { Callers } from './callers.js';
 import type { Comparison } from './comparison.js';
+import type { ModelKeeper } from './model-keeper.js';
 import { PoolTimer } from './pool-timer.js';
 import type { Readiness } from './readiness.js';
 import { ReplicaLinks, type ReplicaPlan } from './replica-links.js';
@@ -42,6 +43,8 @@ export class Pump {
   readonly room: RoomWaiters;
   /** While a new version is watched as a shadow. */
   comparison: Comparison | undefined;
+  /** Where the pool holds many models. */
+  models: ModelKeeper | undefined;
   readonly #core: PoolCore;
   readonly #clock: Clock;
   readonly #turn: Turn;
@@ -145,7 +148,9 @@ export class Pump {
           return;
         }
         if (this.#traces !== undefined) this.#trace(effect, this.#traces);
-        this.links.link(effect.cell)?.send(effect.batchId, inputsOf(effect.requests), sharesResults(effect.requests));
+        const { requests } = effect;
+        const { model } = requests[0] as Request;
+        this.links.link(effect.cell)?.send(effect.batchId, inputsOf(requests), sharesResults(requests), model);
         return;
       }
       case 'show':
@@ -163,6 +168,11 @@ export class Pump {
         return;
       case 'kill':
         this.links.link(effect.cell)?.kill('hung');
+        return;
+      case 'locate':
+      case 'load-model':
+      case 'unload-model':
+        this.models?.carryOut(effect);
         return;
       case 'news':
         if (effect.news.name === 'stopped') this.#timer.cancel();

@@ -107,6 +107,7 @@ export class ReplicaLinks {
         heartbeatMs: options.heartbeatMs,
         stopTimeoutMs: options.stopTimeoutMs,
         memoryLimitBytes: options.memoryLimitBytes,
+        manyModels: options.models !== undefined,
       },
       {
         ready: (description) => this.#ready(cell, incarnation, description),

@@ -5,7 +5,10 @@ import type { Breaker, BreakerState } from '../core/breaker.js';
 import type { BucketBelief } from '../core/adaptive-size.js';
 import type { Trigger } from '../core/batcher.js';
 import type { PoolState, ReplicaState } from '../core/lifecycles.js';
+import type { ModelDesk } from '../core/model-desk.js';
+import { modelOf, versionOf } from '../core/model-key.js';
 import type { PoolCore } from '../core/pool-core.js';
+import type { ResidentState } from '../core/resident-models.js';
 import type { LatencySummary } from '../telemetry/latency.js';
 import type { ProbeCounts } from './readiness.js';
 
@@ -71,7 +74,38 @@ export interface PoolStats {
   readonly asyncBatch: AsyncBatchStats;
   /** undefined where the pool has none. */
   readonly breaker: BreakerStats | undefined;
+  /** undefined where the pool holds one model. */
+  readonly models: ModelStats | undefined;
   readonly upMs: number;
+}
+
+/** Of a pool that holds many models. */
+export interface ModelStats {
+  /** Of each replica. */
+  readonly maxBytes: number;
+  /** What replicas hold now, the one used longest ago first. */
+  readonly resident: readonly {
+    readonly replica: number;
+    readonly model: string;
+    readonly version: string | undefined;
+    readonly bytes: number;
+    readonly state: ResidentState;
+    readonly isPinned: boolean;
+  }[];
+  /** Every model that was ever asked for, of the last thousands. */
+  readonly known: readonly {
+    readonly model: string;
+    readonly version: string | undefined;
+    /** What it holds where it is loaded; undefined before somebody has looked. */
+    readonly bytes: number | undefined;
+    readonly loads: number;
+    readonly loadFailures: number;
+    readonly evictions: number;
+    /** Batches that found it loaded. */
+    readonly hits: number;
+    /** What its last load took. */
+    readonly loadMs: number;
+  }[];
 }
 
 export interface BreakerStats {
@@ -145,8 +179,33 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     queueWaitMs: edge.queueWaitMs,
     asyncBatch: edge.calls.stats(core.ledger.size - edge.probesInFlight, 0),
     breaker: edge.breaker === undefined ? undefined : breakerStats(edge.breaker, now),
+    models: core.models === undefined ? undefined : modelStats(core, core.models),
     upMs: now - edge.startedAt,
   };
+}
+
+function modelStats({ fleet }: PoolCore, desk: ModelDesk): ModelStats {
+  const resident = fleet.list.flatMap((cell) =>
+    desk.heldBy(cell).map(({ key, bytes, state }) => ({
+      replica: cell.replica,
+      model: modelOf(key),
+      version: versionOf(key),
+      bytes,
+      state,
+      isPinned: desk.isPinned(key),
+    })),
+  );
+  const known = [...desk.book.all()].map(({ key, ...model }) => ({
+    model: modelOf(key),
+    version: versionOf(key),
+    bytes: model.bytes,
+    loads: model.loadCount,
+    loadFailures: model.failureCount,
+    evictions: model.evictionCount,
+    hits: model.hitCount,
+    loadMs: model.loadMs,
+  }));
+  return { maxBytes: desk.limits.maxBytes, resident, known };
 }
 
 function errorsOf({ counts }: PoolCore, { errors }: ProbeCounts): PoolStats['errors'] {

@@ -6,6 +6,8 @@ import type { Verification } from './verification.js';
 
 /** How a version is brought in. Without any: as soon as it is up it gets everything, for good. */
 export interface SwapOptions {
+  /** Which one, in a pool of many models; then no other option is taken. */
+  readonly model?: string;
   /**
    * Where the new version is loaded. `beside` the old one, which serves meanwhile; both must fit. `rolling`: one replica after
    * the other in the place of an old one. `recreate`: when the old one has gone; records wait in the mailbox until then.

@@ -19,7 +19,7 @@ import { fromPostgres } from '../stream/sources/postgres.js';
 import { fromRedis } from '../stream/sources/redis.js';
 import { fromSse } from '../stream/sources/sse.js';
 import { fromStdin } from '../stream/sources/stdin.js';
-import { type Config, type InferConfig, type PipelineConfig, stepOf } from './schema.js';
+import { type Config, type InferConfig, isReference, type PipelineConfig, stepOf } from './schema.js';
 import type { StepFunction, StepFunctions } from './step-functions.js';
 
 export interface PipelineParts {
@@ -177,6 +177,8 @@ function inferOptions(
   if (config.output !== undefined) options.output = find(config.output);
   if (config.failed !== undefined) options.failed = find(config.failed);
   if (config.key !== undefined) options.key = find(config.key) as (record: unknown) => string;
+  if (config.model !== undefined)
+    options.model = isReference(config.model) ? (find(config.model) as (record: unknown) => string) : config.model;
   if (fallback?.function !== undefined) options.fallback = find(fallback.function);
   else if (fallback?.pool !== undefined) options.fallback = poolOf(fallback.pool);
   else if (fallback !== undefined) options.fallback = { value: fallback.value };

@@ -12,7 +12,7 @@ import { objectionsTo, objectionsToListener } from './build-pipeline.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
 import { configError, pathText, type Problem } from './problem.js';
-import { type Config, configJsonSchema, configSchema, INFER_FUNCTIONS } from './schema.js';
+import { type Config, configJsonSchema, configSchema, INFER_FUNCTIONS, isReference } from './schema.js';
 import { suggest } from './suggest.js';
 import { nodeAt, readYaml, toPlain, type TreeNode } from './yaml-tree.js';
 
@@ -103,6 +103,11 @@ function fillFromModels(config: Config, tree: TreeNode, file: string): Pick<Load
   return { config: { ...config, pools }, fromModels };
 }
 
+/** `#name` of a module reference. */
+function hashOf(reference: string): string {
+  return reference.slice(reference.lastIndexOf('#'));
+}
+
 function set(options: object, [key, ...rest]: readonly string[], value: number): void {
   const map = options as Record<string, unknown>;
   if (key === undefined) return;
@@ -154,6 +159,7 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
     ...pool,
     actor: actorOf(pool.actor, ['pools', name, 'actor']),
     ...(pool.model === undefined ? {} : { model: modelOf(pool.model) }),
+    ...(pool.models?.root === undefined ? {} : { models: { ...pool.models, root: absolute(pool.models.root) } }),
   }));
   const pipelines = mapRecord(config.pipelines, (pipeline, name) => {
     const here = ['pipelines', name];
@@ -172,6 +178,14 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
           const target = reference(step.infer[key], [...at, key]);
           if (target !== undefined) resolved.infer[key] = target;
         }
+        const { model } = step.infer;
+        if (model !== undefined && isReference(model))
+          resolved.infer.model = moduleUrl(model.slice(0, model.lastIndexOf('#')), [...at, 'model']) + hashOf(model);
+        const holdsMany = Object.hasOwn(config.pools, pool) ? config.pools[pool]?.models !== undefined : undefined;
+        if (holdsMany === true && model === undefined)
+          refuse([...at, 'pool'], `pool ${pool} holds many models, so this step must say which answers: model`);
+        if (holdsMany === false && model !== undefined)
+          refuse([...at, 'model'], `pool ${pool} holds one model, so none can be named`);
         const { fallback } = step.infer;
         const fallbackAt = [...at, 'fallback'];
         const target = reference(fallback?.function, [...fallbackAt, 'function']);

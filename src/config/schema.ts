@@ -1,6 +1,7 @@
 import { breakerSchema, poolOptionsSchema } from '../actor/pool-options.js';
 import { ERROR_CODES, type ErrorCode } from '../kernel/errors.js';
 import { z } from '../kernel/schema.js';
+import { MODEL_REF_PATTERN } from '../models/names.js';
 import { modelsSchema, nameSchema } from '../models/options.js';
 import { metricsSchema, serviceSinks, serviceSources } from './services.js';
 
@@ -13,12 +14,14 @@ import { metricsSchema, serviceSinks, serviceSources } from './services.js';
 const path = (what: string) =>
   z.string().min(1).describe(`${what} Relative paths start at the folder of the config file.`);
 
+const REFERENCE_PATTERN = /^(?:\.{1,2}\/|\/|file:\/\/)[^#]+#[A-Za-z_$][\w$]*$/;
+
 /** `./steps.js#parse`: a module path and the name of one of its exports. */
 const moduleReference = (what: string) =>
   z
     .string()
     .regex(
-      /^(?:\.{1,2}\/|\/|file:\/\/)[^#]+#[A-Za-z_$][\w$]*$/,
+      REFERENCE_PATTERN,
       'must be a module reference such as ./steps.js#parse (a path that starts with ./, ../ or /, then # and an export)',
     )
     .describe(`${what} A module reference: ./steps.js#exportName.`);
@@ -108,6 +111,16 @@ export const inferSchema = z
       .default('ordered')
       .describe('Whether results leave in the order of their records, as they come, or in order for each key.'),
     key: moduleReference('With order keyed: the key of a record, a string.').optional(),
+    model: z
+      .string()
+      .regex(
+        new RegExp(`${MODEL_REF_PATTERN.source}|${REFERENCE_PATTERN.source}`),
+        'must be the name of a model, name@version, or a module reference such as ./steps.js#languageOf',
+      )
+      .optional()
+      .describe(
+        'In a pool of many models, which one answers: its name, as in fr or fr@2, or a module reference to what gives the name for a record.',
+      ),
     capacity: atLeast(1).default(512).describe('How many records this step may hold at once.'),
     timeout: z
       .strictObject({
@@ -221,6 +234,11 @@ export type InferConfig = z.output<typeof inferSchema>;
 
 /** Keys of an infer step that name functions. */
 export const INFER_FUNCTIONS = ['bypass', 'input', 'output', 'failed', 'key'] as const;
+
+/** `infer.model` is a name, or a reference to what gives one; no name holds a `#`. */
+export function isReference(text: string): boolean {
+  return text.includes('#');
+}
 
 /** One step as a tagged union, for those who run it. */
 export type Step =

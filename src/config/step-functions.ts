@@ -1,6 +1,6 @@
 import type { LoadedConfig } from './load.js';
 import { configError, pathText, type Problem } from './problem.js';
-import { INFER_FUNCTIONS, stepOf } from './schema.js';
+import { INFER_FUNCTIONS, isReference, stepOf } from './schema.js';
 import { nodeAt } from './yaml-tree.js';
 
 /** A function of a user's module; what it takes and gives is between the steps of the pipeline. */
@@ -46,6 +46,8 @@ function referencesOf({ config }: LoadedConfig, pipelines: readonly string[] | u
         const reference = step.options[key];
         if (reference !== undefined) references.push({ at: [...at, key], reference });
       }
+      const { model } = step.options;
+      if (model !== undefined && isReference(model)) references.push({ at: [...at, 'model'], reference: model });
       const fallback = step.options.fallback?.function;
       if (fallback !== undefined) references.push({ at: [...at, 'fallback', 'function'], reference: fallback });
     });

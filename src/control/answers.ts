@@ -12,6 +12,8 @@ export interface PoolLine {
   /** The version that serves; while another is brought in, `next` is that, and `share` its part of the records. */
   readonly version: string | undefined;
   readonly next?: string | undefined;
+  /** In a pool of many models: how many its replicas hold, each version of a model for itself. */
+  readonly models?: number;
   readonly share?: number | undefined;
   /** Replicas that are ready, and those there should be. */
   readonly ready: number;

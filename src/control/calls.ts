@@ -25,6 +25,8 @@ export interface TailOptions {
 export interface AskRecordOptions {
   /** Deadline, queueing included. Default: timeoutMs of the pool. */
   readonly timeoutMs?: number;
+  /** Which one, in a pool of many models. */
+  readonly model?: string;
 }
 
 /** As of a swap. */

@@ -3,6 +3,7 @@ import type { Pool } from '../actor/pool.js';
 import { scaledText } from '../actor/pool-events.js';
 import type { System } from '../actor/system.js';
 import { describeDeath } from '../core/effects.js';
+import { modelKey } from '../core/model-key.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
 import { LIMITS } from './grammar.js';
 import { countText, numberText } from './text.js';
@@ -99,6 +100,19 @@ export class EventLog {
       const why = error === undefined ? '' : `: ${error.message}`;
       const seen = shadow === undefined ? '' : `, ${shadowText(shadow)}`;
       tell('rollout', `version ${from ?? 'none'} -> ${to ?? 'none'} ${step}${part}${seen}${why}`);
+    });
+    pool.on('model-loaded', ({ replica, model, version, bytes, loadMs }) => {
+      const what = `${modelKey(model, version)}, ${bytes} bytes`;
+      tell('model-loaded', `replica ${replica} holds ${what}, loaded in ${Math.round(loadMs)} ms`);
+    });
+    pool.on('model-evicted', ({ replica, model, version, reason }) => {
+      tell('model-evicted', `replica ${replica} holds ${modelKey(model, version)} no longer: ${reason}`);
+    });
+    pool.on('model-failed', ({ model, version, error }) => {
+      tell('model-failed', `${modelKey(model, version)}: ${error.code}: ${error.message}`);
+    });
+    pool.on('model-swapped', ({ model, from, to }) => {
+      tell('model-swapped', `${model}: version ${from ?? 'none'} -> ${to ?? 'none'}`);
     });
     pool.on('scaled', ({ from, replicas, reason }) => tell('scaled', scaledText(from, replicas, reason)));
     pool.on('breaker', ({ from, to, calls, failures }) => {

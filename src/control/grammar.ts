@@ -1,3 +1,4 @@
+import { MODEL_REF_PATTERN } from '../models/names.js';
 import { nameSchema } from '../models/options.js';
 import { STRATEGIES } from '../actor/swap-options.js';
 import { z } from '../kernel/schema.js';
@@ -46,6 +47,8 @@ export const LIMITS = {
 
 const pool = nameSchema.describe('Name of a pool.');
 const version = z.union([nameSchema, z.number().int().min(0)]).transform(String);
+
+const model = z.string().regex(MODEL_REF_PATTERN, 'must be the name of a model, or name@version');
 
 /** How a word of a command line becomes a parameter; a file becomes absolute. */
 export type WordKind = 'text' | 'number' | 'json' | 'file';
@@ -173,9 +176,12 @@ export const VERBS = {
   },
   ask: {
     access: 'write',
-    params: z.strictObject({ pool, record: z.unknown(), timeoutMs: timeoutMs.optional() }),
+    params: z.strictObject({ pool, record: z.unknown(), timeoutMs: timeoutMs.optional(), model: model.optional() }),
     places: [POOL, { name: 'record', kind: 'json' }],
-    options: [{ name: 'timeoutMs', kind: 'number', what: 'give up after this long' }],
+    options: [
+      { name: 'timeoutMs', kind: 'number', what: 'give up after this long' },
+      { name: 'model', kind: 'text', what: 'which one, in a pool of many models' },
+    ],
     what: 'send one record and show what the model says',
     example: `ask('filetype', { bytes: [137, 80, 78, 71] })`,
   },
@@ -199,6 +205,7 @@ export const VERBS = {
       keepPreviousMs: keepPreviousMs.optional(),
       verify: verify.optional(),
       rollbackOn: rollbackOn.optional(),
+      model: nameSchema.optional(),
     }),
     places: [POOL, { name: 'version', kind: 'text' }],
     options: [
@@ -212,6 +219,7 @@ export const VERBS = {
       { name: 'strategy', kind: 'text', what: `where it is loaded: ${STRATEGIES.join(', ')}` },
       KEEP,
       VERIFY,
+      { name: 'model', kind: 'text', what: 'which one, in a pool of many models; then without the others' },
       ROLLBACK_ON,
     ],
     what: 'bring another version in; waits until the old one is gone',

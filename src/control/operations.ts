@@ -8,11 +8,13 @@
 import type { SwapStrategy } from '../core/rollout.js';
 import type { Pool } from '../actor/pool.js';
 import type { RolloutNotice } from '../actor/pool-events.js';
+import type { ModelStats } from '../actor/stats.js';
 import type { RollbackRules, ShadowOptions, SwapOptions } from '../actor/swap-options.js';
 import type { System } from '../actor/system.js';
 import type { Verification } from '../actor/verification.js';
 import { type ExplainedValue, explainConfig, originText } from '../config/explain.js';
 import { suggest } from '../config/suggest.js';
+import { modelKey } from '../core/model-key.js';
 import { jsonSafe } from '../stream/json-safe.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
 import { deferred } from '../kernel/deferred.js';
@@ -212,6 +214,7 @@ export class Operations {
   }
 
   #versions(pool: Pool<any, any>): VersionsAnswer {
+    if (pool.holdsManyModels) return manyVersions(pool);
     const replicas: Record<string, number> = {};
     for (const { state, version } of pool.stats().replicas) {
       if (state !== 'ready' || version === undefined) continue;
@@ -258,10 +261,21 @@ export class Operations {
     return { letters: board.letters(pipeline), files: Object.fromEntries(files) };
   }
 
-  async #ask(pool: Pool<any, any>, { record, timeoutMs }: Params, { signal }: Caller): Promise<AskAnswer> {
-    const options = timeoutMs === undefined ? { signal } : { signal, timeoutMs };
+  async #ask(pool: Pool<any, any>, params: Params, { signal }: Caller): Promise<AskAnswer> {
+    const { record, timeoutMs, model } = params;
+    let { signature } = pool;
+    if (model !== undefined && pool.holdsManyModels) {
+      // Whether JSON is to become tensors is known once it has been loaded.
+      await pool.preload(model);
+      signature = pool.signatureOf(model);
+    }
+    const options = {
+      signal,
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(model === undefined ? {} : { model }),
+    };
     // Not `ask`, which does not tell the version.
-    const [outcome] = await pool.askMany([tensorsOf(record, pool.signature)], options);
+    const [outcome] = await pool.askMany([tensorsOf(record, signature)], options);
     if (outcome?.ok === false) throw outcome.error;
     return { value: jsonSafe(outcome?.value), version: outcome?.version };
   }
@@ -277,6 +291,7 @@ interface Params {
   readonly record?: unknown;
   readonly timeoutMs?: number;
   readonly last?: number;
+  readonly model?: string;
   readonly canary?: number;
   readonly share?: number;
   readonly strategy?: SwapStrategy;
@@ -288,10 +303,11 @@ interface Params {
 }
 
 function swapOptions(params: Params, signature: Signature | undefined): SwapOptions {
-  const { strategy, canary, shadow, bakeMs, keepPreviousMs, verify, rollbackOn } = params;
+  const { model, strategy, canary, shadow, bakeMs, keepPreviousMs, verify, rollbackOn } = params;
   const records = verify?.records.map((record) => tensorsOf(record, signature)) ?? [];
   return {
     ...(verify === undefined ? {} : { verify: { ...verify, records } }),
+    ...(model === undefined ? {} : { model }),
     ...(strategy === undefined ? {} : { strategy }),
     ...(canary === undefined ? {} : { canary }),
     ...(shadow === undefined ? {} : { shadow }),
@@ -352,6 +368,16 @@ export function adviceFor(word: string, known: readonly string[], what: string):
   return near === undefined ? all : `did you mean ${near}? ${all[0]?.toUpperCase()}${all.slice(1)}`;
 }
 
+/** Of a pool of many models: how many replicas hold which, and the names there are. */
+function manyVersions(pool: Pool<any, any>): VersionsAnswer {
+  const replicas: Record<string, number> = {};
+  for (const { model, version } of pool.stats().models?.resident ?? []) {
+    const key = modelKey(model, version);
+    replicas[key] = (replicas[key] ?? 0) + 1;
+  }
+  return { pool: pool.name, ...pool.versions(), replicas, available: pool.modelNames(), aliases: {} };
+}
+
 /** One line of `ps`. */
 function poolLine(pool: Pool<any, any>): PoolLine {
   const stats = pool.stats();
@@ -362,6 +388,7 @@ function poolLine(pool: Pool<any, any>): PoolLine {
     name: stats.name,
     state: stats.state,
     version: stats.version,
+    ...(stats.models === undefined ? {} : { models: namesOf(stats.models).size }),
     ...(next === undefined ? {} : { next }),
     ...(share === undefined ? {} : { share }),
     ready: replicas.filter(({ state }) => state === 'ready').length,
@@ -392,3 +419,7 @@ function quote(text: string): string {
 }
 
 const NAME_MAX = 128;
+
+function namesOf({ resident }: ModelStats): ReadonlySet<string> {
+  return new Set(resident.map(({ model, version }) => modelKey(model, version)));
+}

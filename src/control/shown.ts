@@ -133,7 +133,8 @@ function poolsText(pools: readonly PoolLine[]): string {
 }
 
 /** `1`, or `1 -> 2 (10 %)` while another is brought in. */
-function versionText({ version = '-', next, share }: PoolLine): string {
+function versionText({ version = '-', models, next, share }: PoolLine): string {
+  if (models !== undefined) return `${models} model${models === 1 ? '' : 's'}`;
   if (next === undefined) return version;
   return `${version} -> ${next}${share === undefined ? '' : ` (${percent(share)})`}`;
 }

@@ -8,6 +8,8 @@
  * `adaptive`: how many of those that wait go is learned, bucket by bucket, from what batches cost (adaptive-size.ts);
  * maxSize is then the upper bound. Without it every batch takes as many as maxSize.
  *
+ * Where a replica holds some of many models, it is offered only what is for these (`shelf`).
+ *
  * B1 a batch comes from one bucket. B2 every batch names the trigger that formed it. B3 no timer is kept here: the
  * instant to wake is derived from what waits now, so a flush cannot leave a stale timer behind (the Flink AsyncBatch
  * defect B4). B4 nothing is held back past its deadline less the expected cost of a batch. B5 what is learned is bounded:
@@ -56,6 +58,14 @@ export interface BatchLimits {
   readonly targetLatencyMs: number;
 }
 
+/** What a replica may be given, in a pool that holds many models. */
+export interface Shelf {
+  mayRun(model: string | undefined): boolean;
+  /** How many replicas may run it; and of those, how many are idle. */
+  holders(model: string | undefined): number;
+  idleHolders(model: string | undefined): number;
+}
+
 export interface Formed {
   readonly requests: Request[];
   readonly trigger: Trigger;
@@ -87,6 +97,8 @@ export class Batcher {
   readonly #sizes = new Map<string, AdaptiveSize>();
   readonly #maxInFlight: number;
   #warmUp: WarmUpCosts = [];
+  /** By model; as bounded as what is learned. */
+  readonly #warmUps = new Map<string, WarmUpCosts>();
   // The bucket asked for last: with one shape it is always the same.
   #lastName = '';
   #lastSize: AdaptiveSize | undefined;
@@ -103,11 +115,11 @@ export class Batcher {
   }
 
   /** A batch of so many records of this bucket was computed, and took this long. The first of them had so much time. */
-  learn(bucket: string, size: number, durationMs: number, timeoutMs: number): void {
+  learn(bucket: string, size: number, durationMs: number, timeoutMs: number, model?: string): void {
     if (!this.limits.adaptive) return;
     const isNext = bucket === this.#lastName;
     const known = this.sizeOf(bucket);
-    (known ?? this.#newSize(bucket)).observe(size, durationMs, timeoutMs);
+    (known ?? this.#newSize(bucket, model)).observe(size, durationMs, timeoutMs);
     if (isNext || known === undefined) return;
     this.#sizes.delete(bucket); // to the end
     this.#sizes.set(bucket, known);
@@ -120,9 +132,21 @@ export class Batcher {
     this.#warmUp = [];
   }
 
-  /** What the warm-up took, of a model whose records all have one shape. Used by buckets that nothing is known of. */
-  seed(costs: WarmUpCosts): void {
-    this.#warmUp = costs;
+  /**
+   * What the warm-up took, of a model whose records all have one shape. Used by buckets that nothing is known of; of one
+   * model, where a pool holds many.
+   */
+  seed(costs: WarmUpCosts, model?: string): void {
+    if (model === undefined) {
+      this.#warmUp = costs;
+      return;
+    }
+    this.#warmUps.delete(model);
+    if (costs.length === 0) return;
+    this.#warmUps.set(model, costs);
+    if (this.#warmUps.size <= BUCKETS_MAX) return;
+    const [oldest] = this.#warmUps.keys();
+    this.#warmUps.delete(oldest as string);
   }
 
   /** What is believed of a bucket; undefined before its first batch, and where sizes are fixed. */
@@ -151,10 +175,18 @@ export class Batcher {
    * The best batch there is for a replica with room, or undefined. A busy replica (`idleCount` 0) stages something only
    * where a full batch waits; but what goes then is chosen as for an idle one, or full batches would starve a rare shape.
    * Replicas share what waits, as one of them that took it all would keep it from those that are free before it is done.
-   * No record of the pool is due before `dueAt`. `sides`: what a replica of one of two versions may take.
+   * No record of the pool is due before `dueAt`. `sides`: what a replica of one of two versions may take; `shelf`: what
+   * one that holds some of many models may.
    */
-  form(mailbox: Mailbox, idleCount: number, dueAt: number, now: number, sides = ALL_SIDES): Formed | undefined {
-    if (idleCount === 0 && !this.hasFull(mailbox, sides)) return undefined;
+  form(
+    mailbox: Mailbox,
+    idleCount: number,
+    dueAt: number,
+    now: number,
+    sides = ALL_SIDES,
+    shelf?: Shelf,
+  ): Formed | undefined {
+    if (idleCount === 0 && !this.hasFull(mailbox, sides, shelf)) return undefined;
     let best: Bucket | undefined;
     let bestTrigger: Trigger = 'idle';
     let bestUrgency = -Infinity;
@@ -162,6 +194,7 @@ export class Batcher {
     for (let b = 0; b < buckets.length; b++) {
       const bucket = buckets[b] as Bucket;
       if ((bucket.side & sides) === 0) continue;
+      if (shelf !== undefined && !shelf.mayRun(bucket.model)) continue;
       const trigger = this.#due(bucket, now);
       if (trigger === undefined) continue;
       if (buckets.length === 1) {
@@ -178,28 +211,30 @@ export class Batcher {
     }
     if (best === undefined) return undefined;
     const { adaptive, maxSize, maxBytes, maxWeight } = this.limits;
-    const size = adaptive ? this.#sizeFor(best, idleCount, dueAt, now) : maxSize;
+    const size = adaptive ? this.#sizeFor(best, idleCount, dueAt, now, shelf) : maxSize;
     return { requests: mailbox.take(best, size, maxBytes, maxWeight, now), trigger: bestTrigger };
   }
 
   /** When `form` is to be asked again for an idle replica though nothing else happens; Infinity for never. */
-  wakeAt(mailbox: Mailbox, sides = ALL_SIDES): number {
+  wakeAt(mailbox: Mailbox, sides = ALL_SIDES, shelf?: Pick<Shelf, 'mayRun'>): number {
     if (this.limits.maxDelayMs === 0) return Infinity;
     let wakeAt = Infinity;
     const { buckets } = mailbox;
     for (let b = 0; b < buckets.length; b++) {
       const bucket = buckets[b] as Bucket;
-      if ((bucket.side & sides) !== 0) wakeAt = Math.min(wakeAt, this.#heldUntil(bucket));
+      if ((bucket.side & sides) !== 0 && (shelf === undefined || shelf.mayRun(bucket.model)))
+        wakeAt = Math.min(wakeAt, this.#heldUntil(bucket));
     }
     return wakeAt;
   }
 
   /** A batch waits that need not grow. */
-  hasFull(mailbox: Mailbox, sides = ALL_SIDES): boolean {
+  hasFull(mailbox: Mailbox, sides = ALL_SIDES, shelf?: Shelf): boolean {
     const { buckets } = mailbox;
     for (let b = 0; b < buckets.length; b++) {
       const bucket = buckets[b] as Bucket;
-      if ((bucket.side & sides) !== 0 && this.#full(bucket) !== undefined) return true;
+      if ((bucket.side & sides) === 0 || this.#full(bucket) === undefined) continue;
+      if (shelf === undefined || shelf.mayRun(bucket.model)) return true;
     }
     return false;
   }
@@ -240,15 +275,17 @@ export class Batcher {
 
   // ----------------------------------------------------------- how many go now
 
-  #sizeFor(bucket: Bucket, idleCount: number, dueAt: number, now: number): number {
-    const { count, name } = bucket;
+  #sizeFor(bucket: Bucket, idleCount: number, dueAt: number, now: number, shelf: Shelf | undefined): number {
+    const { count, name, model } = bucket;
     if (count === 1) return 1;
-    const size = this.sizeOf(name) ?? this.#newSize(name);
+    const size = this.sizeOf(name) ?? this.#newSize(name, model);
+    const idle = shelf === undefined || idleCount === 0 ? idleCount : shelf.idleHolders(model);
+    const sharers = shelf === undefined ? this.replicaCount : shelf.holders(model);
     let most = Math.min(count, size.best);
     if (most > size.cap && this.#targetHolds(bucket, size, now)) most = size.cap;
     if (size.model.isEmpty) return most;
-    if (idleCount > 1) most = Math.min(most, size.share(count, idleCount, IDLE_PARTS));
-    else if (this.replicaCount > 1) most = Math.min(most, size.share(count, this.replicaCount, BUSY_PARTS));
+    if (idle > 1) most = Math.min(most, size.share(count, idle, IDLE_PARTS));
+    else if (sharers > 1) most = Math.min(most, size.share(count, sharers, BUSY_PARTS));
     if (dueAt - now < PROBE_SLACK * size.model.predict(most)) return most;
     const trial = size.probe(count, most);
     return trial === 0 ? most : trial;
@@ -262,10 +299,10 @@ export class Batcher {
     return now - bucket.oldestAt + model.predict(cap) <= HOPELESS_SHARE * targetMs;
   }
 
-  #newSize(bucket: string): AdaptiveSize {
+  #newSize(bucket: string, model: string | undefined): AdaptiveSize {
     const { maxSize, targetLatencyMs } = this.limits;
     const size = new AdaptiveSize({ maxSize, targetLatencyMs, maxInFlight: this.#maxInFlight });
-    size.seed(this.#warmUp);
+    size.seed(model === undefined ? this.#warmUp : (this.#warmUps.get(model) ?? []));
     if (this.#sizes.size >= BUCKETS_MAX) {
       const [oldest] = this.#sizes.keys();
       this.#sizes.delete(oldest as string);

@@ -2,6 +2,7 @@ import type { TroupeError } from '../kernel/errors.js';
 import type { ScaleReason } from './autoscaler.js';
 import type { Trigger } from './batcher.js';
 import type { Request } from './request.js';
+import type { EvictionReason } from './resident-models.js';
 import type { RollbackReason, RolloutStep } from './rollout.js';
 
 /** What a pool core is told of the end of a replica, and what it tells its edge to do. Plain data only. */
@@ -75,6 +76,33 @@ export type PoolNews =
       readonly error: TroupeError | undefined;
     }
   | { readonly name: 'freed'; readonly version: string | undefined }
+  | {
+      readonly name: 'model-loaded';
+      readonly replica: number;
+      readonly incarnation: number;
+      readonly key: string;
+      readonly bytes: number;
+      readonly loadMs: number;
+    }
+  | {
+      readonly name: 'model-evicted';
+      readonly replica: number;
+      readonly incarnation: number;
+      readonly key: string;
+      readonly bytes: number;
+      readonly reason: EvictionReason;
+      /** What unload() threw. */
+      readonly error: TroupeError | undefined;
+    }
+  | {
+      readonly name: 'model-failed';
+      readonly key: string;
+      readonly error: TroupeError;
+      /** Infinity: it is never tried again. */
+      readonly retryAfterMs: number;
+    }
+  /** What was to be loaded beside another is there. */
+  | { readonly name: 'model-prepared'; readonly key: string }
   | { readonly name: 'scaled'; readonly from: number; readonly replicas: number; readonly reason: ScaleReason }
   | { readonly name: 'held' }
   | { readonly name: 'drained' }
@@ -106,6 +134,10 @@ export type Effect =
   | { readonly kind: 'abandon'; readonly cell: number; readonly batchId: number }
   | { readonly kind: 'stop'; readonly cell: number; readonly now: boolean }
   | { readonly kind: 'kill'; readonly cell: number }
+  /** Find out how much this model holds, and tell `located` or `locateFailed`. */
+  | { readonly kind: 'locate'; readonly key: string }
+  | { readonly kind: 'load-model'; readonly cell: number; readonly incarnation: number; readonly key: string }
+  | { readonly kind: 'unload-model'; readonly cell: number; readonly incarnation: number; readonly key: string }
   | { readonly kind: 'news'; readonly news: PoolNews };
 
 /** One line for people: what ended the replica. */

@@ -1,5 +1,7 @@
-import { type ErrorCode, type Ran, TroupeError } from '../kernel/errors.js';
+import { type ErrorCode, type ErrorDetails, type Ran, TroupeError } from '../kernel/errors.js';
 import type { MailboxLimits } from './mailbox.js';
+import type { KnownModel } from './model-book.js';
+import { versionOf } from './model-key.js';
 import type { Request } from './request.js';
 import { type DeathNotice, describeDeath } from './effects.js';
 
@@ -59,6 +61,17 @@ export interface Buried {
   readonly version: string | undefined;
 }
 
+/** Why no record of a model is taken. */
+export interface NotLoaded {
+  readonly key: string;
+  readonly known: Pick<KnownModel, 'bytes' | 'error' | 'failedUntil'>;
+  readonly maxBytes: number;
+  readonly now: number;
+}
+
+/** What is said of a model also where no record stands for it. */
+type OfModel = { readonly pool: string; readonly detail: NotLoaded } & Partial<Failure<NotLoaded>>;
+
 /** How full the mailbox was. */
 export interface Fill {
   readonly what: string;
@@ -107,6 +120,34 @@ export function poolFailed(failure: Failure<TroupeError>): TroupeError {
   const { detail: error, pool } = failure;
   const text = error.code === 'NO_REPLICA' ? error.message : `Pool "${pool}" has failed: ${error.message}`;
   return failed(failure, text, error);
+}
+
+export function modelNotLoaded({ pool, detail, ran, request }: OfModel): TroupeError {
+  const { key, known, now } = detail;
+  const retryAfterMs = Math.max(0, Math.ceil(known.failedUntil - now));
+  const why = known.error === undefined ? '' : `: ${known.error.message}`;
+  const message = `Model "${key}" of pool "${pool}" could not be loaded${why}; it is tried again in ${retryAfterMs} ms at the earliest`;
+  return new TroupeError('MODEL_LOAD_FAILED', message, {
+    ...ofModel(key, pool, ran, request),
+    cause: known.error,
+    retryAfterMs,
+  });
+}
+
+export function modelTooLarge({ pool, detail, ran, request }: OfModel): TroupeError {
+  const { key, known, maxBytes } = detail;
+  const message = `Model "${key}" of pool "${pool}" holds ${known.bytes ?? 0} bytes, more than models.maxBytes ${maxBytes} of a replica`;
+  return new TroupeError('MODEL_TOO_LARGE', message, ofModel(key, pool, ran, request));
+}
+
+function ofModel(key: string, pool: string, ran: Ran = 'not-started', request?: Request): ErrorDetails {
+  const modelVersion = versionOf(key);
+  return {
+    ran,
+    actor: pool,
+    ...(modelVersion === undefined ? {} : { modelVersion }),
+    ...(request === undefined ? {} : { attempt: request.sendCount }),
+  };
 }
 
 export function dropped(failure: Failure<Fill>): TroupeError {

@@ -6,11 +6,12 @@
  * as far as its share goes.
  */
 
-import type { Batcher, Trigger } from './batcher.js';
+import type { Batcher, Shelf, Trigger } from './batcher.js';
 import { notReplayed } from './failure.js';
 import type { Cell, Fleet } from './fleet.js';
 import type { Flight, Ledger } from './ledger.js';
 import type { Mailbox } from './mailbox.js';
+import type { ModelDesk } from './model-desk.js';
 import type { Outbox } from './outbox.js';
 import type { PoolCounts } from './pool-counts.js';
 import type { PoolLimits } from './pool-limits.js';
@@ -29,6 +30,8 @@ export interface FeederParts {
   readonly settlement: Settlement;
   readonly counts: PoolCounts;
   readonly outbox: Outbox;
+  /** Where the pool holds many models. */
+  readonly models: ModelDesk | undefined;
 }
 
 export class Feeder {
@@ -41,6 +44,7 @@ export class Feeder {
   readonly #settlement: Settlement;
   readonly #counts: PoolCounts;
   readonly #outbox: Outbox;
+  readonly #models: ModelDesk | undefined;
   // Of the last survey; false once the fleet has changed.
   #hasRoom = false;
   #idleCount = 0;
@@ -58,6 +62,7 @@ export class Feeder {
     this.#settlement = parts.settlement;
     this.#counts = parts.counts;
     this.#outbox = parts.outbox;
+    this.#models = parts.models;
   }
 
   /** When a batch counts as hung, a replica is to start, or a trial is over. */
@@ -73,7 +78,7 @@ export class Feeder {
     const deadlineAt = this.#settlement.deadlines.nextAt;
     if (deadlineAt < wakeAt) wakeAt = deadlineAt;
     if (this.#idleCount > 0) {
-      const formAt = this.#batcher.wakeAt(this.#mailbox, this.#idleSides);
+      const formAt = this.#batcher.wakeAt(this.#mailbox, this.#idleSides, this.#models);
       if (formAt < wakeAt) wakeAt = formAt;
     }
     return wakeAt;
@@ -115,7 +120,7 @@ export class Feeder {
         }
       }
       if (flights.length > 0 && !cell.killed) {
-        const hungAt = (flights[0] as Flight).startedAt + batchTimeoutMs;
+        const hungAt = (flights[0] as Flight).startedAt + batchTimeoutMs + cell.mayBlockMs;
         if (hungAt < wakeAt) wakeAt = hungAt;
         if (bakes && cell.generation === rollout.sides.generation)
           wakeAt = Math.min(wakeAt, overdueAt(rollout, flights[0] as Flight));
@@ -142,7 +147,7 @@ export class Feeder {
         if (this.#feed(cell, inFlight === 0 ? Math.max(1, idleCount--) : 0, now)) {
           if (mailbox.doorCount > 0) mailbox.admit();
           if (mailbox.held === 0 && this.#retries.isEmpty) return;
-        } else if (this.#retries.isEmpty && !cell.solo) break; // What is not due here is due at no other like it.
+        } else if (this.#retries.isEmpty && !cell.solo && this.#models === undefined) break; // What is not due here is due at no other like it.
       }
     }
   }
@@ -195,9 +200,12 @@ export class Feeder {
     const isIdle = idleCount > 0;
     const { deadlines } = this.#settlement;
     // P4: a suspect needs an idle replica, so none is kept busy while one waits.
-    if (!isIdle && (cell.solo || this.#retries.suspectIsNext(other))) return false;
-    const again = this.#retries.isEmpty ? undefined : this.#takeRetry(isIdle, now, other);
-    const formed = again ?? this.#batcher.form(this.#mailbox, idleCount, deadlines.nextAt, now, sides);
+    const shelf = this.#models?.of(cell);
+    if (!isIdle && (cell.solo || this.#retries.suspectIsNext(other, shelf))) return false;
+    // Nor one that loads a model: which of the two ended it could not be told.
+    const mayBeAlone = isIdle && cell.mayBlockMs === 0;
+    const again = this.#retries.isEmpty ? undefined : this.#takeRetry(mayBeAlone, now, other, shelf);
+    const formed = again ?? this.#batcher.form(this.#mailbox, idleCount, deadlines.nextAt, now, sides, shelf);
     if (formed === undefined || formed.requests.length === 0) return false;
     const { requests, trigger } = formed;
     const flight = this.#ledger.open(cell.id, cell.incarnation, requests, trigger, now);
@@ -213,6 +221,8 @@ export class Feeder {
     }
     cell.solo = formed.trigger === 'quarantine'; // P4
     this.#counts.sent(requests.length, trigger);
+    const { model } = requests[0] as Request;
+    if (model !== undefined) this.#models?.sent(cell, model);
     this.#outbox.emit({ kind: 'send', cell: cell.id, batchId: flight.batchId, requests, trigger });
     const { rollout } = this.#fleet;
     if (rollout?.shadow !== undefined && again === undefined && !isProbe(requests)) this.#show(rollout, requests, now);
@@ -231,9 +241,10 @@ export class Feeder {
     replicaIsIdle: boolean,
     now: number,
     other: number | undefined,
+    shelf: Shelf | undefined,
   ): { requests: Request[]; trigger: Trigger } | undefined {
     for (;;) {
-      const group = this.#retries.take(replicaIsIdle, other);
+      const group = this.#retries.take(replicaIsIdle, other, shelf);
       if (group === undefined || group.trigger !== 'quarantine' || this.#quarantineHasRoom(now)) return group;
       const { quarantineMax } = this.#limits.restart;
       for (const suspect of group.requests)

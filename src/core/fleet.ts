@@ -53,6 +53,8 @@ export interface Cell {
   /** It was told to die because it hung; telling it once is enough. */
   killed: boolean;
   startAt: number;
+  /** It loads or unloads a model, and may stand still for so long beyond the usual; else 0. */
+  mayBlockMs: number;
   lastDeath: DeathNotice | undefined;
 }
 
@@ -828,6 +830,7 @@ export class Fleet {
       isProved,
       killed: false,
       startAt: now,
+      mayBlockMs: 0,
       lastDeath: undefined,
     };
     this.cells.set(id, cell);

@@ -1,4 +1,5 @@
 import type { Cell, Fleet } from './fleet.js';
+import type { Flight } from './ledger.js';
 
 /** A look that comes this much too late says that the host stood still; what runs then has this much more time. */
 const STALL_MS = 250;
@@ -21,8 +22,15 @@ export class HangWatch {
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
       const running = cell.flights[0];
-      if (running !== undefined && running.startedAt + this.#batchTimeoutMs <= now) this.#fleet.condemn(cell);
+      if (running === undefined || running.startedAt + this.#batchTimeoutMs + cell.mayBlockMs > now) continue;
+      this.#fleet.condemn(cell);
     }
+  }
+
+  /** What stood beside it has ended (the load of a model): its batch has a moment left, as one of a replica that stood still. */
+  spare({ flights }: Cell, now: number): void {
+    const running = flights[0];
+    if (running !== undefined) this.#extend(running, now);
   }
 
   /**
@@ -30,15 +38,19 @@ export class HangWatch {
    * stood still with it. What runs gets a moment more, once, before it counts as hung.
    */
   #forgive(now: number): void {
-    const batchTimeoutMs = this.#batchTimeoutMs;
     const { list } = this.#fleet;
     this.#fleet.rollout?.stalled(now);
     for (let i = 0; i < list.length; i++) {
       const running = (list[i] as Cell).flights[0];
       if (running === undefined || running.forgiven) continue;
       running.forgiven = true;
-      running.startedAt = Math.max(running.startedAt, now - batchTimeoutMs + Math.min(batchTimeoutMs, FORGIVEN_MS));
-      this.#fleet.hasChanged = true;
+      this.#extend(running, now);
     }
+  }
+
+  #extend(running: Flight, now: number): void {
+    const batchTimeoutMs = this.#batchTimeoutMs;
+    running.startedAt = Math.max(running.startedAt, now - batchTimeoutMs + Math.min(batchTimeoutMs, FORGIVEN_MS));
+    this.#fleet.hasChanged = true;
   }
 }

@@ -15,7 +15,8 @@
  * pays with its own records. M8 at the door nobody overtakes, but for those whose sender must wait because of M7.
  * M9 of the records of one key only the first that has not settled can be taken; the others are held back: they count in
  * `held` and can be removed, but stand in no bucket. Order in a key is that of acceptance into the mailbox.
- * M10 while two versions share the work, what is for one of them stands in a bucket of its own.
+ * M10 while two versions share the work, what is for one of them stands in a bucket of its own. M11 the records of one
+ * bucket are for one model.
  */
 
 import { invariant } from '../kernel/errors.js';
@@ -83,6 +84,7 @@ export class Bucket {
   constructor(
     public name: string,
     public side: Side,
+    public model: string | undefined,
   ) {}
 
   /** Arrival of the oldest record, Infinity when empty. */
@@ -346,10 +348,24 @@ export class Mailbox {
     return all;
   }
 
-  /** Sorts what waits into other buckets: the shapes became known after it had arrived. */
-  rebucket(bucketOf: (request: Request) => string): void {
+  /** Everything of this model that waits, the door included. */
+  of(model: string): Request[] {
     const all: Request[] = [];
     for (const bucket of this.buckets) {
+      if (bucket.model !== model) continue;
+      for (const level of bucket.levels)
+        for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
+    }
+    for (const request of this.#heldBack) if (request.model === model) all.push(request);
+    for (const request of this.#door) if (request.model === model) all.push(request);
+    return all;
+  }
+
+  /** Sorts what waits (of one model, where given) into other buckets: the shapes became known after it had arrived. */
+  rebucket(bucketOf: (request: Request) => string, model?: string): void {
+    const all: Request[] = [];
+    for (const bucket of this.buckets) {
+      if (model !== undefined && bucket.model !== model) continue;
       for (const level of bucket.levels)
         for (const queue of level.senders) for (let r = queue.head; r !== undefined; r = r.next) all.push(r);
     }
@@ -360,7 +376,10 @@ export class Mailbox {
       request.bucket = bucketOf(request);
       this.#hold(request, this.#link(request));
     }
-    for (const request of this.#heldBack) request.bucket = bucketOf(request);
+    for (const request of this.#heldBack)
+      if (model === undefined || request.model === model) request.bucket = bucketOf(request);
+    for (const request of this.#door)
+      if (model !== undefined && request.model === model) request.bucket = bucketOf(request);
   }
 
   /** M10: sorts what has a key by the version its key goes to, as of now. */
@@ -580,7 +599,7 @@ export class Mailbox {
   #queueOf(request: Request): SenderQueue {
     let bucket = this.bucket(request.bucket, request.side);
     if (bucket === undefined) {
-      bucket = this.#newBucket(request.bucket, request.side);
+      bucket = this.#newBucket(request);
       this.buckets.push(bucket);
     }
     const { levels } = bucket;
@@ -653,12 +672,13 @@ export class Mailbox {
     return level;
   }
 
-  #newBucket(name: string, side: Side): Bucket {
+  #newBucket({ bucket: name, side, model }: Request): Bucket {
     const bucket = this.#spareBucket;
-    if (bucket === undefined) return new Bucket(name, side);
+    if (bucket === undefined) return new Bucket(name, side, model);
     this.#spareBucket = undefined;
     bucket.name = name;
     bucket.side = side;
+    bucket.model = model;
     bucket.flushedAt = -Infinity;
     return bucket;
   }

@@ -21,6 +21,8 @@ export type SlotState = 'new' | 'queued' | 'sent' | 'backoff' | 'second-queued' 
 export class OperatorSlot extends EmissionSlot {
   // rules, set before it enters
   input: unknown = undefined;
+  /** Which model is asked, where the pool holds many. */
+  model: string | undefined = undefined;
   priority = 0;
   /** Time it may take from its first acceptance, over all tries; undefined for none. */
   leftMs: number | undefined = undefined;

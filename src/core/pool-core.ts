@@ -33,6 +33,7 @@ import { POOL_LIFECYCLE, type PoolEventName, type PoolState } from './lifecycles
 import { Mailbox, type Offer, type Overflow } from './mailbox.js';
 import { Outbox } from './outbox.js';
 import { PoolCounts } from './pool-counts.js';
+import { ModelDesk } from './model-desk.js';
 import type { PoolLimits } from './pool-limits.js';
 import { Replies } from './replies.js';
 import type { Request } from './request.js';
@@ -53,6 +54,8 @@ export class PoolCore implements FleetOwner {
   readonly ledger = new Ledger();
   readonly fleet: Fleet;
   readonly counts = new PoolCounts();
+  /** Where the pool holds many models: which replica holds which. */
+  readonly models: ModelDesk | undefined;
   state: PoolState = 'starting';
   /** Why the pool has failed, while it has. */
   failure: TroupeError | undefined;
@@ -91,11 +94,17 @@ export class PoolCore implements FleetOwner {
     this.#settlement = settlement;
     this.#judge = judge;
     this.#salvage = salvage;
-    this.#hangs = new HangWatch(fleet, limits.batchTimeoutMs);
+    const hangs = new HangWatch(fleet, limits.batchTimeoutMs);
+    this.#hangs = hangs;
+    const models =
+      limits.models === undefined
+        ? undefined
+        : new ModelDesk(limits.models, { pool: limits.name, hangs, fleet, mailbox, retries, settlement, outbox });
+    this.models = models;
     const { scaling } = limits;
     if (scaling !== undefined) this.#scaling = new Scaling(scaling, { fleet, mailbox, ledger, retries });
-    this.#feeder = new Feeder(limits, { mailbox, batcher, ledger, fleet, retries, settlement, counts, outbox });
-    this.#replies = new Replies({ batcher, ledger, fleet, settlement, salvage, judge, calls, counts, outbox });
+    this.#feeder = new Feeder(limits, { mailbox, batcher, ledger, fleet, retries, settlement, counts, outbox, models });
+    this.#replies = new Replies({ batcher, ledger, fleet, settlement, salvage, judge, calls, counts, outbox, models });
   }
 
   /** Nothing to take: no effects and nobody to tell. */
@@ -120,13 +129,16 @@ export class PoolCore implements FleetOwner {
 
   /** The instant `tick` is needed at the latest; Infinity for none. */
   nextWakeAt(): number {
-    const workAt = this.#feeder.nextWakeAt();
-    return this.#scaling === undefined ? workAt : Math.min(workAt, this.#scaling.lookAt);
+    let wakeAt = this.#feeder.nextWakeAt();
+    if (this.#scaling !== undefined && this.#scaling.lookAt < wakeAt) wakeAt = this.#scaling.lookAt;
+    if (this.models !== undefined && this.models.wakeAt < wakeAt) wakeAt = this.models.wakeAt;
+    return wakeAt;
   }
 
-  /** True: nothing is to be done but to look whether fewer replicas would do, which nobody waits for. */
+  /** True: nothing is to be done but to look whether fewer replicas or models would do, which nobody waits for. */
   get onlyLooks(): boolean {
-    return this.#scaling !== undefined && this.#feeder.nextWakeAt() === Infinity;
+    if (this.#scaling === undefined && this.models === undefined) return false;
+    return this.#feeder.nextWakeAt() === Infinity && this.models?.isBusy !== true;
   }
 
   /**
@@ -150,14 +162,22 @@ export class PoolCore implements FleetOwner {
 
   /**
    * Takes a request in. `accepted` and `door` mean it will be settled; `dropped` too (at once, by the overflow rule);
-   * `full`, `too-large`, `overloaded` (it cannot be in time) and the states that take nothing mean it was refused and
-   * nothing is kept.
+   * `full`, `too-large`, `overloaded` (it cannot be in time), `model-refused` (its model cannot be loaded now) and the
+   * states that take nothing mean it was refused and nothing is kept.
    */
-  offer(request: Request, overflow: Overflow, now: number): Offer | 'overloaded' | 'closed' | 'failed' {
+  offer(
+    request: Request,
+    overflow: Overflow,
+    now: number,
+  ): Offer | 'overloaded' | 'closed' | 'failed' | 'model-refused' {
     const { counts } = this;
     if (this.state !== 'running' && this.state !== 'starting') {
       counts.refused++;
       return this.state === 'failed' ? 'failed' : 'closed';
+    }
+    if (request.model !== undefined && this.models?.refusal(request.model, now) !== undefined) {
+      counts.refused++;
+      return 'model-refused';
     }
     if (request.deadlineAt !== Infinity && refusesLate(overflow) && this.admission.lateBy(request, now) > 0) {
       counts.refused++;
@@ -199,6 +219,7 @@ export class PoolCore implements FleetOwner {
     if (this.mailbox.doorCount > 0) this.mailbox.admit();
     if (this.#scaling !== undefined && this.fleet.replicas === 0 && this.#isOpen) this.#scaling.wakeForWork(now);
     this.#feeder.feedAll(now);
+    if (this.models?.plan(now) === true) this.#feeder.feedAll(now);
     if (this.state === 'draining') this.#checkDrained();
   }
 
@@ -211,6 +232,7 @@ export class PoolCore implements FleetOwner {
       this.fleet.tick(now);
       if (rollout?.bakes === true) this.#judge.tick(rollout, now);
     }
+    this.models?.look(now);
     if (this.#scaling !== undefined && this.#scaling.lookAt <= now) {
       if (this.state === 'running') this.#scaling.look(now);
       else this.#scaling.autoscaler.rest();

@@ -1,6 +1,7 @@
 import type { BatchLimits } from './batcher.js';
 import type { FleetLimits } from './fleet.js';
 import type { MailboxLimits } from './mailbox.js';
+import type { ModelLimits } from './model-desk.js';
 
 /** The options of a pool as its core takes them: complete, and fixed for its life. */
 export interface PoolLimits extends FleetLimits {
@@ -12,4 +13,6 @@ export interface PoolLimits extends FleetLimits {
   readonly attempts: number;
   /** What becomes of a replica whose batch nobody waits for any more: it is told, or another takes its place. */
   readonly cancellation: 'signal' | 'replace';
+  /** Where the pool holds many models. */
+  readonly models?: ModelLimits | undefined;
 }

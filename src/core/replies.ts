@@ -13,6 +13,8 @@ import type { Failure } from './failure.js';
 import type { Cell, Fleet } from './fleet.js';
 import type { Flight, Ledger } from './ledger.js';
 import type { ReplicaState } from './lifecycles.js';
+import type { ModelDesk } from './model-desk.js';
+import { versionOf } from './model-key.js';
 import type { Outbox } from './outbox.js';
 import type { PoolCounts } from './pool-counts.js';
 import { isProbe, type Request } from './request.js';
@@ -30,6 +32,7 @@ export interface RepliesParts {
   readonly calls: CallBook;
   readonly counts: PoolCounts;
   readonly outbox: Outbox;
+  readonly models: ModelDesk | undefined;
 }
 
 export class Replies {
@@ -42,6 +45,7 @@ export class Replies {
   readonly #calls: CallBook;
   readonly #counts: PoolCounts;
   readonly #outbox: Outbox;
+  readonly #models: ModelDesk | undefined;
 
   constructor(parts: RepliesParts) {
     this.#batcher = parts.batcher;
@@ -53,6 +57,7 @@ export class Replies {
     this.#calls = parts.calls;
     this.#counts = parts.counts;
     this.#outbox = parts.outbox;
+    this.#models = parts.models;
   }
 
   /** One result per record of the batch, in order. Stale replies are counted and dropped (L2). */
@@ -61,11 +66,11 @@ export class Replies {
     const flight = this.#close(cell, incarnation, batchId, now);
     if (flight === undefined || cell === undefined) return;
     invariant(results.length === flight.requests.length, 'a link gives one result per record');
-    const { version } = cell;
+    const version = versionThatRan(cell, flight);
     // The last batches of a version that was replaced tell nothing of the one that serves.
     if (this.#fleet.isMain(cell) && !isProbe(flight.requests)) {
-      const { bucket, deadlineAt, offeredAt } = flight.requests[0] as Request;
-      this.#batcher.learn(bucket, flight.requests.length, now - flight.startedAt, deadlineAt - offeredAt);
+      const { bucket, deadlineAt, offeredAt, model } = flight.requests[0] as Request;
+      this.#batcher.learn(bucket, flight.requests.length, now - flight.startedAt, deadlineAt - offeredAt, model);
     }
     const call = this.#calls.ended(flight, true, now);
     const { rollout } = this.#fleet;
@@ -140,9 +145,12 @@ export class Replies {
     cell.solo = false;
     const { replica, version } = cell;
     this.#outbox.tell({ name: 'died', replica, incarnation, version, death, heldCount });
-    this.#salvage.afterDeath(cell, flights, death, expected, now);
+    // What loads a model beside a batch is more likely to have ended it than the batch, which may go again as it is.
+    const byLoad = this.#models?.died(cell, death, expected, now) === true;
+    this.#salvage.afterDeath(cell, flights, death, expected || byLoad, now);
     this.#settlement.expire(now);
-    this.#fleet.ended(cell, death, { wasBusy: flights.length > 0, expected, inQuarantine }, now);
+    const ending = { wasBusy: flights.length > 0, expected, inQuarantine: inQuarantine || byLoad };
+    this.#fleet.ended(cell, death, ending, now);
   }
 
   /** The flight that this answers, closed; of a slot that is gone (`cell` undefined) every reply is stale. */
@@ -152,6 +160,8 @@ export class Replies {
     this.#fleet.hasChanged = true;
     cell.solo = false;
     if (isProbe(flight.requests)) return flight;
+    const { model } = flight.requests[0] as Request;
+    if (model !== undefined) this.#models?.answered(cell, model, now);
     cell.window.progressed();
     this.#batcher.observe(now - flight.startedAt);
     return flight;
@@ -161,6 +171,12 @@ export class Replies {
   #free(cell: Cell): void {
     if (cell.flights.length === 0) this.#fleet.idle(cell);
   }
+}
+
+/** Where a replica holds many models, that of the one it ran. */
+function versionThatRan(cell: Cell, { requests }: Flight): string | undefined {
+  const model = requests[0]?.model;
+  return model === undefined ? cell.version : versionOf(model);
 }
 
 /** No replica slot has this id. */

@@ -29,6 +29,8 @@ export class Request {
   readonly sender: number;
   readonly priority: number;
   bucket: string;
+  /** Key of the model it is for, in a pool that holds many. */
+  readonly model: string | undefined;
   /** Of two versions that share the work, the one its key goes to. */
   side: Side = SIDE.any;
   readonly bytes: number;
@@ -74,6 +76,7 @@ export class Request {
     this.sender = rules.sender;
     this.priority = rules.priority;
     this.bucket = rules.bucket;
+    this.model = rules.model;
     this.bytes = rules.bytes;
     this.weight = rules.weight;
     this.offeredAt = rules.offeredAt;
@@ -97,8 +100,10 @@ export interface RequestRules {
   readonly sender: number;
   /** 0 is normal, higher goes first, ageing lifts what waits. */
   readonly priority: number;
-  /** Records of different buckets (shapes) never share a batch. */
+  /** Records of different buckets (shapes, models) never share a batch. */
   readonly bucket: string;
+  /** Key of the model; all records of one bucket have the same. */
+  readonly model?: string | undefined;
   readonly bytes: number;
   readonly weight: number;
   readonly offeredAt: number;

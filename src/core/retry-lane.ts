@@ -6,6 +6,7 @@
  * by replicas x maxInFlight x maxSize and needs no capacity of its own.
  */
 
+import type { Shelf } from './batcher.js';
 import type { Request } from './request.js';
 import { removeAt } from './short-list.js';
 
@@ -27,9 +28,14 @@ export class RetryLane {
     return this.#groups.length === 0;
   }
 
-  /** `other`: the generation that works beside the one that is asked about. */
-  suspectIsNext(other: number = NONE): boolean {
-    return this.#groups[this.#firstNot(other)]?.trigger === 'quarantine';
+  /** In the order they go; some of their records may have settled. */
+  get groups(): readonly RetryGroup[] {
+    return this.#groups;
+  }
+
+  /** `other`: the generation that works beside the one that is asked about; `shelf`: what that one may run. */
+  suspectIsNext(other: number = NONE, shelf?: Shelf): boolean {
+    return this.#groups[this.#firstFor(other, shelf)]?.trigger === 'quarantine';
   }
 
   /** Puts groups at the front, in their order; empty ones are left out. */
@@ -45,9 +51,9 @@ export class RetryLane {
   }
 
   /** The next group with what of it is still wanted. A suspect goes to an idle replica only, so undefined may mean "not to you". */
-  take(replicaIsIdle: boolean, other: number = NONE): RetryGroup | undefined {
+  take(replicaIsIdle: boolean, other: number = NONE, shelf?: Shelf): RetryGroup | undefined {
     for (;;) {
-      const at = this.#firstNot(other);
+      const at = this.#firstFor(other, shelf);
       const group = this.#groups[at];
       if (group === undefined || (group.trigger === 'quarantine' && !replicaIsIdle)) return undefined;
       removeAt(this.#groups, at);
@@ -58,10 +64,13 @@ export class RetryLane {
     }
   }
 
-  #firstNot(generation: number): number {
+  #firstFor(other: number, shelf: Shelf | undefined): number {
     const groups = this.#groups;
     let at = 0;
-    while (at < groups.length && (groups[at] as RetryGroup).generation === generation) at++;
+    for (; at < groups.length; at++) {
+      const { generation, requests } = groups[at] as RetryGroup;
+      if (generation !== other && (shelf === undefined || shelf.mayRun(requests[0]?.model))) return at;
+    }
     return at;
   }
 

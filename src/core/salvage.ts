@@ -13,6 +13,7 @@ import type { DeathNotice } from './effects.js';
 import { type Buried, buried, Failure, located, type Located } from './failure.js';
 import type { Cell, Fleet } from './fleet.js';
 import type { Flight } from './ledger.js';
+import { versionOf } from './model-key.js';
 import type { PoolLimits } from './pool-limits.js';
 import type { Request } from './request.js';
 import { ANY, type RetryLane } from './retry-lane.js';
@@ -106,7 +107,8 @@ export class Salvage {
 
   /** The failure of `request`, or of all of `requests` at once, with the place where it happened. */
   locate(error: TroupeError, cell: Cell, request: Request, requests: readonly Request[]): Failure<Located> {
-    const { replica, incarnation, version } = cell;
+    const { replica, incarnation } = cell;
+    const version = request.model === undefined ? cell.version : versionOf(request.model);
     const detail = { error, replica, incarnation, version, requests };
     return new Failure(error.code, error.ran, request, this.#limits.name, located, detail);
   }
@@ -114,7 +116,8 @@ export class Salvage {
   #deathFailure(cell: Cell, death: DeathNotice, request: Request): Failure<Buried> {
     const code: ErrorCode =
       death.cause === 'oom' ? 'ACTOR_OOM' : death.cause === 'hung' ? 'ACTOR_HUNG' : 'ACTOR_CRASHED';
-    const { replica, incarnation, version } = cell;
+    const { replica, incarnation } = cell;
+    const version = request.model === undefined ? cell.version : versionOf(request.model);
     const detail = { death, replica, incarnation, version };
     return new Failure(code, 'interrupted', request, this.#limits.name, buried, detail);
   }

@@ -83,6 +83,17 @@ export class Settlement {
     this.fail(request, 'CANCELLED', ranOf(request), words, reason);
   }
 
+  /** Takes it out of where it waits, with an end that is no deadline's and no caller's. */
+  refuse<Detail>(
+    request: Request,
+    code: ErrorCode,
+    make: (failure: Failure<Detail>) => TroupeError,
+    detail: Detail,
+  ): void {
+    this.#leave(request);
+    this.fail(request, code, ranOf(request), make, detail);
+  }
+
   drop(request: Request, what: string): void {
     const { held, heldBytes, limits } = this.#mailbox;
     this.fail(request, 'MAILBOX_DROPPED', 'not-started', dropped, { what, held, heldBytes, limits });

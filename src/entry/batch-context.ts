@@ -4,12 +4,14 @@ import type { PredictContext } from '../wire/definition.js';
 export class BatchContext implements PredictContext<unknown> {
   readonly state: unknown;
   readonly version: string | undefined;
+  readonly model: string | undefined;
   private controller: AbortController | undefined;
   private isAborted = false;
 
-  constructor(state: unknown, version: string | undefined) {
+  constructor(state: unknown, version: string | undefined, model: string | undefined) {
     this.state = state;
     this.version = version;
+    this.model = model;
   }
 
   get signal(): AbortSignal {

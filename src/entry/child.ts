@@ -45,6 +45,8 @@ serveControl(
       return answer;
     },
     call: (method, args) => shell.call(method, args),
+    loadModel: (spec) => shell.loadModel(spec),
+    unloadModel: (key) => shell.unloadModel(key),
     stop: async (now, sentCount) => {
       const answer = await shell.stop(now, sentCount);
       isLeaving = true;

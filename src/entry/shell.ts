@@ -2,7 +2,7 @@ import { types } from 'node:util';
 import { deferred, type Deferred } from '../kernel/deferred.js';
 import { type ErrorDetails, isTroupeError, TroupeError } from '../kernel/errors.js';
 import { checkColumns, numericClassOf } from '../wire/columns.js';
-import type { ActorDefinition } from '../wire/definition.js';
+import type { ActorDefinition, LoadContext } from '../wire/definition.js';
 import { type Fault, retryAfterOf, toFault } from '../wire/fault.js';
 import {
   type Answer,
@@ -10,6 +10,8 @@ import {
   type EntryDescription,
   type EntrySpec,
   type HostLane,
+  type ModelDescription,
+  type ModelSpec,
   PING,
   type Runner,
   STATE_BUSY,
@@ -20,7 +22,8 @@ import { ownsMemory, Recycler } from '../wire/recycler.js';
 import { packRows, type Payload, payloadCount, viewRows } from '../wire/rows.js';
 import type { Column, Columns, Signature } from '../wire/tensor.js';
 import { BatchContext } from './batch-context.js';
-import { checkSignature, loadDefinition } from './load-definition.js';
+import { loadDefinition } from './load-definition.js';
+import { type LoadedState, loadState } from './load-state.js';
 
 /**
  * The runner of one replica, the same inline, in a thread and in a child process. It owns the definition, its loaded
@@ -32,6 +35,8 @@ import { checkSignature, loadDefinition } from './load-definition.js';
  * S3 The next predict starts only when the last reply no longer needs the arrays of the actor.
  * S4 unload runs once, after the last predict, and only when load succeeded.
  * S5 STATE_BUSY is above zero while code of the actor runs or may run.
+ * S6 Where it holds many models, each is loaded and unloaded on its own, while batches of others run; what is loaded when
+ *    the replica stops is unloaded then.
  */
 export function createShell(lane: HostLane, state: Int32Array, options: ShellOptions = {}): Runner {
   return new Shell(lane, state, options.copiesOutputs ?? true);
@@ -42,12 +47,22 @@ export interface ShellOptions {
   readonly copiesOutputs?: boolean;
 }
 
+/** What a batch is run with. */
 interface Loaded {
   readonly definition: ActorDefinition;
-  readonly spec: EntrySpec;
+  readonly model: string | undefined;
+  readonly version: string | undefined;
   readonly state: unknown;
   readonly signature: Signature | undefined;
 }
+
+type PlainContext = Omit<LoadContext, 'warmedUp' | 'usesBytes' | 'signal'>;
+
+/** Of a replica that has only its definition so far. */
+const NOTHING_LOADED: LoadedState = {
+  state: undefined,
+  description: { signature: undefined, bytes: undefined, costs: [] },
+};
 
 class Shell implements Runner {
   private readonly lane: HostLane;
@@ -60,7 +75,10 @@ class Shell implements Runner {
   private spec: EntrySpec | undefined;
   private loading: Promise<unknown> | undefined;
   private loaded: Loaded | undefined;
-  private running: { readonly id: number; readonly context: BatchContext } | undefined;
+  /** By key; empty but where the replica holds many. */
+  private readonly models = new Map<string, Loaded>();
+  private readonly loadingModels = new Set<Promise<unknown>>();
+  private running: { readonly id: number; readonly context: BatchContext; readonly loaded: Loaded } | undefined;
   private stopping: Promise<Answer<undefined>> | undefined;
   private receivedCount = 0;
   private expectedCount = 0;
@@ -108,7 +126,7 @@ class Shell implements Runner {
       const value = await (methods[method] as (...all: unknown[]) => unknown)(loaded.state, ...args);
       return { ok: true, value };
     } catch (cause) {
-      const message = `Method "${method}" of actor "${loaded.spec.pool}" failed: ${messageOf(cause)}`;
+      const message = `Method "${method}" of actor "${this.spec?.pool}" failed: ${messageOf(cause)}`;
       return { ok: false, fault: toFault(new TroupeError('METHOD_FAILED', message, { ...this.where(), cause })) };
     } finally {
       this.leave();
@@ -124,6 +142,21 @@ class Shell implements Runner {
     return this.stopping;
   }
 
+  loadModel(spec: ModelSpec): Promise<Answer<ModelDescription>> {
+    const answer = this.loadOne(spec).catch((error: unknown): Answer<ModelDescription> => {
+      return { ok: false, fault: toFault(asLoadError(error, this.spec, spec)) };
+    });
+    this.loadingModels.add(answer);
+    void answer.then(() => this.loadingModels.delete(answer));
+    return answer;
+  }
+
+  async unloadModel(key: string): Promise<Answer<undefined>> {
+    const held = this.models.get(key);
+    this.models.delete(key);
+    return held === undefined ? { ok: true, value: undefined } : this.unload(held);
+  }
+
   fence(): void {
     this.isFenced = true;
     this.loadAbort.abort();
@@ -136,18 +169,12 @@ class Shell implements Runner {
     try {
       const definition = await loadDefinition(spec.actor);
       Atomics.store(this.words, STATE_NATIVE, definition.native === true ? 1 : 0);
-      const { pool, version, options, device, replica, replicas, maxBatchSize } = spec;
-      const model = { modelDir: spec.modelDir, modelConfig: spec.modelConfig };
-      const { signal } = this.loadAbort;
-      // An abort that came first would never be heard by a listener that load adds.
-      if (signal.aborted) throw new TroupeError('CANCELLED', 'The replica was stopped before load()');
-      const costs = new Map<number, number>();
-      const warmedUp = (size: number, ms: number): void => noteCost(costs, size, ms, maxBatchSize);
-      const plain = { pool, ...model, version, options, device, replica, replicas, maxBatchSize };
-      const context = { ...plain, warmedUp, signal };
-      const state = definition.load === undefined ? undefined : await definition.load(context);
-      const signature = await this.signatureOf(definition, state);
-      this.loaded = { definition, spec, state, signature };
+      const many = spec.manyModels === true;
+      const { state, description } = many
+        ? NOTHING_LOADED
+        : await loadState(definition, this.plainContext(spec, spec), this.loadAbort.signal);
+      const { signature, costs } = description;
+      this.loaded = { definition, model: undefined, version: spec.version, state, signature };
       return {
         ok: true,
         value: {
@@ -156,7 +183,7 @@ class Shell implements Runner {
           repeatable: definition.repeatable !== false,
           native: definition.native === true,
           pid: process.pid,
-          costs: [...costs],
+          costs,
         },
       };
     } finally {
@@ -164,17 +191,26 @@ class Shell implements Runner {
     }
   }
 
-  private async signatureOf(definition: ActorDefinition, state: unknown): Promise<Signature | undefined> {
-    const { signature } = definition;
-    if (typeof signature !== 'function') return signature;
+  private async loadOne(model: ModelSpec): Promise<Answer<ModelDescription>> {
+    const { spec, loaded } = this;
+    if (spec === undefined || loaded === undefined || this.models.has(model.key))
+      throw new TroupeError('INTERNAL', `Model "${model.key}" was to be loaded twice, or before the actor`);
+    const { definition } = loaded;
+    this.enter();
     try {
-      const read = signature(state);
-      return read === undefined ? undefined : checkSignature(read, 'the loaded state');
-    } catch (error) {
-      // The state is loaded but will never be used: free it here, nobody else knows of it.
-      await definition.unload?.(state);
-      throw error;
+      const plain = this.plainContext(spec, model);
+      const { state, description } = await loadState(definition, plain, this.loadAbort.signal);
+      const { signature } = description;
+      this.models.set(model.key, { definition, model: model.model, version: model.version, state, signature });
+      return { ok: true, value: description };
+    } finally {
+      this.leave();
     }
+  }
+
+  private plainContext(spec: EntrySpec, { modelDir, modelConfig, version, model }: Partial<ModelSpec>): PlainContext {
+    const { pool, options, device, replica, replicas, maxBatchSize } = spec;
+    return { pool, model, modelDir, modelConfig, version, options, device, replica, replicas, maxBatchSize };
   }
 
   private pump(): void {
@@ -185,8 +221,15 @@ class Shell implements Runner {
         if (this.isDrained()) this.idle?.resolve();
         return;
       }
-      if (this.abandoned.delete(batch.id)) this.refuse(batch.id);
-      else this.run(batch, loaded);
+      if (this.abandoned.delete(batch.id)) {
+        this.refuse(batch.id);
+        continue;
+      }
+      const held = batch.model === undefined ? loaded : this.models.get(batch.model);
+      if (held === undefined) {
+        const message = `A batch came for model "${batch.model}", which this replica does not hold`;
+        void this.fail(batch.id, new TroupeError('INTERNAL', message, this.where()));
+      } else this.run(batch, held);
     }
   }
 
@@ -197,8 +240,8 @@ class Shell implements Runner {
   }
 
   private run(batch: BatchMessage, loaded: Loaded): void {
-    const context = new BatchContext(loaded.state, loaded.spec.version);
-    this.running = { id: batch.id, context };
+    const context = new BatchContext(loaded.state, loaded.version, loaded.model);
+    this.running = { id: batch.id, context, loaded };
     const count = payloadCount(batch.payload);
     this.enter();
     let outputs: unknown;
@@ -263,7 +306,7 @@ class Shell implements Runner {
   }
 
   private answerWith(id: number, outputs: unknown, count: number): Promise<void> | undefined {
-    const { loaded } = this;
+    const loaded = this.running?.loaded;
     if (loaded?.signature !== undefined) {
       let columns: Columns;
       try {
@@ -279,7 +322,7 @@ class Shell implements Runner {
     }
     if (!Array.isArray(outputs) || outputs.length !== count) {
       const got = Array.isArray(outputs) ? `${outputs.length} outputs` : `a value of type ${typeof outputs}`;
-      const message = `predict of actor "${loaded?.spec.pool}" was given ${count} records and returned ${got}`;
+      const message = `predict of actor "${this.spec?.pool}" was given ${count} records and returned ${got}`;
       return this.fail(id, new TroupeError('PROTOCOL_VIOLATION', message, this.where()));
     }
     return this.answerRows(id, outputs);
@@ -369,7 +412,8 @@ class Shell implements Runner {
   private where(): ErrorDetails {
     const { spec } = this;
     if (spec === undefined) return {};
-    const { pool: actor, replica, incarnation, version } = spec;
+    const { pool: actor, replica, incarnation } = spec;
+    const version = this.running === undefined ? spec.version : this.running.loaded.version;
     return { actor, replica, incarnation, ...(version === undefined ? {} : { modelVersion: version }) };
   }
 
@@ -384,15 +428,26 @@ class Shell implements Runner {
     this.idle = deferred<void>();
     if (this.isDrained()) this.idle.resolve();
     await this.idle.promise;
-    const { definition, state } = this.loaded;
-    this.loaded = undefined; // S4: what is received from here on never runs.
+    // S4: what is received from here on never runs.
+    await Promise.all(this.loadingModels);
+    const held = this.spec?.manyModels === true ? [...this.models.values()] : [this.loaded];
+    this.loaded = undefined;
+    this.models.clear();
+    const answers: Answer<undefined>[] = [];
+    for (const one of held) answers.push(await this.unload(one));
+    return answers.find(({ ok }) => !ok) ?? { ok: true, value: undefined };
+  }
+
+  private async unload({ definition, model, version, state }: Loaded): Promise<Answer<undefined>> {
     this.enter();
     try {
       await definition.unload?.(state);
       return { ok: true, value: undefined };
     } catch (cause) {
-      const message = `unload() of actor "${this.spec?.pool}" failed: ${messageOf(cause)}`;
-      return { ok: false, fault: toFault(new TroupeError('METHOD_FAILED', message, { ...this.where(), cause })) };
+      const of = model === undefined ? '' : ` for model "${model}"`;
+      const message = `unload() of actor "${this.spec?.pool}" failed${of}: ${messageOf(cause)}`;
+      const details = { ...this.where(), cause, ...(version === undefined ? {} : { modelVersion: version }) };
+      return { ok: false, fault: toFault(new TroupeError('METHOD_FAILED', message, details)) };
     } finally {
       this.leave();
     }
@@ -411,22 +466,16 @@ class Shell implements Runner {
   }
 }
 
-function noteCost(costs: Map<number, number>, size: number, ms: number, most: number): void {
-  if (!Number.isInteger(size) || size < 1 || size > most)
-    throw new TypeError(`warmedUp: size must be a whole number from 1 to ${most}, got ${String(size)}`);
-  if (typeof ms !== 'number' || !(ms >= 0 && ms < Infinity))
-    throw new TypeError(`warmedUp: ms must be a number of at least 0, got ${String(ms)}`);
-  costs.set(size, ms);
-}
-
 /** Codes that predict may use itself; every other error is the cause of a PREDICT_FAILED. */
 const OWN_CODES: ReadonlySet<string> = new Set(['PREDICT_FAILED', 'PROTOCOL_VIOLATION', 'INPUT_INVALID']);
 
-function asLoadError(error: unknown, spec: EntrySpec): TroupeError {
+function asLoadError(error: unknown, spec: EntrySpec | undefined, model?: ModelSpec): TroupeError {
   // MODEL_NOT_FOUND, ENGINE_NOT_INSTALLED and the like say more than "load failed".
   if (isTroupeError(error)) return error;
+  const of = model === undefined ? '' : ` for model "${model.key}"`;
+  const message = `load() of actor "${spec?.pool}" failed${of}: ${messageOf(error)}`;
+  if (spec === undefined) return new TroupeError('ACTOR_LOAD_FAILED', message, { cause: error });
   const { pool: actor, replica, incarnation } = spec;
-  const message = `load() of actor "${actor}" failed: ${messageOf(error)}`;
   return new TroupeError('ACTOR_LOAD_FAILED', message, { actor, replica, incarnation, cause: error });
 }
 

@@ -35,6 +35,8 @@ serveControl(
   {
     start: (spec) => shell.start(spec),
     call: (method, args) => shell.call(method, args),
+    loadModel: (spec) => shell.loadModel(spec),
+    unloadModel: (key) => shell.unloadModel(key),
     stop: async (now, sentCount) => {
       const answer = await shell.stop(now, sentCount);
       // After the answer has been posted. Ends timers and handles the actor forgot; safe, because nothing native runs now.

@@ -42,6 +42,8 @@ export const startInline: StartLink = (spec, events): Link => {
         return runner.start(entrySpec);
       },
       call: async (method, args) => (await opened).call(method, args),
+      loadModel: async (model) => (await opened).loadModel(model),
+      unloadModel: async (key) => (await opened).unloadModel(key),
       stop: async (now, sentCount) => {
         isUnwanted = true;
         const answer = await (await opened).stop(now, sentCount);

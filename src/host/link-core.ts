@@ -4,10 +4,19 @@ import { invariant, isTroupeError, TroupeError } from '../kernel/errors.js';
 import { type LifecycleTable, transition } from '../kernel/lifecycle.js';
 import { packColumns } from '../wire/columns.js';
 import { fromFault } from '../wire/fault.js';
-import type { Answer, BatchMessage, EntryDescription, EntrySpec, ToHost } from '../wire/messages.js';
+import type {
+  Answer,
+  BatchMessage,
+  ControlApi,
+  EntryDescription,
+  EntrySpec,
+  ModelDescription,
+  ModelSpec,
+  ToHost,
+} from '../wire/messages.js';
 import { Recycler } from '../wire/recycler.js';
 import { packRows, type Payload, payloadCount } from '../wire/rows.js';
-import type { Column } from '../wire/tensor.js';
+import type { Column, Signature } from '../wire/tensor.js';
 import type { Carrier, CarrierEvents, RawEnd } from './carrier.js';
 import { deathError, judgeDeath, type Verdict } from './death.js';
 import { asTroupeError, type InFlightBatch, refusedResults, resultsOf } from './in-flight-batch.js';
@@ -52,6 +61,8 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   private carrier: Carrier | undefined;
   private phase: Phase = 'starting';
   private description: EntryDescription | undefined;
+  /** Of the models it holds, where they come and go. */
+  private readonly signatures = new Map<string, Signature | undefined>();
   private verdict: Verdict | undefined;
   private death: Death | undefined;
   private crashError: Error | undefined;
@@ -99,12 +110,13 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     setImmediate(() => this.closedBy({}));
   }
 
-  send(batchId: number, inputs: readonly unknown[], shared = false): void {
+  send(batchId: number, inputs: readonly unknown[], shared = false, model?: string): void {
     if (this.phase === 'stopping' || this.phase === 'ended') return; // The caller learns of it by `exited`.
     const { carrier, description } = this;
     invariant(carrier !== undefined && description !== undefined, 'a batch is sent only after ready');
     try {
-      this.dispatch(batchId, inputs, shared, description, carrier);
+      const signature = model === undefined ? description.signature : this.signatures.get(model);
+      this.dispatch(batchId, inputs, { shared, model, signature }, carrier);
     } catch (cause) {
       // Larger than a frame or a buffer may be: nothing was sent, and a smaller batch may fit.
       const message = `A batch of ${inputs.length} records cannot be sent to actor "${this.spec.pool}": ${messageOf(cause)}`;
@@ -121,24 +133,27 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   }
 
   call(method: string, args: readonly unknown[]): Promise<unknown> {
-    const { carrier } = this;
-    if (this.death !== undefined || carrier === undefined) return Promise.reject(this.endedError());
-    return new Promise((resolve, reject) => {
-      const settle = (): boolean => this.calls.delete(reject);
-      this.calls.add(reject); // L3: the death rejects it.
-      carrier.control.call(method, args).then(
-        (answer) => {
-          if (!settle()) return;
-          if (answer.ok) resolve(answer.value);
-          else reject(fromFault(answer.fault));
-        },
-        (cause: unknown) => {
-          if (!settle()) return;
-          const message = `Method "${method}" of actor "${this.spec.pool}": its arguments or its result cannot be copied`;
-          reject(new TroupeError('METHOD_FAILED', message, { ...this.where(), cause }));
-        },
-      );
-    });
+    return this.control(
+      (api) => api.call(method, args),
+      () => `Method "${method}" of actor "${this.spec.pool}": its arguments or its result cannot be copied`,
+    );
+  }
+
+  async loadModel(spec: ModelSpec): Promise<ModelDescription> {
+    const description = await this.control(
+      (api) => api.loadModel(spec),
+      () => `Model "${spec.key}" of actor "${this.spec.pool}": what describes it cannot be copied`,
+    );
+    this.signatures.set(spec.key, description.signature);
+    return description;
+  }
+
+  async unloadModel(key: string): Promise<void> {
+    this.signatures.delete(key);
+    await this.control(
+      (api) => api.unloadModel(key),
+      () => `Model "${key}" of actor "${this.spec.pool}" cannot be unloaded`,
+    );
   }
 
   stop(options: { readonly now?: boolean } = {}): void {
@@ -218,6 +233,26 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     this.close();
   }
 
+  /** L3: the death of the replica rejects it. */
+  private control<Value>(run: (api: ControlApi) => Promise<Answer<Value>>, what: () => string): Promise<Value> {
+    const { carrier } = this;
+    if (this.death !== undefined || carrier === undefined) return Promise.reject(this.endedError());
+    return new Promise((resolve, reject) => {
+      const settle = (): boolean => this.calls.delete(reject);
+      this.calls.add(reject);
+      run(carrier.control).then(
+        (answer) => {
+          if (!settle()) return;
+          if (answer.ok) resolve(answer.value);
+          else reject(fromFault(answer.fault));
+        },
+        (cause: unknown) => {
+          if (settle()) reject(new TroupeError('METHOD_FAILED', what(), { ...this.where(), cause }));
+        },
+      );
+    });
+  }
+
   private started(answer: Answer<EntryDescription>): void {
     if (this.phase !== 'starting' || this.verdict !== undefined) return;
     if (!answer.ok) {
@@ -294,37 +329,30 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     this.events.exited(death);
   }
 
-  private dispatch(
-    batchId: number,
-    inputs: readonly unknown[],
-    shared: boolean,
-    { signature }: EntryDescription,
-    carrier: Carrier,
-  ): void {
+  private dispatch(batchId: number, inputs: readonly unknown[], terms: BatchTerms, carrier: Carrier): void {
     const count = inputs.length;
+    const { signature } = terms;
     if (signature !== undefined) {
       const { columns, faults } = packColumns(inputs, signature.inputs, this.recycler.take);
-      this.post(batchId, { count, refusals: faults, shared }, { kind: 'columns', columns }, carrier);
+      this.post(batchId, batchOf(count, faults, terms), { kind: 'columns', columns }, terms, carrier);
     } else if (carrier.isLocal) {
-      this.post(batchId, { count, refusals: NO_REFUSALS, shared }, { kind: 'rows', values: inputs.slice() }, carrier);
+      const rows = { kind: 'rows', values: inputs.slice() } as const;
+      this.post(batchId, batchOf(count, NO_REFUSALS, terms), rows, terms, carrier);
     } else {
-      this.postRows(batchId, inputs, shared, carrier);
+      this.postRows(batchId, inputs, terms, carrier);
     }
   }
 
-  private postRows(batchId: number, inputs: readonly unknown[], shared: boolean, carrier: Carrier): void {
+  private postRows(batchId: number, inputs: readonly unknown[], terms: BatchTerms, carrier: Carrier): void {
+    const count = inputs.length;
     try {
-      this.post(
-        batchId,
-        { count: inputs.length, refusals: NO_REFUSALS, shared },
-        packRows(inputs, this.recycler.take),
-        carrier,
-      );
+      const packed = packRows(inputs, this.recycler.take);
+      this.post(batchId, batchOf(count, NO_REFUSALS, terms), packed, terms, carrier);
     } catch {
       // Some record cannot be copied: find which, so that only it fails.
       const refusals: [number, TroupeError][] = [];
       const values: unknown[] = [];
-      for (let index = 0; index < inputs.length; index++) {
+      for (let index = 0; index < count; index++) {
         try {
           values.push(carrier.copy(inputs[index]));
         } catch (cause) {
@@ -332,18 +360,22 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
           refusals.push([index, new TroupeError('INPUT_INVALID', message, { ...this.where(), cause })]);
         }
       }
-      this.post(batchId, { count: inputs.length, refusals, shared }, { kind: 'rows', values }, carrier);
+      this.post(batchId, batchOf(count, refusals, terms), { kind: 'rows', values }, terms, carrier);
     }
   }
 
-  private post(batchId: number, batch: InFlightBatch, payload: Payload, carrier: Carrier): void {
+  private post(batchId: number, batch: InFlightBatch, payload: Payload, { model }: BatchTerms, carrier: Carrier): void {
     if (payloadCount(payload) === 0 && batch.count > 0) {
       setImmediate(() => {
         if (this.phase !== 'ended') this.events.reply(batchId, refusedResults(batch.refusals));
       });
       return;
     }
-    const message: BatchMessage = { kind: 'batch', incarnation: this.spec.incarnation, id: batchId, payload };
+    const { incarnation } = this.spec;
+    const message: BatchMessage =
+      model === undefined
+        ? { kind: 'batch', incarnation, id: batchId, payload }
+        : { kind: 'batch', incarnation, id: batchId, payload, model };
     const flushed = carrier.post(message);
     this.sentCount++;
     this.inFlight.set(batchId, batch);
@@ -397,9 +429,20 @@ const KILL_GRACE_MS = 500;
 
 const NO_REFUSALS: readonly never[] = [];
 
+/** What a batch is sent by, beside its records. */
+interface BatchTerms {
+  readonly shared: boolean;
+  readonly model: string | undefined;
+  readonly signature: Signature | undefined;
+}
+
+function batchOf(count: number, refusals: InFlightBatch['refusals'], { shared }: BatchTerms): InFlightBatch {
+  return { count, refusals, shared };
+}
+
 function entrySpecOf(spec: ReplicaSpec): EntrySpec {
   const { pool, replica, replicas, incarnation, actor, version, options, device, maxBatchSize } = spec;
-  const { modelDir, modelConfig } = spec;
+  const { modelDir, modelConfig, manyModels = false } = spec;
   return {
     pool,
     replica,
@@ -412,6 +455,7 @@ function entrySpecOf(spec: ReplicaSpec): EntrySpec {
     options,
     device,
     maxBatchSize,
+    manyModels,
   };
 }
 

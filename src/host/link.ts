@@ -1,6 +1,7 @@
 import type { CoreResult, DeathNotice } from '../core/effects.js';
 import type { TroupeError } from '../kernel/errors.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
+import type { ModelDescription, ModelSpec } from '../wire/messages.js';
 import type { Signature } from '../wire/tensor.js';
 
 /** Everything a replica needs to start, for every isolation. Plain data, but `definition`, which only inline takes. */
@@ -27,6 +28,8 @@ export interface ReplicaSpec {
   readonly stopTimeoutMs: number;
   /** Hard limits; thread: V8 heap (resourceLimits), process: --max-old-space-size and an RSS watchdog. */
   readonly memoryLimitBytes: number | undefined;
+  /** True: it is ready without a model; they come and go by `loadModel` and `unloadModel`. Default false. */
+  readonly manyModels?: boolean;
 }
 
 /** What a replica says of itself once loaded. */
@@ -62,13 +65,18 @@ export interface Link {
   readonly spec: ReplicaSpec;
   /**
    * Sends one batch. `inputs` stay the caller's: the link copies what it transfers, so a retry finds them whole. `shared`:
-   * one caller gets all results and takes views over one buffer; else each result has memory of its own.
+   * one caller gets all results and takes views over one buffer; else each result has memory of its own. `model`: the key
+   * of the one it is for, which is loaded, where the replica holds many.
    */
-  send(batchId: number, inputs: readonly unknown[], shared?: boolean): void;
+  send(batchId: number, inputs: readonly unknown[], shared?: boolean, model?: string): void;
   /** Nobody waits for this batch any more: aborts its signal inside the actor. The reply still comes. */
   abandon(batchId: number): void;
   /** Control lane. Rejects with METHOD_NOT_FOUND, METHOD_FAILED or the death of the replica. */
   call(method: string, args: readonly unknown[]): Promise<unknown>;
+  /** Loads one model more. Rejects with what load() threw, or the death of the replica. */
+  loadModel(spec: ModelSpec): Promise<ModelDescription>;
+  /** Frees one, when no batch for it is under way. Rejects with METHOD_FAILED where unload() threw, or the death. */
+  unloadModel(key: string): Promise<void>;
   /**
    * Stop ladder: fence, let the running batch finish, unload, then (process) SIGTERM, SIGKILL, or (thread) terminate
    * only when it is safe. Ends in `exited`. `now: true` skips the drain. May be called again with now: true.

@@ -159,6 +159,18 @@ export const ERROR_CODES = {
     'The config.pbtxt of a model is not protobuf text, has a field that does not exist, or contradicts itself.',
     'The message gives file, line, column, what was expected and what stood there.',
   ),
+  MODEL_LOAD_FAILED: row(
+    'not-started',
+    true,
+    'A model of a pool that holds many could not be loaded, and is not tried again before retryAfterMs; other models are not affected.',
+    'See the cause: it is what load() threw, or what is wrong with the files of the model.',
+  ),
+  MODEL_TOO_LARGE: row(
+    'not-started',
+    false,
+    'A model holds more bytes than models.maxBytes leaves a replica for all its models together.',
+    'Raise models.maxBytes, or use a smaller model; usesBytes() in load() corrects what the files say.',
+  ),
   SIGNATURE_MISMATCH: row(
     'not-started',
     false,

@@ -9,6 +9,9 @@ import { TroupeError } from '../kernel/errors.js';
 export const NAME_PATTERN = /^(?!\.)[A-Za-z0-9._-]{1,128}$/;
 export const NAME_RULE = 'must be 1 to 128 of A-Z a-z 0-9 . _ - and not start with a dot';
 
+/** A model, or one version of it by number or alias: `fr`, `fr@2`, `fr@stable`. */
+export const MODEL_REF_PATTERN = /^(?!\.)[A-Za-z0-9._-]{1,128}(@(?!\.)[A-Za-z0-9._-]{1,128})?$/;
+
 /** Positive whole numbers without leading zeros that a double holds exactly. */
 const VERSION_PATTERN = /^[1-9]\d{0,15}$/;
 

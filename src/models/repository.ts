@@ -83,10 +83,20 @@ export class ModelRepository {
     );
   }
 
+  /** The same aliases over other roots. */
+  withRoots(roots: readonly string[]): ModelRepository {
+    const aliases = Object.fromEntries([...this.#aliases].map(([model, names]) => [model, Object.fromEntries(names)]));
+    return new ModelRepository({ roots: [...roots], aliases });
+  }
+
+  /** The names in the roots, whether or not they can be used. */
+  names(): readonly string[] {
+    return [...new Set(this.roots.flatMap((root) => modelNames(realDirectory(root))))].sort();
+  }
+
   /** Every model of every root, by name. A model that cannot be used is listed with its problem. */
   list(): readonly ListedModel[] {
-    const names = new Set(this.roots.flatMap((root) => modelNames(realDirectory(root))));
-    return [...names].sort().map((name) => {
+    return this.names().map((name) => {
       try {
         return this.model(name);
       } catch (problem) {
@@ -114,6 +124,12 @@ export class ModelRepository {
       ignored,
       config,
     };
+  }
+
+  /** The number that `latest`, an alias or a number stands for now. Throws as `model` does, and VERSION_NOT_FOUND. */
+  versionOf(model: string, version: string): string {
+    checkName('version', version); // R1
+    return this.#numberOf(this.model(model), version);
   }
 
   /** The model's config.pbtxt, where it has one. Throws as `model` does. */

@@ -49,6 +49,8 @@ export interface InferOptions<Record, In, Out, Next, Substitute> {
   order?: Order;
   /** Of the record, a string; only with order keyed. A record that failed before has none and keeps its place among all. */
   key?: (record: Record, info: RecordInfo) => string;
+  /** Which model answers, where the pool holds many: its name, or what gives it for a record. A fallback pool of many gets the same. */
+  model?: string | ((record: Record, info: RecordInfo) => string);
   /** Most records between the step's entry and its exit. Default 512. */
   capacity?: number;
   /** Default: none. */
@@ -115,6 +117,8 @@ export interface InferPlan {
   readonly fallback: FallbackPlan | undefined;
   readonly order: Order;
   readonly key: Input | undefined;
+  /** undefined where the pool holds one model. */
+  readonly model: string | Input | undefined;
   readonly capacity: number;
   /** Of a record over all tries; Infinity for none. */
   readonly timeoutMs: number;
@@ -153,6 +157,7 @@ export function inferPlan(target: unknown, options: AnyOptions): InferPlan {
     'failed',
     'order',
     'key',
+    'model',
     'capacity',
     'timeout',
     'retry',
@@ -161,7 +166,7 @@ export function inferPlan(target: unknown, options: AnyOptions): InferPlan {
     'deadLetters',
   ]);
   const { input, output, bypass, failed, order = 'ordered', key, capacity = 512 } = options;
-  const { timeout, priority = 0, deadLetters } = options;
+  const { timeout, priority = 0, deadLetters, model } = options;
   checkOptionalFunction('infer.input', input);
   checkOptionalFunction('infer.output', output);
   checkOptionalFunction('infer.bypass', bypass);
@@ -175,6 +180,9 @@ export function inferPlan(target: unknown, options: AnyOptions): InferPlan {
         : `infer.key has a meaning only with infer.order "keyed", got ${JSON.stringify(order)}`,
     );
   }
+  if (model !== undefined && typeof model !== 'function' && typeof model !== 'string')
+    refuse('infer.model', 'the name of a model, or a function that gives it', model);
+  checkModel(target, model);
   checkCount('infer.capacity', capacity);
   if (typeof priority !== 'function' && !isPriority(priority)) {
     refuse('infer.priority', 'a whole number from -100 to 100, or a function that gives one', priority);
@@ -200,6 +208,7 @@ export function inferPlan(target: unknown, options: AnyOptions): InferPlan {
     fallback: fallbackPlan(options),
     order,
     key,
+    model,
     capacity,
     timeoutMs: timeout === undefined || isBatchTimeout ? Infinity : timeout.ms,
     callTimeoutMs: timeout !== undefined && isBatchTimeout ? timeout.ms : Infinity,
@@ -209,6 +218,14 @@ export function inferPlan(target: unknown, options: AnyOptions): InferPlan {
     priority,
     deadLetters,
   };
+}
+
+/** A pool that is known by its promises alone, as one of another process, does not say whether it holds many. */
+function checkModel({ name, holdsManyModels }: InferTarget<unknown, unknown>, model: unknown): void {
+  if (holdsManyModels === true && model === undefined)
+    throw new TypeError(`infer.model must say which model answers: pool "${name}" holds many`);
+  if (holdsManyModels === false && model !== undefined)
+    throw new TypeError(`infer.model has no meaning here: pool "${name}" holds one model`);
 }
 
 function fallbackPlan({ fallback, input, output }: AnyOptions): FallbackPlan | undefined {

@@ -40,7 +40,7 @@ export class InferRecords {
   /** Fills the slot with what the pool gets, unless the record needs no actor. */
   prepare(slot: OperatorSlot, envelope: Envelope, now: number): Entry {
     if (envelope.passes) return 'pass';
-    const { bypass, input, priority } = this.#plan;
+    const { bypass, input, priority, model } = this.#plan;
     let at = 'bypass';
     try {
       const known = bypass?.(envelope.value, envelope);
@@ -53,6 +53,10 @@ export class InferRecords {
       slot.input = input === undefined ? envelope.value : input(envelope.value, envelope);
       if (input !== undefined && isThenable(slot.input)) {
         throw new TypeError('it returned a promise; use an async map before infer');
+      }
+      if (model !== undefined) {
+        at = 'model';
+        slot.model = typeof model === 'string' ? model : checkedModel(model(envelope.value, envelope));
       }
       at = 'priority';
       slot.priority = typeof priority === 'number' ? priority : checkedPriority(priority(envelope.value, envelope));
@@ -167,6 +171,12 @@ export class InferRecords {
 function checkedPriority(priority: unknown): number {
   if (isPriority(priority)) return priority;
   throw new TypeError(`expected a whole number from -100 to 100, got ${wordsOf(priority)}`);
+}
+
+/** Whether there is such a model is the pool's to say. */
+function checkedModel(model: unknown): string {
+  if (typeof model === 'string') return model;
+  throw new TypeError(`expected the name of a model, got ${wordsOf(model)}`);
 }
 
 /** A record that failed before stays counted as failed. */

@@ -304,6 +304,7 @@ export class InferStage implements Stage {
         continue;
       }
       slot.input = made.input;
+      if (lane.target.holdsManyModels !== true) slot.model = undefined;
       const offered = lane.offer(slot);
       if (offered === undefined) break;
       if (isTroupeError(offered)) core.refusedSecond(slot, offered);

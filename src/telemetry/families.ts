@@ -112,6 +112,17 @@ export const FAMILIES = {
   troupe_rollbacks_total: counter(['pool', 'reason'], 'Swaps that were given up, by reason.'),
   troupe_breaker_state: gauge(['pool', 'state'], "1 for the state of the pool's circuit breaker, 0 for the others."),
   troupe_breaker_changes_total: counter(['pool'], "Changes of state of the pool's circuit breaker."),
+  // pools of many models
+  troupe_resident_models: gauge(['pool', 'replica'], 'Models that a replica of a pool of many models holds.'),
+  troupe_resident_model_bytes: gauge(['pool', 'replica'], 'Bytes of those models, as far as their sizes are known.'),
+  troupe_resident_limit_bytes: gauge(['pool'], 'Bytes of models a replica may hold: models.maxBytes.'),
+  troupe_model_loads_total: counter(
+    ['pool', 'model'],
+    'Loads of a model of a pool of many, all its versions together.',
+  ),
+  troupe_model_load_failures_total: counter(['pool', 'model'], 'Loads that failed.'),
+  troupe_model_evictions_total: counter(['pool', 'model'], 'Unloads of it while the pool went on.'),
+  troupe_model_hits_total: counter(['pool', 'model'], 'Batches that found it loaded.'),
   // pipelines
   troupe_pipelines_running: gauge(['pipeline'], 'Runs of the pipeline that are under way.'),
   troupe_pipeline_records_total: counter(

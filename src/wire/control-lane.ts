@@ -18,6 +18,8 @@ export function serveControl(api: ControlApi, channel: ControlChannel): void {
     start: (spec) => api.start(spec),
     call: (method, args) => api.call(method, args),
     stop: (now, sentCount) => api.stop(now, sentCount),
+    loadModel: (spec) => api.loadModel(spec),
+    unloadModel: (key) => api.unloadModel(key),
   };
   expose(served, endpointOf(channel));
 }
@@ -38,6 +40,8 @@ export function callControl(channel: ControlChannel): ControlCalls {
     start: (spec) => remote.start(spec),
     call: (method, args) => remote.call(method, args),
     stop: (now, sentCount) => remote.stop(now, sentCount),
+    loadModel: (spec) => remote.loadModel(spec),
+    unloadModel: (key) => remote.unloadModel(key),
     release: () => remote[releaseProxy](),
   };
 }

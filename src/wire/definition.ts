@@ -4,6 +4,8 @@ import type { Signature } from './tensor.js';
 export interface LoadContext {
   /** Name of the pool. */
   readonly pool: string;
+  /** Name of the model that is to be loaded, in a pool that holds many (option `models`); undefined elsewhere. */
+  readonly model?: string | undefined;
   /** Absolute path of the version directory (`<model>/<version>`), where the pool has a model. */
   readonly modelDir: string | undefined;
   /** The model's config.pbtxt, where it has one, with Triton's field names (type `ModelConfig`). */
@@ -22,6 +24,11 @@ export interface LoadContext {
    * out. Of several runs of one size the last counts. Throws a TypeError where size or time is none.
    */
   warmedUp(size: number, ms: number): void;
+  /**
+   * Tells how much memory the loaded model holds: what it counts for against `models.maxBytes`, in a pool that holds many.
+   * Without it, the bytes of the files in `modelDir` count. The last call counts. Throws a TypeError for no such number.
+   */
+  usesBytes(bytes: number): void;
   readonly signal: AbortSignal;
 }
 
@@ -30,6 +37,8 @@ export interface PredictContext<State> {
   /** Aborts when every record of the batch has been given up, or the replica must stop now. */
   readonly signal: AbortSignal;
   readonly version: string | undefined;
+  /** Name of the model this batch is for, in a pool that holds many; `state` is what load() gave for it. */
+  readonly model?: string | undefined;
 }
 
 export type Isolation = 'inline' | 'thread' | 'process';
@@ -40,11 +49,11 @@ export type Isolation = 'inline' | 'thread' | 'process';
  * `batch` is `Columns` and predict returns `Columns` with the same count.
  */
 export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
-  /** Once per replica and version. */
+  /** Once per replica and version; in a pool that holds many models, once for each of them whenever it is wanted. */
   load?(context: LoadContext): State | Promise<State>;
   // The batch is `In[]` for rows and `Columns` for tensors; defineActor gives each form its exact type.
   predict(batch: any, context: PredictContext<State>): unknown;
-  /** Once, after the last batch. */
+  /** Once for each load that succeeded, after the last batch. */
   unload?(state: State): void | Promise<void>;
   /** Further calls, outside the batch path: pool.call(name, ...args). */
   methods?: Readonly<Record<string, (state: State, ...args: any[]) => unknown>>;

@@ -17,6 +17,8 @@ export interface BatchMessage {
   readonly incarnation: number;
   readonly id: number;
   readonly payload: Payload;
+  /** Key of the model it is for, where the replica holds many. */
+  readonly model?: string;
 }
 
 export interface AbandonMessage {
@@ -73,6 +75,27 @@ export interface EntrySpec {
   readonly options: Readonly<Record<string, unknown>>;
   readonly device: string;
   readonly maxBatchSize: number;
+  /** True: nothing is loaded at the start; models come and go by `loadModel` and `unloadModel`. */
+  readonly manyModels?: boolean;
+}
+
+/** One of the models that a replica may hold beside others. */
+export interface ModelSpec {
+  /** What batches for it and its unload say: of no other model or version. */
+  readonly key: string;
+  readonly model: string;
+  readonly version: string | undefined;
+  readonly modelDir: string | undefined;
+  readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** What the entry says of a model once loaded. */
+export interface ModelDescription {
+  readonly signature: Signature | undefined;
+  /** What load() said it holds; undefined where it said nothing. */
+  readonly bytes: number | undefined;
+  /** Size and milliseconds of each run that load() reported. */
+  readonly costs: readonly (readonly [size: number, ms: number])[];
 }
 
 /** What the entry says of itself once loaded. */
@@ -100,6 +123,10 @@ export interface ControlApi {
    * this call may overtake the last ones on the data lane. `now` aborts what runs instead, and waits for nothing else.
    */
   stop(now: boolean, sentCount: number): Promise<Answer<undefined>>;
+  /** Loads one model more, while batches of others run. */
+  loadModel(spec: ModelSpec): Promise<Answer<ModelDescription>>;
+  /** Frees one; no batch for it is sent from here on, and none is under way. */
+  unloadModel(key: string): Promise<Answer<undefined>>;
 }
 
 /** How a shell talks to the host: whole messages, with a wait where the lane is full. */

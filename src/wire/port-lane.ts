@@ -45,7 +45,7 @@ const REPLY = 1;
 function shortOf(message: ToEntry | ToHost): Short | ToEntry | ToHost {
   const isReply = message.kind === 'reply';
   if ((!isReply && message.kind !== 'batch') || message.payload.kind !== 'packed') return message;
-  if (isReply && message.faults !== undefined) return message;
+  if (isReply ? message.faults !== undefined : message.model !== undefined) return message;
   const { count, className, lengths, data } = message.payload;
   return [isReply ? REPLY : BATCH, message.incarnation, message.id, count, className, lengths, data];
 }

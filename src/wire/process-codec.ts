@@ -120,15 +120,17 @@ interface RawMessage {
   readonly payload?: unknown;
   readonly fault?: unknown;
   readonly faults?: unknown;
+  readonly model?: unknown;
 }
 
 function checkEnvelope(message: RawMessage): void {
-  const { kind, incarnation, id, fault, faults } = message;
+  const { kind, incarnation, id, fault, faults, model } = message;
   const isKnown = kind === 'batch' || kind === 'abandon' || kind === 'reply' || kind === 'failed' || kind === 'crash';
   if (!isKnown) throw new TypeError(`message kind ${String(kind)}`);
   if (!isCount(incarnation)) throw new TypeError(`incarnation ${String(incarnation)}`);
   if (kind !== 'crash' && !isCount(id)) throw new TypeError(`batch id ${String(id)}`);
   if ((kind === 'failed' || kind === 'crash') && !isFault(fault)) throw new TypeError(`a ${kind} without its fault`);
+  if (model !== undefined && typeof model !== 'string') throw new TypeError(`model of type ${typeof model}`);
   if (faults === undefined) return;
   const isList =
     Array.isArray(faults) && faults.every((entry) => Array.isArray(entry) && isCount(entry[0]) && isFault(entry[1]));

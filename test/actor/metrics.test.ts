@@ -151,6 +151,8 @@ test('every family that a pool and a pipeline have is in a scrape of them', asyn
   await stream(fromIterable(['good', 'bad']))
     .infer(pool, { breaker: { failureRate: 1 } })
     .to(toArray(), { checkpoint: { dir } });
+  const many = await system.spawn<string, string>('many', { actor: shout, models: { list: ['fr'], maxBytes: 1 } });
+  await many.ask('good', { model: 'fr' });
   const told = new Set([...system.metrics().matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name));
   const missing = Object.keys(FAMILY_TABLE).filter((name) => !told.has(name));
   // Of gauges of a run that has ended nothing is left; those of child processes need one, those of a listener too.

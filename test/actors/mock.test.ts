@@ -13,7 +13,14 @@ const definition = mock as ActorDefinition<unknown, unknown, unknown>;
 function contextOf(options: MockOptions | Record<string, unknown>): LoadContext {
   const { signal } = new AbortController();
   const place = { replica: 0, replicas: 1, version: 'v7', modelDir: undefined, maxBatchSize: 8, device: 'auto' };
-  return { pool: 'fake', options: options as Record<string, unknown>, warmedUp: () => undefined, signal, ...place };
+  return {
+    pool: 'fake',
+    options: options as Record<string, unknown>,
+    warmedUp: () => undefined,
+    usesBytes: () => undefined,
+    signal,
+    ...place,
+  };
 }
 
 async function start(options: MockOptions): Promise<{

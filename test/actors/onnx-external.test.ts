@@ -23,7 +23,7 @@ const at = (location: string, ...more: ExternalTensor['entries']): ExternalTenso
 function contextOf(modelDir: string, more: Partial<LoadContext> = {}): LoadContext {
   const { signal } = new AbortController();
   const plain = { version: '1', options: {}, device: 'auto', replica: 0, replicas: 2, maxBatchSize: 2 };
-  return { pool: 'net', modelDir, warmedUp: () => undefined, signal, ...plain, ...more };
+  return { pool: 'net', modelDir, warmedUp: () => undefined, usesBytes: () => undefined, signal, ...plain, ...more };
 }
 
 async function answer(context: LoadContext): Promise<number> {

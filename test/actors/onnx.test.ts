@@ -37,7 +37,15 @@ function modelDir(t: ExecutionContext, bytes?: Buffer): string {
 function contextOf(dir: string | undefined, more: Partial<LoadContext> = {}): LoadContext {
   const { signal } = new AbortController();
   const plain = { version: '1', options: {}, device: 'auto', replica: 0, replicas: 2, maxBatchSize: 4 };
-  return { pool: 'net', modelDir: dir, warmedUp: () => undefined, signal, ...plain, ...more };
+  return {
+    pool: 'net',
+    modelDir: dir,
+    warmedUp: () => undefined,
+    usesBytes: () => undefined,
+    signal,
+    ...plain,
+    ...more,
+  };
 }
 
 interface Loaded {

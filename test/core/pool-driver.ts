@@ -23,6 +23,10 @@ export interface PoolSettings {
   restartType?: PoolLimits['restartType'];
   strategy?: PoolLimits['strategy'];
   scaling?: PoolLimits['scaling'];
+  /** Makes it a pool of many models. */
+  models?: Partial<NonNullable<PoolLimits['models']>>;
+  /** What a model holds, by its files. Default 1 each. */
+  bytesOf?: (key: string) => number;
   /** False: a test reports `ready` and the end of stopped and killed replicas itself. */
   obedient?: boolean;
   /** True: only `ready` is left to the test. */
@@ -36,6 +40,14 @@ export interface Sent {
   readonly batchId: number;
   readonly ids: number[];
   readonly requests: readonly Request[];
+}
+
+/** A load or unload of a model that a replica was told to do. */
+export interface Change {
+  readonly kind: 'load-model' | 'unload-model';
+  readonly cell: number;
+  readonly incarnation: number;
+  readonly key: string;
 }
 
 /** What a scripted model does with a batch of ids. */
@@ -69,6 +81,9 @@ export class PoolDriver {
   readonly #ending: { cell: number; incarnation: number; death: DeathNotice }[] = [];
   /** Ids of those that had to wait at the door: others of their key may have come in first. */
   readonly #wereAtDoor = new Set<number>();
+  /** Loads and unloads of models under way; a test ends them. */
+  readonly changes: Change[] = [];
+  readonly #bytesOf: (key: string) => number;
   readonly #obedient: boolean;
   readonly #slowLoads: boolean;
 
@@ -101,9 +116,13 @@ export class PoolDriver {
         restartType: settings.restartType ?? 'permanent',
         strategy: settings.strategy ?? 'one-for-one',
         scaling: settings.scaling,
+        ...(settings.models === undefined
+          ? {}
+          : { models: { maxBytes: 10, ttlMs: Infinity, loadTimeoutMs: 1000, ...settings.models } }),
       },
       () => 0,
     );
+    this.#bytesOf = settings.bytesOf ?? (() => 1);
     this.#obedient = settings.obedient ?? true;
     this.#slowLoads = settings.slowLoads ?? false;
     this.core.rollOut(settings.version, settings.replicas ?? 1, 0);
@@ -174,6 +193,15 @@ export class PoolDriver {
       this.calls.push(batch.ids);
       return;
     }
+    if (effect.kind === 'locate') {
+      this.core.models?.located(effect.key, this.#bytesOf(effect.key), this.now);
+      return;
+    }
+    if (effect.kind === 'load-model' || effect.kind === 'unload-model') {
+      this.log.push(`${effect.kind} ${effect.cell}: ${effect.key}`);
+      this.changes.push({ kind: effect.kind, cell: effect.cell, incarnation: effect.incarnation, key: effect.key });
+      return;
+    }
     this.log.push(`${effect.kind} ${effect.cell}`);
     if (effect.kind === 'show') {
       this.shown.push({ cell: effect.cell, batchId: effect.batchId, ids: ids(effect.requests) });
@@ -198,7 +226,13 @@ export class PoolDriver {
       if (request.place !== 'in-flight') throw new Error(`record ${request.id} was sent while it is ${request.place}`);
       if (request.deadlineAt <= this.now) throw new Error(`record ${request.id} was sent after its deadline`);
       if (request.key !== undefined) this.#checkKey(request);
+      if (request.model !== requests[0]?.model) throw new Error('a batch for two models');
     }
+    const model = requests[0]?.model;
+    // What is given its last batch may be marked to go in the same turn.
+    const state = model === undefined ? 'ready' : this.core.models?.of(replica).get(model)?.state;
+    if (state !== 'ready' && state !== 'closing')
+      throw new Error(`a batch for model ${model}, which replica ${cell} does not hold`);
     const others = this.sent.filter((batch) => batch.cell === cell);
     const alone = [batchId, ...others.map((batch) => batch.batchId)].some(
       (id) => ledger.get(cell, id)?.trigger === 'quarantine',
@@ -229,6 +263,8 @@ export class PoolDriver {
     if (incarnation === undefined) throw new Error(`cell ${cell} is dead already`);
     this.alive.delete(cell);
     for (let at = this.sent.length - 1; at >= 0; at -= 1) if (this.sent[at]?.cell === cell) this.sent.splice(at, 1);
+    for (let at = this.changes.length - 1; at >= 0; at -= 1)
+      if (this.changes[at]?.cell === cell) this.changes.splice(at, 1);
     this.core.died(cell, incarnation, death, this.now);
   }
 
@@ -260,6 +296,18 @@ export class PoolDriver {
     if (at >= 0) this.sent.splice(at, 1);
     this.core.failed(batch.cell, batch.incarnation, batch.batchId, error, this.now);
     this.#maybeStopped(batch.cell);
+    this.pump();
+  }
+
+  /** A load or unload comes to its end; `bytes` is what load said it holds. */
+  change(change: Change | undefined = this.changes[0], end: { bytes?: number; error?: TroupeError } = {}): void {
+    if (change === undefined) throw new Error('no model is loaded or unloaded');
+    this.changes.splice(this.changes.indexOf(change), 1);
+    const { models } = this.core;
+    const { kind, cell, incarnation, key } = change;
+    if (kind === 'unload-model') models?.unloaded(cell, incarnation, key, end.error, this.now);
+    else if (end.error !== undefined) models?.loadFailed(cell, incarnation, key, end.error, this.now);
+    else models?.loaded(cell, incarnation, key, end.bytes, this.now);
     this.pump();
   }
 

@@ -44,6 +44,8 @@ async function openBench(t: ExecutionContext, killable = true): Promise<Bench> {
         start: async () => ({ ok: true, value }),
         call: () => new Promise(() => undefined),
         stop: () => new Promise(() => undefined),
+        loadModel: () => new Promise(() => undefined),
+        unloadModel: () => new Promise(() => undefined),
       },
       post: (message) => void bench.sent.push(message),
       copy: (given) => given,

@@ -44,7 +44,7 @@ export class MutantRig {
   async test(t: ExecutionContext, mutant: Mutant | undefined, file: string, only?: string): Promise<readonly string[]> {
     const dir = await this.#copy(t, mutant, ['src', 'test']);
     await cp(join(ROOT, 'ava.config.js'), join(dir, 'ava.config.js'));
-    for (const name of ['node_modules', 'test']) await symlink(join(ROOT, name), join(dir, name));
+    await symlink(join(ROOT, 'test'), join(dir, 'test'));
     const ava = join(ROOT, 'node_modules/ava/entrypoints/cli.mjs');
     const match = only === undefined ? [] : [`--match=${only}`];
     const { stdout } = await run(process.execPath, [ava, '--tap', '--timeout=20s', ...match, file], {
@@ -62,6 +62,7 @@ export class MutantRig {
     const dir = await mkdtemp(join(tmpdir(), 'troupe-mutant-'));
     this.#dirs.push(dir);
     await cp(join(ROOT, 'package.json'), join(dir, 'package.json'));
+    await symlink(join(ROOT, 'node_modules'), join(dir, 'node_modules'));
     for (const folder of folders) {
       await cp(join(ROOT, 'dist', folder), join(dir, 'dist', folder), {
         recursive: true,

@@ -1,0 +1,61 @@
+import { TroupeError } from '../kernel/errors.js';
+import type { ActorDefinition, LoadContext } from '../wire/definition.js';
+import type { ModelDescription } from '../wire/messages.js';
+import type { Signature } from '../wire/tensor.js';
+import { checkSignature } from './load-definition.js';
+
+/** What one load gave: the state, and what it said of it. */
+export interface LoadedState {
+  readonly state: unknown;
+  readonly description: ModelDescription;
+}
+
+/** Runs load() of a definition and reads the signature of what it loaded. Rejects with what load threw; then nothing is held. */
+export async function loadState(
+  definition: ActorDefinition,
+  plain: Omit<LoadContext, 'warmedUp' | 'usesBytes' | 'signal'>,
+  signal: AbortSignal,
+): Promise<LoadedState> {
+  // An abort that came first would never be heard by a listener that load adds.
+  if (signal.aborted) throw new TroupeError('CANCELLED', 'The replica was stopped before load()');
+  const costs = new Map<number, number>();
+  let bytes: number | undefined;
+  const context: LoadContext = {
+    ...plain,
+    warmedUp: (size, ms) => noteCost(costs, size, ms, plain.maxBatchSize),
+    usesBytes: (count) => {
+      bytes = checkBytes(count);
+    },
+    signal,
+  };
+  const state = definition.load === undefined ? undefined : await definition.load(context);
+  const signature = await signatureOf(definition, state);
+  return { state, description: { signature, bytes, costs: [...costs] } };
+}
+
+async function signatureOf(definition: ActorDefinition, state: unknown): Promise<Signature | undefined> {
+  const { signature } = definition;
+  if (typeof signature !== 'function') return signature;
+  try {
+    const read = signature(state);
+    return read === undefined ? undefined : checkSignature(read, 'the loaded state');
+  } catch (error) {
+    // The state is loaded but will never be used: free it here, nobody else knows of it.
+    await definition.unload?.(state);
+    throw error;
+  }
+}
+
+function noteCost(costs: Map<number, number>, size: number, ms: number, most: number): void {
+  if (!Number.isInteger(size) || size < 1 || size > most)
+    throw new TypeError(`warmedUp: size must be a whole number from 1 to ${most}, got ${String(size)}`);
+  if (typeof ms !== 'number' || !(ms >= 0 && ms < Infinity))
+    throw new TypeError(`warmedUp: ms must be a number of at least 0, got ${String(ms)}`);
+  costs.set(size, ms);
+}
+
+function checkBytes(bytes: number): number {
+  if (!Number.isSafeInteger(bytes) || bytes < 0)
+    throw new TypeError(`usesBytes: expected a whole number of bytes of at least 0, got ${String(bytes)}`);
+  return bytes;
+}
