@@ -234,7 +234,7 @@ test('pools without pipelines run until they are told to stop, asked and operate
   const control = await connectControl(socket, { access: 'write' });
   t.is((await control.ask('double', 21)).value, 42);
   t.like(await control.scale('double', 2), { name: 'double', ready: 2 });
-  control.close();
+  await control.close();
   stop.abort();
   t.is(await ran, 1, 'a pool did not start');
   t.notRegex(err, /records per second/);
