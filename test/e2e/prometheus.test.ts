@@ -19,6 +19,12 @@ test('promtool has nothing against our families, and against the names of others
     breaker: {},
     options: { faults: [{ do: 'error-in-place', record: 'bad' }] },
   });
+  const many = await system.spawn<string, string>('many', {
+    actor: 'mock',
+    isolation: 'inline',
+    models: { list: ['fr'], maxBytes: 1e6 },
+  });
+  await many.ask('bonjour', { model: 'fr' });
   const dir = mkdtempSync(path.join(tmpdir(), 'troupe-metrics-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   let text = '';
