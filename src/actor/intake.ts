@@ -100,7 +100,7 @@ export class Intake<In> {
     // An operator comes back when there is room: no error is made for it.
     if (offer === 'full' && overflow === 'try') return undefined;
     const ofModel =
-      offer === 'model-refused' && model !== undefined ? this.#core.models?.refusal(model, now) : undefined;
+      offer === 'model-refused' && model !== undefined ? this.#core.models?.refusals.of(model, now) : undefined;
     return ofModel ?? this.#refusal(offer, overflow, request.bytes);
   }
 

@@ -186,7 +186,7 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
 
 function modelStats({ fleet }: PoolCore, desk: ModelDesk): ModelStats {
   const resident = fleet.list.flatMap((cell) =>
-    desk.heldBy(cell).map(({ key, bytes, state }) => ({
+    desk.holdings.listOf(cell).map(({ key, bytes, state }) => ({
       replica: cell.replica,
       model: modelOf(key),
       version: versionOf(key),

@@ -78,7 +78,7 @@ export class Feeder {
     const deadlineAt = this.#settlement.deadlines.nextAt;
     if (deadlineAt < wakeAt) wakeAt = deadlineAt;
     if (this.#idleCount > 0) {
-      const formAt = this.#batcher.wakeAt(this.#mailbox, this.#idleSides, this.#models);
+      const formAt = this.#batcher.wakeAt(this.#mailbox, this.#idleSides, this.#models?.holdings);
       if (formAt < wakeAt) wakeAt = formAt;
     }
     return wakeAt;
@@ -200,7 +200,7 @@ export class Feeder {
     const isIdle = idleCount > 0;
     const { deadlines } = this.#settlement;
     // P4: a suspect needs an idle replica, so none is kept busy while one waits.
-    const shelf = this.#models?.of(cell);
+    const shelf = this.#models?.holdings.of(cell);
     if (!isIdle && (cell.solo || this.#retries.suspectIsNext(other, shelf))) return false;
     // Nor one that loads a model: which of the two ended it could not be told.
     const mayBeAlone = isIdle && cell.mayBlockMs === 0;

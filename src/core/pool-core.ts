@@ -175,7 +175,7 @@ export class PoolCore implements FleetOwner {
       counts.refused++;
       return this.state === 'failed' ? 'failed' : 'closed';
     }
-    if (request.model !== undefined && this.models?.refusal(request.model, now) !== undefined) {
+    if (request.model !== undefined && this.models?.refusals.of(request.model, now) !== undefined) {
       counts.refused++;
       return 'model-refused';
     }

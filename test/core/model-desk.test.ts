@@ -15,7 +15,7 @@ const broken = new TroupeError('ACTOR_LOAD_FAILED', 'no such weights');
 
 const heldBy = (pool: PoolDriver, cell = 1): string[] => {
   const replica = pool.core.fleet.cells.get(cell);
-  const held = replica === undefined ? [] : [...(pool.core.models?.of(replica).leastRecent() ?? [])];
+  const held = replica === undefined ? [] : [...(pool.core.models?.holdings.of(replica).leastRecent() ?? [])];
   return held.map(({ key, state }) => (state === 'ready' ? key : `${key} ${state}`));
 };
 
@@ -163,7 +163,7 @@ test('a model that is larger than maxBytes is refused before its load where its 
   t.deepEqual(pool.changes, []);
   t.deepEqual(pool.tally(), { MODEL_TOO_LARGE: 2 });
   t.is(pool.offer(of('huge')), 'model-refused');
-  const said = pool.core.models?.refusal('huge', 0);
+  const said = pool.core.models?.refusals.of('huge', 0);
   t.is(said?.message, 'Model "huge" of pool "p" holds 11 bytes, more than models.maxBytes 10 of a replica');
   t.is(said?.retryable, false);
 });
@@ -195,7 +195,7 @@ test('a load that fails costs the records of its model only, and is tried again 
 
   t.is(pool.offer(of('de')), 'model-refused', 'nobody loads it again and again');
   pool.advanceTo(999);
-  t.is(pool.core.models?.refusal('de', pool.now)?.retryAfterMs, 1);
+  t.is(pool.core.models?.refusals.of('de', pool.now)?.retryAfterMs, 1);
   pool.advanceTo(1000);
   pool.offerMany(1, of('de'));
   pool.change(undefined, { error: broken });
@@ -381,7 +381,7 @@ function check(pool: PoolDriver, maxBytes: number): void {
   const { fleet, mailbox, models } = pool.core;
   for (const cell of fleet.list) {
     if (!fleet.serves(cell) || models === undefined) continue;
-    const held = models.of(cell);
+    const held = models.holdings.of(cell);
     const all = held.count === 0 ? [] : [...held.leastRecent()];
     const bytes = all.reduce((sum, model) => sum + model.bytes, 0);
     if (bytes > maxBytes) throw new Error(`replica ${cell.id} holds ${bytes} bytes of ${maxBytes}`);

@@ -230,7 +230,7 @@ export class PoolDriver {
     }
     const model = requests[0]?.model;
     // What is given its last batch may be marked to go in the same turn.
-    const state = model === undefined ? 'ready' : this.core.models?.of(replica).get(model)?.state;
+    const state = model === undefined ? 'ready' : this.core.models?.holdings.of(replica).get(model)?.state;
     if (state !== 'ready' && state !== 'closing')
       throw new Error(`a batch for model ${model}, which replica ${cell} does not hold`);
     const others = this.sent.filter((batch) => batch.cell === cell);
