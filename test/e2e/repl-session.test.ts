@@ -59,7 +59,7 @@ test('the session of the operating page prints what the page shows, and no recor
   });
   mkdirSync(join(dir, 'models/filetype/3'));
   writeFileSync(join(dir, 'models/filetype/3/model.onnx'), '');
-  const env = { ...process.env, XDG_RUNTIME_DIR: dir, HOME: dir };
+  const env = { ...process.env, XDG_RUNTIME_DIR: dir, HOME: dir, METRICS_PORT: '0' };
 
   const system = spawn(process.execPath, [command, 'run', '--quiet', 'examples/swap/troupe.yaml'], {
     cwd: dir,
