@@ -9,14 +9,16 @@ import type { Effect, PoolNews } from '../core/effects.js';
 import type { ModelDesk } from '../core/model-desk.js';
 import { modelOf, versionOf } from '../core/model-key.js';
 import type { PoolCore } from '../core/pool-core.js';
+import type { Link } from '../host/link.js';
 import type { Clock } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import { shapeKey } from '../wire/columns.js';
 import type { ModelDescription, ModelSpec } from '../wire/messages.js';
 import type { Signature } from '../wire/tensor.js';
+import type { LocatedModel } from '../models/repository.js';
 import type { ModelCatalog } from './model-catalog.js';
-import type { ReplicaLinks } from './replica-links.js';
+import { objectionToModel, type ReplicaLinks } from './replica-links.js';
 
 type ModelEffect = Extract<Effect, { kind: 'locate' | 'load-model' | 'unload-model' }>;
 
@@ -24,6 +26,7 @@ type ModelEffect = Extract<Effect, { kind: 'locate' | 'load-model' | 'unload-mod
 interface Place {
   readonly spec: ModelSpec;
   readonly bytes: number;
+  readonly config: LocatedModel['config'];
 }
 
 /** As many as the core knows models. */
@@ -235,14 +238,33 @@ export class ModelKeeper {
     const link = this.#links.link(cell);
     if (link === undefined) return; // Its end is about to be told.
     try {
-      const { spec } = await this.#place(key);
+      const { spec, config } = await this.#place(key);
       const description = await link.loadModel(spec);
+      if (config !== undefined) await this.#refuse(link, key, config, description);
       this.#describe(key, description);
       this.#desk.loaded(cell, incarnation, key, description.bytes, this.#clock.now());
     } catch (error) {
       this.#desk.loadFailed(cell, incarnation, key, this.#asTroupeError(error), this.#clock.now());
     }
     this.#afterEvent();
+  }
+
+  /** Rejects with SIGNATURE_MISMATCH where the model is not what its config.pbtxt declares; it is not held then. */
+  async #refuse(
+    link: Link,
+    key: string,
+    config: NonNullable<LocatedModel['config']>,
+    { signature }: ModelDescription,
+  ): Promise<void> {
+    const problem = objectionToModel(`Model "${key}" of pool "${this.#pool}"`, config, signature);
+    if (problem === undefined) return;
+    let cause: unknown;
+    try {
+      await link.unloadModel(key);
+    } catch (error) {
+      cause = error;
+    }
+    throw new TroupeError('SIGNATURE_MISMATCH', problem, { actor: this.#pool, cause });
   }
 
   async #unload({ cell, incarnation, key }: Extract<Effect, { kind: 'unload-model' }>): Promise<void> {
@@ -281,6 +303,7 @@ export class ModelKeeper {
         modelConfig: located?.config?.config,
       },
       bytes,
+      config: located?.config,
     };
     if (this.#places.size >= PLACES_MAX) this.#places.delete(this.#places.keys().next().value as string);
     this.#places.set(key, place);

@@ -5,6 +5,7 @@ import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import type { Description, Link, RecordResult, StartLink } from '../host/link.js';
 import { residentBytesOf } from '../host/resident.js';
+import { declaredDifferences } from '../models/declared-signature.js';
 import type { LocatedModel } from '../models/repository.js';
 import { shapeKey } from '../wire/columns.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
@@ -17,7 +18,8 @@ import { copyOf } from './value-copy.js';
  * The links of one pool's replicas, by cell: started, spoken to and forgotten here, and nowhere else.
  *
  * Every event of a link goes on with its cell and incarnation, so that the core can fence what is stale. A version whose
- * tensors differ from those of the serving one is refused here, before the core hears that it is ready.
+ * tensors are not those that its config.pbtxt declares, or differ from those of the serving one, is refused here, before
+ * the core hears that it is ready.
  */
 
 export interface LinkListener {
@@ -183,21 +185,39 @@ export class ReplicaLinks {
     const held = this.#held.get(cell);
     if (held === undefined || held.incarnation !== incarnation) return;
     if (this.#plan.isolation === 'process') held.pid = description.pid;
-    this.description ??= description;
-    const differences = signatureDifferences(this.description.signature, description.signature);
-    if (differences.length === 0) {
+    const problem = this.#objection(held.version, description);
+    if (problem === undefined) {
+      this.description ??= description;
       this.#listener.ready(cell, incarnation, description);
       return;
     }
     const { pool } = this.#plan;
-    const what = `Version ${held.version ?? 'none'} of "${pool}" does not fit the serving one: ${listed(differences)}`;
     this.#held.delete(cell);
     held.link.stop({ now: true });
     this.#listener.exited(cell, incarnation, {
       cause: 'load-failed',
-      error: new TroupeError('SIGNATURE_MISMATCH', what, { actor: pool }),
+      error: new TroupeError('SIGNATURE_MISMATCH', problem, { actor: pool }),
     });
   }
+
+  #objection(version: string | undefined, { signature }: Description): string | undefined {
+    const config = this.#models.get(version)?.config;
+    const which = `Version ${version ?? 'none'} of "${this.#plan.pool}"`;
+    const undeclared = config === undefined ? undefined : objectionToModel(which, config, signature);
+    if (undeclared !== undefined || this.description === undefined) return undeclared;
+    const differences = signatureDifferences(this.description.signature, signature);
+    return differences.length === 0 ? undefined : `${which} does not fit the serving one: ${listed(differences)}`;
+  }
+}
+
+/** What is wrong with the tensors of a model by its own config.pbtxt; undefined for nothing. */
+export function objectionToModel(
+  which: string,
+  { config, file }: NonNullable<LocatedModel['config']>,
+  signature: Description['signature'],
+): string | undefined {
+  const differences = declaredDifferences(config, signature);
+  return differences.length === 0 ? undefined : `${which} is not what ${file} declares: ${listed(differences)}`;
 }
 
 /** What is no plain data is shown as it is. */

@@ -228,7 +228,7 @@ function validate({ config, places }: Pick<ModelConfigFile, 'config' | 'places'>
     refuse('instance_group', `expected at most ${INSTANCES_MAX} instances in all, found ${instances}`);
   for (const side of ['input', 'output'] as const) {
     const seen = new Set<string>();
-    for (const { name: tensor = '', data_type: type, dims = [] } of config[side] ?? []) {
+    for (const { name: tensor = '', data_type: type, dims = [], reshape } of config[side] ?? []) {
       if (tensor === '') refuse(side, 'every tensor has a name');
       if (seen.has(tensor)) refuse(`${side}.name`, `two tensors are called ${JSON.stringify(tensor)}`);
       seen.add(tensor);
@@ -239,6 +239,12 @@ function validate({ config, places }: Pick<ModelConfigFile, 'config' | 'places'>
           `${side}.dims`,
           `${JSON.stringify(tensor)}: expected sizes of at least 1, or -1 for any; found ${dims.join(', ')}`,
         );
+      const shape = reshape === undefined ? dims : (reshape.shape ?? []);
+      if (!holdsAsMany(dims, shape))
+        refuse(
+          `${side}.reshape`,
+          `${JSON.stringify(tensor)}: expected a shape of as many values as its dims ${dims.join(', ')}; found ${shape.join(', ') || 'a single value'}`,
+        );
     }
   }
   const file = config.default_model_filename;
@@ -247,6 +253,17 @@ function validate({ config, places }: Pick<ModelConfigFile, 'config' | 'places'>
       'default_model_filename',
       `expected the name of a file in the version's directory, found ${JSON.stringify(file)}`,
     );
+}
+
+/** The sizes between those that vary, and how many vary, are the same. */
+function holdsAsMany(dims: readonly number[], shape: readonly number[]): boolean {
+  const between = (sizes: readonly number[]): number[] =>
+    sizes.reduce<number[]>((parts, size) => {
+      if (size === -1) return [...parts, 1];
+      return [...parts.slice(0, -1), (parts.at(-1) ?? 1) * size];
+    }, [1]);
+  const [one, other] = [between(dims), between(shape)];
+  return shape.every((size) => size >= 1 || size === -1) && one.length === other.length && one.every((part, at) => part === other[at]);
 }
 
 /** Instances that take records, over all groups; 0 where none are told. A group counts once for each GPU it names. */
