@@ -301,6 +301,7 @@ export class ModelKeeper {
         version: versionOf(key),
         modelDir: located?.modelDir,
         modelConfig: located?.config?.config,
+        modelHash: located?.hash,
       },
       bytes,
       config: located?.config,

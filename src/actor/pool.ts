@@ -153,6 +153,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     return this.#spec.options.model;
   }
 
+  /** The version it was spawned with, as it was named: a number, an alias, or `latest`. */
+  get wantedVersion(): string {
+    return this.#spec.options.version;
+  }
+
   /** Tensor signature, once a replica is up and if the actor has one. */
   get signature(): Signature | undefined {
     return this.#pump.links.description?.signature;
@@ -285,10 +290,13 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   /**
    * Ends every replica when its batch is done and starts all anew, those of a failed pool too, with fresh restart budgets;
-   * what waits in the mailbox goes on waiting. Resolves when all are ready, rejects when the pool fails again.
+   * what waits in the mailbox goes on waiting. Resolves when all are ready, rejects when the pool fails again; with
+   * HASH_MISMATCH before anything has ended where the files are not those that are pinned.
    */
-  restart(): Promise<void> {
-    return this.#life.restart();
+  async restart(): Promise<void> {
+    const { links } = this.#pump;
+    await links.checkFiles(this.#core.fleet.version);
+    await this.#life.restart();
   }
 
   /** Takes no more records and resolves when the last one held is settled. The replicas stay up until `stop`. */

@@ -5,6 +5,7 @@ import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import type { Description, Link, RecordResult, StartLink } from '../host/link.js';
 import { residentBytesOf } from '../host/resident.js';
+import { checkContentHash } from '../models/content-hash.js';
 import { declaredDifferences } from '../models/declared-signature.js';
 import type { LocatedModel } from '../models/repository.js';
 import { shapeKey } from '../wire/columns.js';
@@ -74,6 +75,12 @@ export class ReplicaLinks {
     this.#models.set(version, model);
   }
 
+  /** Rejects with HASH_MISMATCH where the files of a version are not those that are pinned; undefined where none are. */
+  checkFiles(version: string | undefined): Promise<void> | undefined {
+    const model = this.#models.get(version);
+    return model?.hash === undefined ? undefined : checkContentHash(model.modelDir, model.hash);
+  }
+
   link(cell: number): Link | undefined {
     return this.#held.get(cell)?.link;
   }
@@ -101,6 +108,7 @@ export class ReplicaLinks {
         actor,
         modelDir: model?.modelDir,
         modelConfig: model?.config?.config,
+        modelHash: model?.hash,
         version,
         options: options.options,
         device: options.device,

@@ -28,6 +28,14 @@ export type Invocation =
       readonly isJson: boolean;
     }
   | { readonly kind: 'check'; readonly config: string }
+  | {
+      readonly kind: 'hash';
+      /** Directory of the model. */
+      readonly model: string;
+      /** Without it, all there are. */
+      readonly version: string | undefined;
+      readonly isJson: boolean;
+    }
   | { readonly kind: 'explain'; readonly config: string; readonly isJson: boolean }
   | OperateInvocation
   | { readonly kind: 'wrong'; readonly message: string };
@@ -40,6 +48,8 @@ Usage
   troupe check [config]   say whether a config is valid; starts nothing
   troupe explain [config] [--json]
                           every value of a config and where it came from
+  troupe hash MODEL [VERSION] [--json]
+                          content hashes of the versions below the directory of a model, for models.hashes
   troupe dead-letters list FILE
                           what failed, one line per record
   troupe dead-letters show FILE LINE
@@ -77,12 +87,13 @@ Exit codes
 
 /** Verbs that are commands by their own name. */
 const LIVE: readonly VerbName[] = VERB_NAMES.filter((name) => name !== 'explain' && name !== 'deadLetters');
-const COMMANDS = ['run', 'check', 'explain', 'dead-letters', 'repl', 'top', ...LIVE];
+const COMMANDS = ['run', 'check', 'explain', 'hash', 'dead-letters', 'repl', 'top', ...LIVE];
 const LETTER_COMMANDS = ['list', 'show', 'replay', 'recent'];
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
   run: ['pipeline', 'resume', 'json', 'quiet', 'log-format'],
   check: [],
   explain: ['json'],
+  hash: ['json'],
   'dead-letters list': [],
   'dead-letters show': [],
   'dead-letters replay': ['pipeline', 'json'],
@@ -118,6 +129,12 @@ export function parseInvocation(words: readonly string[]): Invocation {
   const isJson = values.json === true;
   const pipelines = values.pipeline ?? [];
   if (command === 'dead-letters') return parseLetters(whole, rest.slice(1), pipelines, isJson);
+  if (command === 'hash') {
+    const [model, wanted, ...others] = rest;
+    if (model === undefined) return { kind: 'wrong', message: 'hash takes the directory of a model' };
+    if (others.length > 0) return { kind: 'wrong', message: `hash takes one version; found also ${others.join(' ')}` };
+    return { kind: 'hash', model, version: wanted, isJson };
+  }
   const [config = DEFAULT_CONFIG, ...more] = rest;
   if (more.length > 0) {
     return { kind: 'wrong', message: `${command} takes one config file; found also ${more.join(' ')}` };

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { explainConfig, originText } from '../config/explain.js';
 import { type LoadedConfig, loadConfig } from '../config/load.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { suggest } from '../config/suggest.js';
 import { isTroupeError } from '../kernel/errors.js';
+import { ModelRepository } from '../models/repository.js';
 import { jsonLog, type Log } from '../telemetry/log.js';
 import { HELP, type Invocation, parseInvocation } from './arguments.js';
 import { WrongReplay, listLetters, replayLetters, showLetter } from './dead-letters.js';
@@ -39,7 +41,8 @@ export async function runCommand(words: readonly string[], around: Surroundings)
       around.stderr.write(`${plainLines(error.message)}\n`);
       return 2;
     }
-    if (!error.code.startsWith('CONTROL_') && error.code !== 'LISTEN_FAILED') throw error;
+    const isTold = error.code.startsWith('CONTROL_') || error.code === 'LISTEN_FAILED' || invocation.kind === 'hash';
+    if (!isTold) throw error;
     around.stderr.write(`troupe: ${error.code}: ${plainText(error.message)}\n`);
     return 1;
   }
@@ -66,6 +69,9 @@ async function carryOut(invocation: Invocation, around: Surroundings): Promise<E
     }
     case 'explain':
       explain(await loadConfig(invocation.config, { env }), invocation.isJson, around);
+      return 0;
+    case 'hash':
+      stdout.write(await hashText(invocation));
       return 0;
     case 'run':
       return run(invocation, around);
@@ -126,6 +132,19 @@ async function letters(invocation: LettersInvocation, around: Surroundings): Pro
     stderr.write(`troupe: ${plainText(invocation.file)}: ${plainText(error.message)}\n`);
     return 1;
   }
+}
+
+/** As it stands below the name of the model in `models.hashes`. */
+async function hashText({ model, version, isJson }: Invocation & { kind: 'hash' }): Promise<string> {
+  const models = new ModelRepository();
+  const { versions, withheld } = models.model(resolve(model));
+  const wanted = version === undefined ? [...versions, ...withheld] : [version];
+  const hashes: Record<string, string> = {};
+  for (const one of wanted) hashes[one] = await models.hash(resolve(model), one);
+  if (isJson) return `${JSON.stringify(hashes)}\n`;
+  return Object.entries(hashes)
+    .map(([one, hash]) => `${one}: ${hash}\n`)
+    .join('');
 }
 
 function logTo(stderr: ProgressOutput, before: () => void = () => undefined): Log {

@@ -40,6 +40,12 @@ export class Convergence {
     return Object.keys(this.#followed?.pools ?? {});
   }
 
+  /** The version that the file asks for, as it names it; undefined where the file has no such pool. */
+  versionOf(pool: string): string | undefined {
+    const { pools = {} } = this.#followed ?? {};
+    return Object.hasOwn(pools, pool) ? pools[pool]?.version : undefined;
+  }
+
   /** What `apply` would do. `file` is absolute; without it, the one the system was started from. */
   async plan(file?: string): Promise<PlanAnswer> {
     return (await this.#compare(file)).answer;

@@ -5,6 +5,7 @@ import { type Log, stderrLog } from '../telemetry/log.js';
 import { Convergence } from './convergence.js';
 import { EventLog } from './event-log.js';
 import { LocalControl } from './local-control.js';
+import { ModelFollower } from './model-follower.js';
 import { Operations } from './operations.js';
 import { FailureBoard } from './failure-board.js';
 import { runRepl } from './repl.js';
@@ -53,6 +54,7 @@ export class System extends PoolSystem {
   readonly #operations: Operations;
   readonly #convergence: Convergence;
   readonly #controlLog: Log;
+  readonly #follower: ModelFollower | undefined;
   #control: Promise<ControlServer> | undefined;
   #server: ControlServer | undefined;
   #address: ControlAddress | undefined;
@@ -68,7 +70,13 @@ export class System extends PoolSystem {
     const { loaded, board = new FailureBoard() } = origin;
     this.#convergence = new Convergence(this, loaded);
     const [events, convergence] = [new EventLog(this), this.#convergence];
-    this.#operations = new Operations({ system: this, events, board, log, convergence });
+    const operations = new Operations({ system: this, events, board, log, convergence });
+    this.#operations = operations;
+    const watch = options.models?.watch ?? false;
+    if (watch !== false) {
+      const looks = this.models.watch(watch === true ? {} : watch);
+      this.#follower = new ModelFollower({ system: this, watch: looks, operations, convergence, log });
+    }
   }
 
   /** Where its control listens; undefined while it does not. */
@@ -132,6 +140,7 @@ export class System extends PoolSystem {
 
   /** As of the pools; the control goes last, so that a drain can be watched. */
   override async stop(options: StopOptions = {}): Promise<SystemStopReport> {
+    await this.#follower?.close();
     const report = await super.stop(options);
     const control = await this.#control?.catch(() => undefined);
     control?.close();

@@ -1,6 +1,6 @@
 import { TroupeError } from '../kernel/errors.js';
 import type { ActorDefinition, LoadContext } from '../wire/definition.js';
-import type { ModelDescription } from '../wire/messages.js';
+import type { ModelDescription, ModelSpec } from '../wire/messages.js';
 import type { Signature } from '../wire/tensor.js';
 import { checkSignature } from './load-definition.js';
 
@@ -31,6 +31,17 @@ export async function loadState(
   const state = definition.load === undefined ? undefined : await definition.load(context);
   const signature = await signatureOf(definition, state);
   return { state, description: { signature, bytes, costs: [...costs] } };
+}
+
+/**
+ * What is loaded are the files that were pinned, or nothing is. Here, in the replica, so that it holds for every load there
+ * is, and the host need not read the files. Rejects with HASH_MISMATCH.
+ */
+export async function checkPinned({ modelDir, modelHash }: Pick<ModelSpec, 'modelDir' | 'modelHash'>): Promise<void> {
+  if (modelDir === undefined || modelHash === undefined) return;
+  // Hashing costs a replica that pins nothing not even its import.
+  const { checkContentHash } = await import('../models/content-hash.js');
+  await checkContentHash(modelDir, modelHash);
 }
 
 async function signatureOf(definition: ActorDefinition, state: unknown): Promise<Signature | undefined> {

@@ -23,7 +23,7 @@ import { packRows, type Payload, payloadCount, viewRows } from '../wire/rows.js'
 import type { Column, Columns, Signature } from '../wire/tensor.js';
 import { BatchContext } from './batch-context.js';
 import { loadDefinition } from './load-definition.js';
-import { type LoadedState, loadState } from './load-state.js';
+import { checkPinned, type LoadedState, loadState } from './load-state.js';
 
 /**
  * The runner of one replica, the same inline, in a thread and in a child process. It owns the definition, its loaded
@@ -170,6 +170,7 @@ class Shell implements Runner {
       const definition = await loadDefinition(spec.actor);
       Atomics.store(this.words, STATE_NATIVE, definition.native === true ? 1 : 0);
       const many = spec.manyModels === true;
+      if (!many) await checkPinned(spec);
       const { state, description } = many
         ? NOTHING_LOADED
         : await loadState(definition, this.plainContext(spec, spec), this.loadAbort.signal);
@@ -198,6 +199,7 @@ class Shell implements Runner {
     const { definition } = loaded;
     this.enter();
     try {
+      await checkPinned(model);
       const plain = this.plainContext(spec, model);
       const { state, description } = await loadState(definition, plain, this.loadAbort.signal);
       const { signature } = description;

@@ -442,7 +442,7 @@ function batchOf(count: number, refusals: InFlightBatch['refusals'], { shared }:
 
 function entrySpecOf(spec: ReplicaSpec): EntrySpec {
   const { pool, replica, replicas, incarnation, actor, version, options, device, maxBatchSize } = spec;
-  const { modelDir, modelConfig, manyModels = false } = spec;
+  const { modelDir, modelConfig, modelHash, manyModels = false } = spec;
   return {
     pool,
     replica,
@@ -451,6 +451,7 @@ function entrySpecOf(spec: ReplicaSpec): EntrySpec {
     actor,
     modelDir,
     modelConfig,
+    modelHash,
     version,
     options,
     device,

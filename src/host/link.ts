@@ -16,6 +16,8 @@ export interface ReplicaSpec {
   readonly actor: string | ActorDefinition;
   readonly modelDir: string | undefined;
   readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
+  /** As of EntrySpec. */
+  readonly modelHash?: string | undefined;
   readonly version: string | undefined;
   readonly options: Readonly<Record<string, unknown>>;
   readonly device: string;

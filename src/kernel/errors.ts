@@ -171,11 +171,17 @@ export const ERROR_CODES = {
     'A model holds more bytes than models.maxBytes leaves a replica for all its models together.',
     'Raise models.maxBytes, or use a smaller model; usesBytes() in load() corrects what the files say.',
   ),
+  HASH_MISMATCH: row(
+    'not-started',
+    false,
+    'The files of a model version are not those whose hash is pinned by models.hashes, so it was not loaded.',
+    'Put the files back; or, where the change was meant, pin the hash in the message.',
+  ),
   SIGNATURE_MISMATCH: row(
     'not-started',
     false,
-    'The signature of the model does not fit what is asked of it (batch dimension, dtype, or the version it replaces).',
-    'Export the model with a symbolic first dimension and supported dtypes, equal between versions.',
+    'The signature of the model does not fit what is asked of it (batch dimension, dtype, its config.pbtxt, or the version it replaces).',
+    'Export the model with a symbolic first dimension and supported dtypes, as its config.pbtxt declares them, equal between versions.',
   ),
   VERSION_NOT_FOUND: row(
     'not-started',

@@ -41,7 +41,11 @@ function specOf(specs: readonly TensorSpec[], { name }: Pick<Declared, 'name'>):
   return specs.find((spec) => spec.name === name);
 }
 
-function missing(side: Side, tensor: Pick<Declared, 'name' | 'data_type' | 'dims'>, specs: readonly TensorSpec[]): string {
+function missing(
+  side: Side,
+  tensor: Pick<Declared, 'name' | 'data_type' | 'dims'>,
+  specs: readonly TensorSpec[],
+): string {
   const { name = '', dims = [] } = tensor;
   const there = specs.slice(0, SHOWN_MAX).map((spec) => JSON.stringify(spec.name));
   const holds = there.length === 0 ? 'none' : `${there.join(', ')}${specs.length > SHOWN_MAX ? ' …' : ''}`;
@@ -69,7 +73,9 @@ function difference(
   if (dtype === spec.dtype && isSameShape) return [];
   const shown = `${side} ${JSON.stringify(spec.name)} is ${tensorText(spec.dtype, shape)}, declared as ${tensorText(dtype, dims)}`;
   const isSingle = shape.length === 0 && dims.length === 1 && dims[0] === 1;
-  return [isSingle && dtype === spec.dtype ? `${shown}; a single value is dims: [ 1 ] with reshape: { shape: [ ] }` : shown];
+  return [
+    isSingle && dtype === spec.dtype ? `${shown}; a single value is dims: [ 1 ] with reshape: { shape: [ ] }` : shown,
+  ];
 }
 
 /** What the model wants and callers were not told of. Triton itself fills the tensors of sequences and batch sizes. */

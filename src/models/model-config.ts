@@ -258,12 +258,19 @@ function validate({ config, places }: Pick<ModelConfigFile, 'config' | 'places'>
 /** The sizes between those that vary, and how many vary, are the same. */
 function holdsAsMany(dims: readonly number[], shape: readonly number[]): boolean {
   const between = (sizes: readonly number[]): number[] =>
-    sizes.reduce<number[]>((parts, size) => {
-      if (size === -1) return [...parts, 1];
-      return [...parts.slice(0, -1), (parts.at(-1) ?? 1) * size];
-    }, [1]);
+    sizes.reduce<number[]>(
+      (parts, size) => {
+        if (size === -1) return [...parts, 1];
+        return [...parts.slice(0, -1), (parts.at(-1) ?? 1) * size];
+      },
+      [1],
+    );
   const [one, other] = [between(dims), between(shape)];
-  return shape.every((size) => size >= 1 || size === -1) && one.length === other.length && one.every((part, at) => part === other[at]);
+  return (
+    shape.every((size) => size >= 1 || size === -1) &&
+    one.length === other.length &&
+    one.every((part, at) => part === other[at])
+  );
 }
 
 /** Instances that take records, over all groups; 0 where none are told. A group counts once for each GPU it names. */

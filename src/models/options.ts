@@ -1,4 +1,5 @@
 import { z } from '../kernel/schema.js';
+import { HASH_PATTERN } from './content-hash.js';
 import { isVersion, LATEST, NAME_PATTERN, NAME_RULE } from './names.js';
 
 /** The options of a repository, which are also the key `models` of the config file. */
@@ -16,6 +17,16 @@ const aliasSchema = nameSchema.refine(
   `must not be a number nor "${LATEST}", which is always the newest version`,
 );
 
+export const watchSchema = z.strictObject({
+  intervalMs: z.number().min(10).max(86_400_000).default(2000).describe('Time between two looks.'),
+  settleMs: z
+    .number()
+    .min(0)
+    .max(86_400_000)
+    .default(5000)
+    .describe('A version counts once it has been the same for this long. Slow or stalling copies want more.'),
+});
+
 export const modelsSchema = z
   .strictObject({
     roots: z
@@ -28,6 +39,28 @@ export const modelsSchema = z
       .record(nameSchema, z.record(aliasSchema, versionSchema))
       .default({})
       .describe('Own names of versions, by model: { sentiment: { stable: 3 } }.'),
+    hashes: z
+      .record(
+        nameSchema,
+        z.record(
+          z.string().regex(/^[1-9]\d{0,15}$/, 'must be a version: a whole number of at least 1'),
+          z.string().regex(HASH_PATTERN, 'must be sha256: and 64 hexadecimal digits, as troupe hash prints them'),
+        ),
+      )
+      .default({})
+      .describe(
+        'Pinned content hashes, by model and version: { sentiment: { 3: sha256:… } }. Such a model has only these versions, and none is loaded whose files have another hash.',
+      ),
+    watch: z
+      .union([z.boolean(), watchSchema], 'expected true, false, or a map of intervalMs and settleMs')
+      .default(false)
+      .describe(
+        'Looks at the roots while the system runs: pools whose version is latest take up new versions by a swap, when they have been copied whole.',
+      ),
+  })
+  .refine(({ roots, watch }) => watch === false || roots.length > 0, {
+    message: 'needs roots: there is nothing to look at without them',
+    path: ['watch'],
   })
   .prefault({});
 

@@ -9,7 +9,6 @@
  * that no file system's idea of equal names (case, Unicode) is ours. R3 below a root nothing is a link.
  */
 
-import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { TroupeError } from '../kernel/errors.js';
 import {
@@ -18,13 +17,13 @@ import {
   type ModelFileInfo,
   namesIn,
   objectionToDirectory,
-  openFile,
   readSmallFile,
   realDirectory,
   refused,
   walkFiles,
   type Within,
 } from './files.js';
+import { contentHash } from './content-hash.js';
 import { type ModelConfigFile, readModelConfig } from './model-config.js';
 import { checkName, isName, isVersion, LATEST, shownName } from './names.js';
 import { modelsSchema, type ModelsOptions } from './options.js';
@@ -41,9 +40,9 @@ export interface ModelListing {
   readonly name: string;
   /** Absolute, without links. */
   readonly dir: string;
-  /** Ascending: what version_policy of config.pbtxt offers; all there are, without one. */
+  /** Ascending: what version_policy of config.pbtxt offers; all there are, without one. Of a pinned model, what is pinned. */
   readonly versions: readonly string[];
-  /** There, but not on offer by version_policy. */
+  /** There, but not on offer: by version_policy, or for want of a pinned hash. */
   readonly withheld: readonly string[];
   /** Own names and the versions they stand for, whether or not these are there. */
   readonly aliases: Readonly<Record<string, string>>;
@@ -62,6 +61,8 @@ export interface LocatedModel {
   /** Absolute `<root>/<model>/<version>`, without links. */
   readonly modelDir: string;
   readonly files: readonly ModelFileInfo[];
+  /** What its files are to be; undefined where the model is not pinned. Not compared here: it is when it is loaded. */
+  readonly hash: string | undefined;
   readonly config: ModelConfigFile | undefined;
 }
 
@@ -69,24 +70,29 @@ interface Place extends Within {
   readonly name: string;
 }
 
+/** What is said of versions, by model. */
+type ByModel = ReadonlyMap<string, ReadonlyMap<string, string>>;
+
 export class ModelRepository {
   /** Absolute, as given. */
   readonly roots: readonly string[];
-  readonly #aliases: ReadonlyMap<string, ReadonlyMap<string, string>>;
+  readonly #aliases: ByModel;
+  /** By model and version; a model that stands here has no other versions. */
+  readonly #hashes: ByModel;
 
   /** Wrong options throw; roots need not exist yet. */
   constructor(options: ModelsOptions = {}) {
-    const { roots, aliases } = modelsSchema.parse(options);
+    const { roots, aliases, hashes } = modelsSchema.parse(options);
     this.roots = roots.map((root) => path.resolve(root));
-    this.#aliases = new Map(
-      Object.entries(aliases).map(([model, names]) => [model, new Map(Object.entries(names))] as const),
-    );
+    this.#aliases = mapOfMaps(aliases);
+    this.#hashes = mapOfMaps(hashes);
   }
 
-  /** The same aliases over other roots. */
+  /** The same aliases and hashes over other roots. */
   withRoots(roots: readonly string[]): ModelRepository {
-    const aliases = Object.fromEntries([...this.#aliases].map(([model, names]) => [model, Object.fromEntries(names)]));
-    return new ModelRepository({ roots: [...roots], aliases });
+    const plain = (maps: ByModel): Record<string, Record<string, string>> =>
+      Object.fromEntries([...maps].map(([model, names]) => [model, Object.fromEntries(names)]));
+    return new ModelRepository({ roots: [...roots], aliases: plain(this.#aliases), hashes: plain(this.#hashes) });
   }
 
   /** The names in the roots, whether or not they can be used. */
@@ -114,7 +120,9 @@ export class ModelRepository {
     const place = this.#place(model);
     const config = readConfig(place);
     const { versions, ignored } = listVersions(place.dir);
-    const offered = offeredBy(config, versions);
+    const hashes = this.#hashes.get(place.name);
+    const allowed = offeredBy(config, versions);
+    const offered = hashes === undefined ? allowed : new Set([...allowed].filter((version) => hashes.has(version)));
     return {
       name: place.name,
       dir: place.dir,
@@ -148,33 +156,21 @@ export class ModelRepository {
     const number = this.#numberOf(listing, version);
     const within = this.#versionPlace(this.#place(model), number);
     const files = await walkFiles(within);
-    return { model: listing.name, version: number, modelDir: within.dir, files, config: listing.config };
+    const hash = this.#hashes.get(listing.name)?.get(number);
+    return { model: listing.name, version: number, modelDir: within.dir, files, hash, config: listing.config };
   }
 
   /**
    * What the files of a version are, in one line: `sha256:…` over path, length and bytes of each, in the order of their
-   * paths. Equal for equal trees on any machine; reads every byte. Rejects as `locate` does.
+   * paths. Equal for equal trees on any machine; reads every byte. Also of versions that are not on offer. Rejects as
+   * `locate` does.
    */
   async hash(model: string, version: string): Promise<string> {
-    const { modelDir, files } = await this.locate(model, version);
-    const { mayShare } = this.#place(model);
-    const hash = createHash('sha256').update('troupe-model-1\n');
-    const chunk = Buffer.allocUnsafe(HASH_CHUNK_BYTES);
-    for (const { path: name } of files) {
-      const file = await openFile({ dir: modelDir, mayShare }, name);
-      try {
-        // Lengths before contents: no two trees give the same bytes.
-        hash.update(`${Buffer.byteLength(name)}:${name}:${file.bytes}\n`);
-        for (let position = 0; position < file.bytes; position += HASH_CHUNK_BYTES) {
-          const part = chunk.subarray(0, Math.min(HASH_CHUNK_BYTES, file.bytes - position));
-          await file.read(part, position);
-          hash.update(part);
-        }
-      } finally {
-        await file.close();
-      }
-    }
-    return `sha256:${hash.digest('hex')}`;
+    checkName('version', version); // R1
+    const listing = this.model(model);
+    const number = listing.withheld.includes(version) ? version : this.#numberOf(listing, version);
+    const within = this.#versionPlace(this.#place(model), number);
+    return contentHash(within, await walkFiles(within));
   }
 
   /**
@@ -238,6 +234,10 @@ export class ModelRepository {
     const number = target ?? wanted;
     const called = target === undefined ? wanted : `${target}, for which "${wanted}" stands`;
     if (versions.includes(number)) return number;
+    if (withheld.includes(number) && this.#hashes.get(name)?.has(number) === false)
+      throw missing(
+        `has a version ${called}, but models.hashes pins the versions of this model and has no hash for it`,
+      );
     if (withheld.includes(number))
       throw missing(`has a version ${called}, but version_policy in its ${CONFIG_FILE} does not offer it`);
     if (!isVersion(number)) throw missing(`has no version or alias ${shownName(wanted)}`);
@@ -262,7 +262,9 @@ export class ModelRepository {
   }
 }
 
-const HASH_CHUNK_BYTES = 1024 * 1024;
+function mapOfMaps(record: Readonly<Record<string, Readonly<Record<string, string>>>>): ByModel {
+  return new Map(Object.entries(record).map(([model, names]) => [model, new Map(Object.entries(names))] as const));
+}
 
 function readConfig(place: Place): ModelConfigFile | undefined {
   const file = path.join(place.dir, CONFIG_FILE);

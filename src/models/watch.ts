@@ -1,23 +1,18 @@
 import { type Clock, systemClock, type Timer } from '../kernel/clock.js';
 import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
-import { z } from '../kernel/schema.js';
 import type { ModelFileInfo } from './files.js';
 import type { ModelRepository } from './repository.js';
+import { watchSchema } from './options.js';
 import { type SeenThing, WatchCore } from './watch-core.js';
 
 /** The edge of watch-core.ts: looks at the roots again and again, one look at a time, and tells what the core says. */
 
-const watchSchema = z.strictObject({
-  intervalMs: z.number().min(10).max(86_400_000).default(2000),
-  settleMs: z.number().min(0).max(86_400_000).default(5000),
-});
-
 export interface WatchOptions {
   /** Time between two looks. Default 2,000. */
-  readonly intervalMs?: number;
+  readonly intervalMs?: number | undefined;
   /** A version is told once it has been the same for this long. Default 5,000. Slow or stalling copies want more. */
-  readonly settleMs?: number;
+  readonly settleMs?: number | undefined;
 }
 
 export type ModelChange =

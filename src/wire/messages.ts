@@ -71,6 +71,8 @@ export interface EntrySpec {
   readonly actor: string | ActorDefinition;
   readonly modelDir: string | undefined;
   readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
+  /** What the files of `modelDir` are to be before they are loaded; undefined: whatever they are. */
+  readonly modelHash?: string | undefined;
   readonly version: string | undefined;
   readonly options: Readonly<Record<string, unknown>>;
   readonly device: string;
@@ -87,6 +89,8 @@ export interface ModelSpec {
   readonly version: string | undefined;
   readonly modelDir: string | undefined;
   readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
+  /** What the files of `modelDir` are to be before they are loaded; undefined: whatever they are. */
+  readonly modelHash?: string | undefined;
 }
 
 /** What the entry says of a model once loaded. */

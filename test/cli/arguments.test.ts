@@ -39,12 +39,12 @@ test('wrong use says what was wrong and what would be right', (t) => {
   };
   t.is(
     message(),
-    'expected a command: run, check, explain, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, promote, rollback, scale, restart, drain',
+    'expected a command: run, check, explain, hash, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, promote, rollback, scale, restart, drain',
   );
   t.is(message('rnu'), 'there is no command "rnu"; did you mean run?');
   t.is(
     message('constructor'),
-    'there is no command "constructor"; the commands are run, check, explain, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, promote, rollback, scale, restart, drain',
+    'there is no command "constructor"; the commands are run, check, explain, hash, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, promote, rollback, scale, restart, drain',
   );
   t.is(message('run', 'a', 'b'), 'run takes one config file; found also b');
   t.is(message('check', '--json'), 'check has no option --json');

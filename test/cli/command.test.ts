@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -187,6 +187,27 @@ test('check says what a valid config holds and starts nothing', async (t) => {
   const { code, out } = await troupe('check', write('check.yaml', CONFIG));
   t.is(code, 0);
   t.regex(out, /check\.yaml is valid: pools double; pipelines numbers\n$/);
+});
+
+test('hash prints what stands below the name of a model in models.hashes', async (t) => {
+  for (const version of ['1', '2']) {
+    mkdirSync(at(`net/${version}`), { recursive: true });
+    writeFileSync(at(`net/${version}/model.onnx`), version);
+  }
+  const { code, out, err } = await troupe('hash', at('net'));
+  t.is(code, 0, err);
+  t.regex(out, /^1: sha256:[0-9a-f]{64}\n2: sha256:[0-9a-f]{64}\n$/);
+  const [, first = ''] = /^1: (.*)$/m.exec(out) ?? [];
+  t.deepEqual(JSON.parse((await troupe('hash', at('net'), '1', '--json')).out), { 1: first });
+  const config = (hash: string): string =>
+    `models: { hashes: { net: { 1: '${hash}' } } }\npools: { p: { actor: mock, model: ./net } }\npipelines:\n  a: { source: { file: in.txt }, steps: [{ infer: { pool: p } }], sink: { file: out.ndjson } }\n`;
+  t.is((await troupe('run', write('pinned.yaml', config(first)), '--quiet')).code, 0);
+  const lie = await troupe('run', write('pinned.yaml', config(`sha256:${'0'.repeat(64)}`)), '--quiet');
+  t.is(lie.code, 1);
+  t.regex(lie.err, /pool p: HASH_MISMATCH: .*found sha256:/);
+  const gone = await troupe('hash', at('net'), '7');
+  t.is(gone.code, 1);
+  t.regex(gone.err, /^troupe: VERSION_NOT_FOUND: .*it offers 1, 2/);
 });
 
 test('explain prints each value with its origin, as a table or as one object', async (t) => {

@@ -56,7 +56,8 @@ test('every tensor that is missing, not declared, or of another type or shape is
 });
 
 test('an input may be declared narrower than the model takes it, and not wider; an output is declared as it is', (t) => {
-  const declared = (dims: string): string => `max_batch_size: 2 input { name: "a" data_type: TYPE_FP32 dims: [${dims}] }`;
+  const declared = (dims: string): string =>
+    `max_batch_size: 2 input { name: "a" data_type: TYPE_FP32 dims: [${dims}] }`;
   t.deepEqual(differences(declared('5, 7'), one('float32[-1,7]')), []);
   t.deepEqual(differences(declared('-1, 7'), one('float32[5,7]')), [
     'input "a" is float32[5,7], declared as float32[-1,7]',
@@ -79,7 +80,8 @@ test('without a batch size the dims hold the dimension of the batch or leave it 
 });
 
 test('a reshape is what the model sees; ragged inputs, scattered outputs and inputs that may be left out are not held to a shape', (t) => {
-  const reshaped = 'max_batch_size: 2 input { name: "a" data_type: TYPE_FP32 dims: [ 2, 6 ] reshape { shape: [ 3, 4 ] } }';
+  const reshaped =
+    'max_batch_size: 2 input { name: "a" data_type: TYPE_FP32 dims: [ 2, 6 ] reshape { shape: [ 3, 4 ] } }';
   t.deepEqual(differences(reshaped, one('float32[3,4]')), []);
   t.is(differences(reshaped, one('float32[2,6]')).length, 1);
   const ragged = 'max_batch_size: 2 input { name: "a" data_type: TYPE_FP32 dims: [ -1 ] allow_ragged_batch: true }';
@@ -176,7 +178,10 @@ test('in a pool of many models the one that is not what its file declares is ref
   const pool = await system.spawn('p', { actor, models: { root, maxBytes: 100 } });
   const error = await t.throwsAsync(pool.ask({ x: Float32Array.of(1) }, { model: 'lying' }));
   t.true(isTroupeError(error) && error.code === 'MODEL_LOAD_FAILED');
-  t.regex(await mismatch(t, Promise.reject((error as Error).cause)), /^Model "lying@1" of pool "p" is not what .* declares: input "x"/);
+  t.regex(
+    await mismatch(t, Promise.reject((error as Error).cause)),
+    /^Model "lying@1" of pool "p" is not what .* declares: input "x"/,
+  );
   t.is(unloads, 1);
   t.deepEqual(await pool.ask({ x: Float32Array.of(1) }, { model: 'good' }), { x: Float32Array.of(1) });
 });
