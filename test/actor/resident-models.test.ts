@@ -126,7 +126,12 @@ test('a model that cannot be loaded fails its own records with the cause, and is
   await using system = createSystem({ log: (entry) => logged.push(entry) });
   const pool = await system.spawn('p', { actor: namer(said), models: { list: ['fr', 'bad'], maxBytes: 100 } });
   const failed: PoolEvents['model-failed'][0][] = [];
-  pool.on('model-failed', (what) => failed.push(what));
+  let asked: Promise<TroupeError> | undefined;
+  pool.on('model-failed', (what) => {
+    failed.push(what);
+    // Here, for on a busy machine more than the second may pass until the outcomes are looked at.
+    asked ??= codeOf(t, pool.ask('d', { model: 'bad' }));
+  });
   const outcomes = await pool.askMany(['a', 'b', 'c'], { model: (text) => (text === 'b' ? 'fr' : 'bad') });
   t.deepEqual(
     outcomes.map((outcome) => (outcome.ok ? outcome.value : outcome.error.code)),
@@ -143,9 +148,9 @@ test('a model that cannot be loaded fails its own records with the cause, and is
   t.true(error?.retryable);
   t.is(error?.ran, 'not-started');
 
-  const again = await codeOf(t, pool.ask('d', { model: 'bad' }));
-  t.is(again.code, 'MODEL_LOAD_FAILED');
-  t.true((again.retryAfterMs ?? 0) > 0 && (again.retryAfterMs ?? 0) <= 1000);
+  const again = await asked;
+  t.is(again?.code, 'MODEL_LOAD_FAILED');
+  t.true((again?.retryAfterMs ?? 0) > 0 && (again?.retryAfterMs ?? 0) <= 1000);
   t.deepEqual(
     said.loads.filter((load) => load.startsWith('bad')),
     ['bad@-'],

@@ -115,7 +115,7 @@ test.serial('the memory of what was evicted is given back: twelve ONNX models th
   });
   const resident = (): number => pool.meters().residentBytes.reduce((sum, { bytes }) => sum + bytes, 0);
   const before: number[] = [];
-  for (let round = 0; round < 2; round++) {
+  for (let round = 0; round < 3; round++) {
     for (const name of names) {
       const answer = await pool.ask({ x: new Float32Array(width).fill(1) }, { model: name });
       t.true(Math.abs((answer['scores'] as Float32Array)[0] as number) > 0);
@@ -123,8 +123,8 @@ test.serial('the memory of what was evicted is given back: twelve ONNX models th
       t.true((pool.stats().models?.resident.length ?? 99) <= 2);
     }
   }
-  // Collected now and then, so single figures say little; what is not given back would be sixteen models more.
-  const early = Math.max(...before.slice(2, 8));
+  // Collected now and then, and the allocator keeps the room of some; what is not given back would be ten models more.
+  const early = Math.max(...before.slice(6, 18));
   const late = Math.min(...before.slice(-8));
   t.log(`resident: ${before.map((bytes) => Math.round(bytes / 1e6)).join(' ')} MB`);
   t.true(late < early + 4 * model.byteLength, `${early} then ${late} bytes`);
