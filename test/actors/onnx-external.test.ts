@@ -228,7 +228,7 @@ for (const [what, bytes, message] of odd) {
   });
 }
 
-test('any change of any bytes of a model is read or refused, and never reads outside of the model', (t) => {
+test('H3 any change of any bytes of a model is read or refused, and never reads outside of the model', (t) => {
   const models = places.map((place) => externalModel(at('w.bin', ['offset', '0']), place));
   const change = fc.tuple(
     fc.nat(models.length - 1),
@@ -254,7 +254,7 @@ test('any change of any bytes of a model is read or refused, and never reads out
         t.true(error instanceof ScanError, String(error));
       }
     }),
-    { numRuns: 5000 },
+    { numRuns: Number(process.env['TROUPE_FUZZ_RUNS'] ?? 5000) },
   );
   t.true(refusals > 100);
 });
@@ -268,4 +268,24 @@ test('a data file that is too short is refused, and taken when it is whole', asy
   t.true(isTroupeError(error) && error.code === 'MODEL_REFUSED');
   writeFileSync(path.join(dir, 'net/1/w.bin'), weights);
   t.is(await answer(contextOf(path.join(dir, 'net/1'))), 7);
+});
+
+test('a model and a data file larger than can be read are refused by their size, before they are read', async (t) => {
+  const dir = makeTree(t, {
+    'net/1/model.onnx': '',
+    'net/2/model.onnx': externalModel(at('w.bin')),
+    'net/2/w.bin': '',
+  });
+  // Without blocks on the disk.
+  truncateSync(path.join(dir, 'net/1/model.onnx'), 2 ** 31);
+  truncateSync(path.join(dir, 'net/2/w.bin'), 2 ** 32 + 1);
+  const before = process.memoryUsage.rss();
+  for (const [version, advice] of [
+    ['1', /it has 2147483648 bytes, more than 2147483647: .*export it with external data/],
+    ['2', /it has 4294967297 bytes, more than 4294967296: export it with several files/],
+  ] as const) {
+    const error = await t.throwsAsync(answer(contextOf(path.join(dir, 'net', version))), { message: advice });
+    t.true(isTroupeError(error) && error.code === 'MODEL_INVALID', String(error));
+  }
+  t.true(process.memoryUsage.rss() - before < 2 ** 29);
 });

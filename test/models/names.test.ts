@@ -1,10 +1,20 @@
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { createSystem, defineActor, isTroupeError, type Pool, silentLog, type System } from 'troupe';
+import {
+  connectControl,
+  type ControlClient,
+  createSystem,
+  defineActor,
+  isTroupeError,
+  type Pool,
+  silentLog,
+  type System,
+} from 'troupe';
 import { parseConfig } from '../../src/config/load.js';
 import { isName, isVersion } from '../../src/models/names.js';
 import { ModelRepository } from '../../src/models/repository.js';
+import { privateFolder } from '../control/stand.js';
 import { makeTree } from './model-tree.js';
 
 /** What is no name, whoever is asked. */
@@ -54,7 +64,11 @@ async function isRefused(t: ExecutionContext, what: string, run: () => unknown):
     if (isTroupeError(error)) {
       const cause = isTroupeError(error.cause) ? error.cause.code : error.code;
       t.true(['NAME_INVALID', 'CONFIG_INVALID'].includes(cause), `${what}: ${cause}: ${text}`);
-    } else t.true(error instanceof TypeError && /must be 1 to 128/.test(text), `${what}: ${String(error)}`);
+    } else
+      t.true(
+        error instanceof TypeError && /must be (1 to 128|the name of a model)/.test(text),
+        `${what}: ${String(error)}`,
+      );
     return;
   }
   t.fail(`${what}: not refused`);
@@ -64,6 +78,9 @@ interface Place {
   readonly models: ModelRepository;
   readonly system: System;
   readonly pool: Pool<string, string>;
+  /** Holds many models. */
+  readonly many: Pool<string, string>;
+  readonly control: ControlClient;
 }
 
 async function makePlace(t: ExecutionContext): Promise<Place> {
@@ -72,7 +89,11 @@ async function makePlace(t: ExecutionContext): Promise<Place> {
   const system = createSystem({ log: silentLog, models: options });
   t.teardown(() => system.stop({ timeoutMs: 0 }));
   const pool = await system.spawn('p', { actor: echo, model: 'net', version: 1 });
-  return { models: new ModelRepository(options), system, pool };
+  const many = await system.spawn('many', { actor: echo, models: { maxBytes: 10 } });
+  const { socket } = await system.openControl({ socket: path.join(privateFolder(t), 'c.sock') });
+  const control = await connectControl(socket, { access: 'write' });
+  t.teardown(() => control.close());
+  return { models: new ModelRepository(options), system, pool, many, control };
 }
 
 const echo = defineActor<string, string, void>({ predict: (batch: string[]) => batch });
@@ -84,7 +105,24 @@ const APIS: Readonly<Record<string, (name: string, place: Place) => unknown>> = 
   'createSystem({ models.aliases: alias })': (name) => createSystem({ models: { aliases: { net: { [name]: 1 } } } }),
   'system.spawn(name)': (name, { system }) => system.spawn(name, { actor: echo }),
   'system.spawn({ version })': (version, { system }) => system.spawn('q', { actor: echo, model: 'net', version }),
+  'system.spawn({ models.list })': (name, { system }) =>
+    system.spawn('q', { actor: echo, models: { list: [name], maxBytes: 1 } }),
+  'system.spawn({ models.pin })': (name, { system }) =>
+    system.spawn('q', { actor: echo, models: { pin: [name], maxBytes: 1 } }),
   'pool.swap(version)': (name, { pool }) => pool.swap(name),
+  'pool.planSwap(version)': (name, { pool }) => pool.planSwap(name),
+  'pool.swap(1, { model })': (model, { many }) => many.swap(1, { model }),
+  'pool.swap(version, { model })': (version, { many }) => many.swap(version, { model: 'net' }),
+  'pool.ask({ model })': (model, { many }) => many.ask('x', { model }),
+  'pool.ask({ model: name@version })': (version, { many }) => many.ask('x', { model: `net@${version}` }),
+  'pool.preload(model)': (model, { many }) => many.preload(model),
+  'control.swap(pool)': (name, { control }) => control.swap(name, 1),
+  'control.swap(version)': (version, { control }) => control.swap('p', version),
+  'control.canary(version)': (version, { control }) => control.call('canary', { pool: 'p', version }),
+  'control.swap({ model })': (model, { control }) => control.call('swap', { pool: 'many', version: 1, model }),
+  'control.ask({ model })': (model, { control }) => control.call('ask', { pool: 'many', record: 'x', model }),
+  'control.stats(pool)': (name, { control }) => control.stats(name),
+  'control.deadLetters(pipeline)': (pipeline, { control }) => control.call('deadLetters', { pipeline }),
   'models.locate(model, 1)': (name, { models }) => models.locate(name, '1'),
   'models.locate(net, version)': (name, { models }) => models.locate('net', name),
   'models.model(model)': (name, { models }) => models.model(name),
@@ -142,7 +180,7 @@ test('a name that every object has as a property is a name like others, and noth
   }
   const odd = await system.spawn('__proto__', { actor: echo });
   t.is(await odd.ask('x'), 'x');
-  t.deepEqual(Object.keys(system.stats()).sort(), ['__proto__', 'p']);
+  t.deepEqual(Object.keys(system.stats()).sort(), ['__proto__', 'many', 'p']);
   const named = createSystem({ models: { aliases: { net: { ['__proto__']: 1 } } }, log: silentLog });
   t.truthy(named);
 });
