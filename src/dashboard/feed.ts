@@ -121,6 +121,8 @@ export class Feed {
       }
       drop();
       response.destroy();
+      // One that waits behind another answer on its connection is not closed before that is.
+      this.#left(response);
     }
   }
 

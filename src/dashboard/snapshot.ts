@@ -1,9 +1,21 @@
+import type { ShadowReport } from '../actor/comparison.js';
 import type { Pool } from '../actor/pool.js';
+import type { ModelStats, PoolStats } from '../actor/stats.js';
 import type { System } from '../actor/system.js';
 import type { ControlParts } from '../control/system.js';
 import { plainText } from '../control/text.js';
+import { modelKey } from '../core/model-key.js';
 import type { RunCounts } from '../telemetry/registry.js';
-import type { PageEvent, PageState, PipelineState, PoolState, RolloutState } from './state.js';
+import type {
+  ModelsState,
+  PageEvent,
+  PageState,
+  PipelineState,
+  PoolState,
+  RolloutState,
+  ScalingState,
+  ShadowState,
+} from './state.js';
 
 /**
  * What the page is told of a system, from figures that are counted anyway. Names and messages may come from anywhere:
@@ -13,6 +25,9 @@ import type { PageEvent, PageState, PipelineState, PoolState, RolloutState } fro
 const POOLS_MAX = 100;
 const PIPELINES_MAX = 100;
 const REPLICAS_MAX = 64;
+/** Of each replica. */
+const MODELS_MAX = 24;
+const MODEL_REPLICAS_MAX = 16;
 const NAME_MAX = 128;
 const MESSAGE_MAX = 1000;
 
@@ -44,12 +59,10 @@ export function pageEvent({ seq, at, kind, pool, message }: PageEvent): PageEven
 function poolState(pool: Pool<any, any>): PoolState {
   const { stats, versions, maxBatchSize, latencyMs, split } = pool.meters();
   const { current, previous, next, step, share, shadow } = versions;
-  const seen =
-    shadow === undefined ? null : { compared: shadow.compared, agreed: shadow.agreed, failed: shadow.failed };
   const rollout: RolloutState | null =
     step === undefined
       ? null
-      : { to: versionText(next), step, share: share ?? null, sent: split ?? null, shadow: seen };
+      : { to: versionText(next), step, share: share ?? null, sent: split ?? null, shadow: shadowState(shadow) };
   return {
     name: nameText(stats.name),
     state: stats.state,
@@ -78,6 +91,48 @@ function poolState(pool: Pool<any, any>): PoolState {
     restarts: stats.restarts,
     latency: { p50Ms: stats.latencyMs.p50, p99Ms: stats.latencyMs.p99, sumMs: latencyMs.sum, count: latencyMs.count },
     breaker: stats.breaker?.state ?? null,
+    scaling: scalingState(stats),
+    models: modelsState(stats),
+  };
+}
+
+function shadowState(report: ShadowReport | undefined): ShadowState | null {
+  if (report === undefined) return null;
+  const { share, shown, compared, agreed, failed, dropped, oldMs, newMs } = report;
+  return { share, shown, compared, agreed, failed, dropped, oldMs: oldMs.p50, newMs: newMs.p50 };
+}
+
+function scalingState({ scaling, wanted }: PoolStats): ScalingState | null {
+  if (scaling === undefined) return null;
+  const { min, max, asleep, changes } = scaling;
+  return { min, max, wanted, asleep, changes };
+}
+
+function modelsState({ models, replicas }: PoolStats): ModelsState | null {
+  if (models === undefined) return null;
+  const held = new Map<number, ModelStats['resident'][number][]>(replicas.map(({ replica }) => [replica, []]));
+  for (const one of models.resident) held.get(one.replica)?.push(one);
+  const total = (count: 'loads' | 'loadFailures' | 'evictions'): number =>
+    models.known.reduce((sum, model) => sum + model[count], 0);
+  return {
+    maxBytes: models.maxBytes,
+    replicas: [...held].slice(0, MODEL_REPLICAS_MAX).map(([replica, all]) => ({
+      replica,
+      bytes: all.reduce((sum, { bytes }) => sum + bytes, 0),
+      held: all
+        .slice(-MODELS_MAX)
+        .reverse()
+        .map(({ model, version, bytes, state, isPinned }) => ({
+          name: nameText(modelKey(model, version)),
+          bytes,
+          state,
+          isPinned,
+        })),
+      heldCount: all.length,
+    })),
+    loads: total('loads'),
+    loadFailures: total('loadFailures'),
+    evictions: total('evictions'),
   };
 }
 

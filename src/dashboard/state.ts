@@ -43,6 +43,46 @@ export interface PoolState {
   readonly latency: { readonly p50Ms: number; readonly p99Ms: number; readonly sumMs: number; readonly count: number };
   /** Of its circuit breaker; null where it has none. */
   readonly breaker: string | null;
+  /** Null where the number of replicas is fixed. */
+  readonly scaling: ScalingState | null;
+  /** Null where it has one model. */
+  readonly models: ModelsState | null;
+}
+
+/** A pool whose number of replicas follows its load. */
+export interface ScalingState {
+  readonly min: number;
+  readonly max: number;
+  /** So many there are to be. */
+  readonly wanted: number;
+  readonly asleep: boolean;
+  /** How often the number was changed, by reason. */
+  readonly changes: Readonly<Record<string, number>>;
+}
+
+/** What the replicas of a pool of many models hold. */
+export interface ModelsState {
+  /** Of each replica. */
+  readonly maxBytes: number;
+  readonly replicas: readonly {
+    readonly replica: number;
+    /** Of all that it holds. */
+    readonly bytes: number;
+    /** The one used last first. */
+    readonly held: readonly HeldModel[];
+    readonly heldCount: number;
+  }[];
+  readonly loads: number;
+  readonly loadFailures: number;
+  readonly evictions: number;
+}
+
+export interface HeldModel {
+  /** With its version. */
+  readonly name: string;
+  readonly bytes: number;
+  readonly state: string;
+  readonly isPinned: boolean;
 }
 
 /** A version that is being brought in. */
@@ -53,8 +93,25 @@ export interface RolloutState {
   readonly share: number | null;
   /** Records that each version was sent since; null unless both are given work. */
   readonly sent: { readonly old: number; readonly new: number } | null;
-  /** It answers nobody and is compared: records that both answered, and how many of these the same. */
-  readonly shadow: { readonly compared: number; readonly agreed: number; readonly failed: number } | null;
+  /** It answers nobody and is compared. */
+  readonly shadow: ShadowState | null;
+}
+
+/** In records, but for the times. */
+export interface ShadowState {
+  /** The part of the records that it is to be shown. */
+  readonly share: number;
+  readonly shown: number;
+  /** Both answered. */
+  readonly compared: number;
+  readonly agreed: number;
+  /** It failed where the old version did not. */
+  readonly failed: number;
+  /** Left out, for it had no room. */
+  readonly dropped: number;
+  /** What batches took that both were given, in the median. */
+  readonly oldMs: number;
+  readonly newMs: number;
 }
 
 export interface ReplicaState {

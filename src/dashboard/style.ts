@@ -73,6 +73,10 @@ h3 { font-size: 0.98rem; }
 .traffic-part { flex: 0 1 0; min-width: 3px; background: var(--c); transition: flex-grow 0.5s; }
 .legend, .replicas { display: flex; flex-wrap: wrap; gap: 0.25rem 1.2rem; margin-top: 0.45rem; font-size: 0.9rem; }
 .legend li, .replicas li { overflow-wrap: anywhere; }
+.models .room { flex: 0 1 0; }
+.shelves { display: grid; gap: 0.6rem; margin-top: 0.4rem; }
+.shelves p { margin-bottom: 0.25rem; font-variant-numeric: tabular-nums; }
+.scaling { margin-top: 0.5rem; }
 .swatch { display: inline-block; width: 0.7em; height: 0.7em; margin-right: 0.45em; border-radius: 2px; background: var(--c); }
 .version-0 { --c: var(--v0); } .version-1 { --c: var(--v1); } .version-2 { --c: var(--v2); }
 .version-3 { --c: var(--v3); } .version-4 { --c: var(--v4); } .version-5 { --c: var(--v5); }
@@ -100,7 +104,7 @@ h3 { font-size: 0.98rem; }
 .swap-form label, .canary { color: var(--soft); }
 input { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--soft); border-radius: 6px; padding: 0.3rem 0.5rem;
   min-width: 0; }
-.version-input { width: 7rem; }
+.version-input, .model-input { width: 7rem; }
 .percent-input { width: 4rem; }
 .button { font: inherit; font-weight: 550; padding: 0.32rem 0.8rem; border-radius: 6px; border: 1px solid var(--soft); background: var(--panel);
   color: var(--ink); cursor: pointer; }

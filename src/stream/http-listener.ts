@@ -52,7 +52,8 @@ export interface Route {
   /** Whether this bearer may; without it the token of the options decides, where there is one. */
   readonly admits?: (bearer: string | undefined) => boolean;
   /**
-   * It belongs to a page that this listener serves: that page's origin, `http://` and the Host of the request, may use it.
+   * It belongs to a page that this listener serves: that page's origin, the Host of the request behind `http://`, or behind
+   * `https://` where a proxy ends TLS before it, may use it.
    * `mark` names a header that the page's own code sends and no other site can make a browser send.
    */
   readonly page?: { readonly mark?: string };
@@ -223,7 +224,7 @@ export class HttpListener {
     if (this.#isClosing) return ['closing', 'the listener is closing'];
     if (host === undefined || !this.#hosts.has(nameOf(host))) return ['host', 'this host name is not served here'];
     const route = this.#routes.get(request.url?.split('?')[0] ?? '');
-    if (origin !== undefined && !(route?.page !== undefined && origin === `http://${host}`)) {
+    if (origin !== undefined && !(route?.page !== undefined && isOriginOf(host, origin))) {
       if (!this.#origins.has(origin)) return ['origin', 'this origin may not use it'];
       response.setHeader('access-control-allow-origin', origin);
       response.setHeader('vary', 'origin');
@@ -299,6 +300,11 @@ export function tokenCheck(token: string): (bearer: string | undefined) => boole
 
 function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
+}
+
+/** Nobody else can have it: whichever name it is was found among ours. */
+function isOriginOf(host: string, origin: string): boolean {
+  return origin === `http://${host}` || origin === `https://${host}`;
 }
 
 /** Of a Host header: `name`, `name:port`, `[v6]:port`. */

@@ -1,10 +1,11 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { durationText, numberText, roundTop } from '../../src/dashboard/browser/figures.js';
+import { bytesText, durationText, numberText, roundTop } from '../../src/dashboard/browser/figures.js';
 import { History, WINDOW_MS } from '../../src/dashboard/browser/history.js';
 import { SseReader } from '../../src/dashboard/browser/sse-reader.js';
 import { sharesOf, VersionColours } from '../../src/dashboard/browser/versions.js';
-import type { PoolState } from '../../src/dashboard/state.js';
+import { modelsWords, scalingWords, shadowWords, shelfWords } from '../../src/dashboard/browser/words.js';
+import type { PoolState, ShadowState } from '../../src/dashboard/state.js';
 
 /** The parts of the page that need no browser. */
 
@@ -28,6 +29,19 @@ const idle: PoolState = {
   restarts: 0,
   latency: { p50Ms: 0, p99Ms: 0, sumMs: 0, count: 0 },
   breaker: null,
+  scaling: null,
+  models: null,
+};
+
+const unseen: ShadowState = {
+  share: 0.1,
+  shown: 0,
+  compared: 0,
+  agreed: 0,
+  failed: 0,
+  dropped: 0,
+  oldMs: 0,
+  newMs: 0,
 };
 
 test('messages come out whole however the feed was cut', (t) => {
@@ -94,7 +108,7 @@ test('rates are made from counters, and a canary has the part of them that it wa
   t.is(history.latest?.batchSize, undefined, 'no batch, no size');
   history.add({ ...idle, version: '2', results: 210 }, 5000);
   t.deepEqual(history.latest?.byVersion, new Map([['2', 10]]));
-  const shadow = { compared: 4, agreed: 3, failed: 0 };
+  const shadow = { ...unseen, shown: 4, compared: 4, agreed: 3 };
   const shown = { to: '3', step: 'baking', share: 0, sent: null, shadow };
   history.add({ ...idle, version: '2', results: 230, rollout: shown }, 5500);
   t.deepEqual(history.latest?.byVersion, new Map([['2', 40]]), 'a shadow makes no results');
@@ -145,4 +159,34 @@ test('figures are short and tops of charts are round', (t) => {
   t.deepEqual([0, 0.4213, 7.123, 1234.5, Infinity].map(numberText), ['0', '0.42', '7.12', '1,235', '–']);
   t.deepEqual([0, 1, 3, 12, 50, 51, 1001].map(roundTop), [1, 1, 3, 20, 50, 60, 2000]);
   t.deepEqual([1000, 61_000, 3_723_000].map(durationText), ['1 s', '1:01 min', '1:02:03 h']);
+});
+
+test('of a shadow the page says how much it is shown, how much was compared and how much of that differs', (t) => {
+  t.is(shadowWords(unseen), 'It is shown 10 % of the records and answers nobody: nothing was compared yet; 0 shown.');
+  const seen = { ...unseen, shown: 1210, compared: 1200, agreed: 1194, failed: 7, dropped: 30, oldMs: 2, newMs: 3.21 };
+  t.is(
+    shadowWords(seen),
+    'It is shown 10 % of the records and answers nobody: 6 of 1,200 compared answers differ (99.5 % agree); ' +
+      '1,210 shown; 7 failed; 30 left out for want of room; 3.21 ms a batch, the old version 2.00 ms.',
+  );
+});
+
+test('of a pool that scales the page says both bounds, what is wanted and why it was changed', (t) => {
+  const none = { 'queue-age': 0, busy: 0, calm: 0, idle: 0, demand: 0, operator: 0 };
+  const scaling = { min: 0, max: 4, wanted: 1, asleep: false, changes: none };
+  t.is(scalingWords(null), '');
+  t.is(scalingWords(scaling), 'Scales by itself between 0 and 4: 1 replica wanted; not changed yet');
+  t.is(
+    scalingWords({ ...scaling, wanted: 0, asleep: true, changes: { ...none, 'queue-age': 2, idle: 1 } }),
+    'Scales by itself between 0 and 4: asleep until there is work; changed 3 times (2 queue-age, 1 idle)',
+  );
+});
+
+test('of a pool of many models the page says how full each replica is, and what was loaded and evicted', (t) => {
+  const shelf = { replica: 1, bytes: 812_000_000, held: [], heldCount: 2 };
+  const models = { maxBytes: 1e9, replicas: [shelf], loads: 12, loadFailures: 0, evictions: 1 };
+  t.is(modelsWords(models), 'Models: 12 loads, 1 eviction');
+  t.is(modelsWords({ ...models, loadFailures: 3 }), 'Models: 12 loads, 3 failed, 1 eviction');
+  t.is(shelfWords(shelf, models), 'replica 1 holds 2 models, 812 MB of 1 GB');
+  t.deepEqual([0, 999, 1000, 1.5e6, 4e9, 5e15].map(bytesText), ['0 B', '999 B', '1 kB', '1.5 MB', '4 GB', '5,000 TB']);
 });

@@ -121,6 +121,21 @@ test('a slow reader is dropped and counted when it leaves too much unread, and t
   t.is(feed.clientCount, 1);
 });
 
+test('a reader whose answer waits behind another on its connection is dropped once, and its room is free', (t) => {
+  const { clock, join, refused, feed } = stage(10_000);
+  const queued = new Reader(true);
+  queued.destroy = () => undefined;
+  join(queued);
+  clock.advance(200 * FEED_LIMITS.stateMs);
+  t.deepEqual(refused, ['unread']);
+  t.is(feed.clientCount, 0);
+  queued.emit('close');
+  const next = new Reader();
+  join(next);
+  clock.advance(FEED_LIMITS.stateMs);
+  t.is(next.count('state'), 2);
+});
+
 test('events come together and soon, and of a flood the newest only', (t) => {
   const { clock, join, happens } = stage();
   const reader = new Reader();

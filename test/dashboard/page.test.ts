@@ -10,6 +10,7 @@ import {
   type LogEntry,
   type MetricsListenOptions,
   serveMetrics,
+  type ShadowReport,
   silentLog,
   type System,
 } from 'troupe';
@@ -196,6 +197,23 @@ test('I2: a foreign origin and a foreign host are 403 for every method on every 
   t.is(refused('origin'), expected['origin'] as number);
   t.is(refused('host'), expected['host'] as number);
   t.is(system.get('answers')?.version, '1');
+});
+
+test('behind a proxy that ends TLS the page of a listed name works, and other names and schemes do not', async (t) => {
+  const { system, send, token } = await stand(t, { hosts: ['board.example'] });
+  const right = { ...MARK, authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+  const body = JSON.stringify({ verb: 'swap', params: { pool: 'answers', version: 2 } });
+  const from = async (host: string, origin: string): Promise<number> =>
+    (await send('/page/call', { method: 'POST', headers: { ...right, host, origin }, body })).status;
+  t.is(await from('board.example', 'https://board.example.evil'), 403);
+  t.is(await from('board.example', 'https://evil.example'), 403);
+  t.is(await from('board.example', 'https://board.example:8443'), 403);
+  t.is(await from('board.example', 'ftp://board.example'), 403);
+  t.is(await from('evil.example', 'https://evil.example'), 403);
+  t.is((await send('/metrics', { headers: { host: 'board.example', origin: 'https://board.example' } })).status, 403);
+  t.is(system.get('answers')?.version, '1');
+  t.is(await from('board.example', 'https://board.example'), 200);
+  t.is(system.get('answers')?.version, '2');
 });
 
 test('I2: what a browser sends without asking first, a form or an image, changes nothing and reads nothing', async (t) => {
@@ -413,6 +431,62 @@ test('the feed begins with the state and the past, goes on, and ends with the sy
   }
   t.deepEqual(seen.slice(0, 2), ['event: state', 'event: events']);
   await stopped;
+});
+
+test('the page is told how a shadow does, and of a pool that scales its bounds', async (t) => {
+  const { system, send } = await stand(t);
+  const pool = system.get('answers');
+  await system.spawn('elastic', { actor: answers, version: 1, replicas: { min: 1, max: 3 } });
+  const swap = pool?.swap(2, { shadow: { share: 1 }, bakeMs: 600_000 });
+  while (pool?.versions().step !== 'baking') await pool?.ask('x');
+  for (let turn = 0; turn < 20; turn++) await pool.ask('x');
+  const { state } = await firstOf(await send('/page/feed', { headers: MARK }));
+  const [first, second] = state.pools;
+  const { compared, agreed, shown, oldMs, newMs } = pool.versions().shadow as ShadowReport;
+  t.true(compared >= 19);
+  t.deepEqual(first?.rollout?.shadow, {
+    share: 1,
+    shown,
+    compared,
+    agreed,
+    failed: 0,
+    dropped: 0,
+    oldMs: oldMs.p50,
+    newMs: newMs.p50,
+  });
+  t.deepEqual([first?.scaling, first?.models], [null, null]);
+  t.like(second?.scaling, { min: 1, max: 3, wanted: 1, asleep: false });
+  await pool.rollback();
+  await t.throwsAsync(swap as Promise<void>, { code: 'SWAP_ROLLED_BACK' });
+  const { state: later } = await firstOf(await send('/page/feed', { headers: MARK }));
+  t.is(later.pools[0]?.rollout, null);
+});
+
+test('the page is told what replicas of many models hold, the one used last first, and that list ends', async (t) => {
+  const { system, send, call } = await stand(t);
+  const names = Array.from({ length: 40 }, (_, index) => `m${index}`);
+  const many = defineActor<string, string, string | undefined>({
+    load: ({ version, usesBytes }) => {
+      usesBytes(10);
+      return version;
+    },
+    predict: (batch) => batch,
+  });
+  const pool = await system.spawn<string, string>('many', {
+    actor: many,
+    models: { list: names, maxBytes: 300, pin: ['m0'] },
+  });
+  for (const model of names) await pool.ask('x', { model });
+  const { state } = await firstOf(await send('/page/feed', { headers: MARK }));
+  const { models, version } = state.pools[1] ?? {};
+  t.is(version, null);
+  t.like(models, { maxBytes: 300, loads: 40, loadFailures: 0, evictions: 10 });
+  const [shelf, ...others] = models?.replicas ?? [];
+  t.deepEqual(others, []);
+  t.like(shelf, { replica: 0, bytes: 300, heldCount: 30 });
+  t.is(shelf?.held.length, 24);
+  t.deepEqual(shelf?.held[0], { name: 'm39', bytes: 10, state: 'ready', isPinned: false });
+  t.regex((await call('swap', { pool: 'many', version: 2 })).text, /holds many models; say which/);
 });
 
 async function firstOf({ text }: Answer): Promise<{ state: PageState; events: readonly PageEvent[] }> {

@@ -152,6 +152,51 @@ test.serial('a swap is watched, tried, promoted and rolled back from the page, a
   );
 });
 
+test.serial(
+  'a shadow, a pool of many models and one that scales are shown, and the shadow is promoted there',
+  async (t) => {
+    t.timeout(240_000);
+    if (findChromium() === undefined) return notRun(t, 'chromium-headless-shell');
+    const { system, pool, tokenFile, page } = await stage(t);
+    await system.spawn('elastic', { actor: answers, version: 1, replicas: { min: 1, max: 3 } });
+    const greeter = defineActor<string, string, string>({
+      load: ({ model, usesBytes }) => {
+        usesBytes(400e6);
+        return String(model);
+      },
+      predict: (batch, { state }) => batch.map((name) => `${name} ${state}`),
+    });
+    const models = { list: ['fr', 'de', 'it'], maxBytes: 1e9, pin: ['fr'] };
+    const many = await system.spawn<string, string>('greeter', { actor: greeter, models });
+    for (const model of models.list) await many.ask('Ada', { model });
+    await page.until(says('Scales by itself between 1 and 3: 1 replica wanted; not changed yet'));
+    await page.until(says('Models: 3 loads, 1 eviction', '.models:not([hidden])'));
+    t.is(await page.text('.models:not([hidden]) .shelves p'), 'replica 0 holds 2 models, 800 MB of 1 GB');
+    t.deepEqual((await page.text('.models:not([hidden]) .legend')).split('\n'), [
+      'it · 400 MB',
+      'fr · 400 MB · pinned',
+    ]);
+
+    const running = load(t, pool);
+    const swap = pool.swap(2, { shadow: 0.5, bakeMs: 600_000 });
+    await page.until(says('It is shown 50 % of the records and answers nobody', '.rollout'));
+    await page.until(
+      `/ [1-9][\\d,]* of [1-9][\\d,]* compared answers differ \\(0 % agree\\)/.test(document.querySelector('.rollout').innerText)`,
+    );
+    t.regex(await page.text('.legend'), /^version 1: 100 % of the records/);
+    await page.click('.rollout .button', 'Promote version 2');
+    await page.until(`document.querySelector('dialog').open`);
+    t.is(pool.version, '1', 'not without the token');
+    await page.type(readFileSync(tokenFile, 'utf8').trim());
+    await page.press('Enter');
+    await page.until(says('Promoting: done', '.notice'));
+    await swap;
+    t.is(pool.version, '2');
+    t.is((await running.end()).failed, 0);
+    t.deepEqual(page.problems, []);
+  },
+);
+
 test.serial('names, events and tokens from anywhere are text, and lists have an end', async (t) => {
   t.timeout(240_000);
   if (findChromium() === undefined) return notRun(t, 'chromium-headless-shell');

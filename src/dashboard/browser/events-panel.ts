@@ -3,7 +3,7 @@ import { element, setText } from './element.js';
 import type { Mark } from './history.js';
 
 const SHOWN_MAX = 200;
-const BAD = /^(died|failed|replica-failed|escalated|refused|swap-failed)$/;
+const BAD = /^(died|failed|replica-failed|escalated|refused|model-failed)$/;
 
 /** What kind of news it is, for its colour. */
 export function moodOf({ kind, message }: PageEvent): Mark['kind'] {

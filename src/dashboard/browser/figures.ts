@@ -11,6 +11,15 @@ export function numberText(value: number): string {
   return value.toPrecision(Math.abs(value) >= 1 ? 3 : 2);
 }
 
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
+
+/** `812 MB`, in powers of a thousand. */
+export function bytesText(bytes: number): string {
+  const power = bytes < 1000 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** power;
+  return `${value < 100 ? Number(value.toPrecision(3)) : countText(value)} ${UNITS[power]}`;
+}
+
 export function percentText(share: number): string {
   return `${Math.round(share * 1000) / 10} %`;
 }

@@ -4,10 +4,12 @@ import { element, setAttribute, setText } from './element.js';
 import { moodOf } from './events-panel.js';
 import { countText, numberText, percentText, plural } from './figures.js';
 import { History } from './history.js';
+import { ModelsPanel } from './models-panel.js';
 import { RolloutPanel } from './rollout-panel.js';
 import type { Session } from './session.js';
 import { SwapForm } from './swap-form.js';
 import { NO_VERSION, sharesOf, VersionColours } from './versions.js';
+import { scalingWords } from './words.js';
 
 export interface PoolCardParts {
   readonly session: Session;
@@ -28,11 +30,19 @@ export class PoolCard {
   readonly #breaker = element('span', { class: 'badge bad' });
   readonly #version = element('span', { class: 'pool-version' });
   readonly #ready = element('span', { class: 'pool-ready' });
+  readonly #scaling = element('p', { class: 'quiet scaling' });
   readonly #figures = FIGURES.map(() => element('dd'));
   readonly #bar = element('div', { class: 'traffic-bar', 'aria-hidden': 'true' });
   readonly #legend = element('ul', { class: 'legend' });
   readonly #replicas = element('ul', { class: 'replicas' });
   readonly #notice = element('p', { class: 'notice', role: 'status' });
+  readonly #traffic = element(
+    'div',
+    { class: 'traffic', role: 'group', 'aria-label': 'Traffic by version' },
+    this.#bar,
+    this.#legend,
+  );
+  readonly #models = new ModelsPanel(this.#colours);
   readonly #rollout: RolloutPanel;
   readonly #form: SwapForm;
   readonly #throughput = new Chart('Results per second', 'areas');
@@ -52,7 +62,11 @@ export class PoolCard {
       rollBack,
     });
     const actions = {
-      swap: (version: string) => void this.#call('swap', { version }, `Swapping to version ${version}`),
+      swap: (version: string, model: string | undefined) => {
+        const of = model === undefined ? '' : ` of ${model}`;
+        const params = model === undefined ? { version } : { version, model };
+        void this.#call('swap', params, `Swapping to version ${version}${of}`);
+      },
       canary: (version: string, share: number) =>
         void this.#call('canary', { version, share }, `Trying version ${version} on ${percentText(share)}`),
       rollBack,
@@ -75,8 +89,10 @@ export class PoolCard {
       { class: 'panel pool', ...(isOpen ? { open: '' } : {}) },
       summary,
       element('dl', { class: 'figures' }, ...figures),
+      this.#scaling,
       this.#rollout.node,
-      element('div', { class: 'traffic', role: 'group', 'aria-label': 'Traffic by version' }, this.#bar, this.#legend),
+      this.#traffic,
+      this.#models.node,
       element(
         'div',
         { class: 'charts' },
@@ -107,8 +123,10 @@ export class PoolCard {
     );
     this.#breaker.hidden = state.breaker === null || state.breaker === 'closed';
     setText(this.#breaker, `breaker ${state.breaker ?? ''}`);
-    setText(this.#version, state.version === null ? 'no version' : `version ${state.version}`);
-    setText(this.#ready, `${state.readyCount} of ${plural(state.replicaCount, 'replica')} ready`);
+    const none = state.models === null ? 'no version' : 'many models';
+    setText(this.#version, state.version === null ? none : `version ${state.version}`);
+    const isAsleep = state.scaling?.asleep === true && state.replicaCount === 0;
+    setText(this.#ready, isAsleep ? 'asleep' : `${state.readyCount} of ${plural(state.replicaCount, 'replica')} ready`);
     this.#draw();
   }
 
@@ -135,7 +153,11 @@ export class PoolCard {
     ];
     for (const [index, text] of texts.entries()) setText(this.#figures[index] as HTMLElement, text);
     this.#rollout.show(state);
-    this.#form.show(state.previous, state.rollout !== null);
+    this.#form.show(state.previous, state.rollout !== null, state.models !== null);
+    this.#scaling.hidden = state.scaling === null;
+    setText(this.#scaling, scalingWords(state.scaling));
+    this.#traffic.hidden = state.models !== null;
+    this.#models.show(state.models);
     this.#drawTraffic(state);
     this.#drawReplicas(state);
     this.#drawCharts(state);

@@ -1,6 +1,7 @@
-import type { PoolState, RolloutState } from '../state.js';
+import type { PoolState } from '../state.js';
 import { button, element, setText } from './element.js';
 import { countText, percentText } from './figures.js';
+import { shadowWords } from './words.js';
 
 const STEPS = [
   ['loading', 'load'],
@@ -79,11 +80,4 @@ function wordsOf({ rollout, readyCount, replicaCount }: PoolState): string {
     default:
       return '';
   }
-}
-
-function shadowWords({ compared, agreed, failed }: NonNullable<RolloutState['shadow']>): string {
-  const words = 'It is shown records and answers nobody';
-  if (compared === 0) return `${words}; nothing was compared yet.`;
-  const errors = failed === 0 ? '' : `; ${countText(failed)} failed`;
-  return `${words}: ${percentText(agreed / compared)} of ${countText(compared)} answers agree${errors}.`;
 }
