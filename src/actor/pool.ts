@@ -461,8 +461,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
 
   #hear(news: PoolNews): void {
     this.#milestones.hear(news);
-    this.#voice.tell(news, this.#rollouts.detailsOf(news));
+    const details = this.#rollouts.detailsOf(news);
     this.#rollouts.hear(news);
+    // What its listeners ask for, they ask of a pool that knows its news.
+    this.#voice.tell(news, details);
     this.#keeper?.hear(news);
   }
 

@@ -87,7 +87,8 @@ export interface RolloutHost {
 /** One swap that was asked for. */
 class Swap {
   readonly done: Deferred<void> = deferred();
-  isPromoted = false;
+  /** What the core has decided; what is left is to clear away. */
+  verdict: 'promoted' | 'rolled-back' | undefined;
   isOver = false;
   constructor(readonly plan: SwapPlan) {
     // Whoever asked has the same promise in hand.
@@ -127,7 +128,7 @@ export class Rollouts {
     const to = await this.#host.locate(plan.version);
     const { fleet } = this.#host.core;
     const newest = this.#waiting ?? this.#active;
-    const isUnderWay = newest !== undefined && !newest.isPromoted;
+    const isUnderWay = isOpen(newest);
     const joins = isUnderWay && isSamePlan(newest.plan, plan);
     return {
       from: fleet.version,
@@ -165,11 +166,14 @@ export class Rollouts {
   }
 
   async rollback(): Promise<void> {
-    const isUnderWay = (this.#active !== undefined && !this.#active.isPromoted) || this.#waiting !== undefined;
+    const isUnderWay = isOpen(this.#active) || this.#waiting !== undefined;
     if (isUnderWay) {
       const why = 'rollback was asked for';
       if (this.#waiting !== undefined) this.#forget(this.#waiting, 'operator', why);
-      if (this.#active !== undefined && !this.#active.isPromoted) this.#giveUp(this.#active, 'operator', why);
+      if (isOpen(this.#active)) this.#giveUp(this.#active, 'operator', why);
+    }
+    // One that is being taken back already is what was meant.
+    if (isUnderWay || this.#active?.verdict === 'rolled-back') {
       await this.#host.operation(() => Promise.resolve());
       return;
     }
@@ -198,10 +202,10 @@ export class Rollouts {
 
   #start(plan: SwapPlan): Swap {
     const newest = this.#waiting ?? this.#active;
-    if (newest !== undefined && !newest.isPromoted && isSamePlan(newest.plan, plan)) return newest; // R3
+    if (isOpen(newest) && isSamePlan(newest.plan, plan)) return newest; // R3
     const why = `a newer swap to version ${plainName(plan.version)} was asked for`;
     if (this.#waiting !== undefined) this.#forget(this.#waiting, 'superseded', why);
-    if (this.#active !== undefined && !this.#active.isPromoted) this.#giveUp(this.#active, 'superseded', why);
+    if (isOpen(this.#active)) this.#giveUp(this.#active, 'superseded', why);
     const swap = new Swap(plan);
     this.#waiting = swap;
     void this.#host.operation(() => this.#run(swap));
@@ -226,8 +230,6 @@ export class Rollouts {
         core.rollOut(to, core.fleet.replicas, this.#host.now(), swap.plan.rules);
         this.#host.pump();
         await promoted;
-        swap.isPromoted = true;
-        this.#previous = { version: from, strategy: swap.plan.rules.strategy };
         voice.emit('swapped', { from, to });
         await this.#settled();
         this.#end(swap, undefined);
@@ -266,9 +268,14 @@ export class Rollouts {
     return { of: after.of, beforeBytes: before.bytes, afterBytes: after.bytes };
   }
 
-  /** The core tells what it does; what it waits for is done here. */
+  /** The core tells what it does; what it waits for is done here. To be called before those who listen are told. */
   hear(news: PoolNews): void {
     if (news.name !== 'rollout') return;
+    if (this.#active !== undefined && (news.step === 'promoted' || news.step === 'rolled-back')) {
+      this.#active.verdict = news.step;
+      const { strategy } = this.#active.plan.rules;
+      if (news.step === 'promoted') this.#previous = { version: news.from, strategy };
+    }
     if (news.step === 'baking') this.#beginComparison();
     if (news.step === 'promoted' || news.step === 'rolled-back') this.#compareWith(undefined);
     const isFirst = news.step === 'draining' || (news.step === 'loading' && this.#host.core.fleet.rollout?.takesPlaces);
@@ -412,4 +419,9 @@ export class Rollouts {
     const message = `Pool "${name}", version ${core.fleet.version ?? 'none'}: nothing to ${what}: ${why}${state}`;
     return new TroupeError('NO_ROLLOUT', message, { actor: name });
   }
+}
+
+/** It may yet be promoted or given up. */
+function isOpen(swap: Swap | undefined): swap is Swap {
+  return swap !== undefined && swap.verdict === undefined;
 }

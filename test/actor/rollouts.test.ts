@@ -261,6 +261,46 @@ test('while replicas of a version that failed still end, rollback means the vers
   t.is(await pool.ask(1), '1 by 1');
 });
 
+test('a listener that is told of a promotion may roll back or swap at once, and no swap is told otherwise than it went', async (t) => {
+  const pool = await spawn(t, models());
+  const asked: Promise<void>[] = [];
+  const once = (act: () => Promise<void>) => {
+    const hear = ({ step }: RolloutNotice): void => {
+      if (step !== 'promoted') return;
+      pool.off('rollout', hear);
+      asked.push(act());
+    };
+    pool.on('rollout', hear);
+  };
+  once(() => pool.rollback());
+  await t.notThrowsAsync(pool.swap(2));
+  await Promise.all(asked.splice(0));
+  t.is(await pool.ask(1), '1 by 1');
+  once(() => pool.swap(3));
+  await t.notThrowsAsync(pool.swap(2));
+  await Promise.all(asked);
+  t.is(await pool.ask(1), '1 by 3');
+  t.deepEqual(pool.versions(), { current: '3', previous: '2' });
+});
+
+test('while an old version that made room is loaded again, rollback waits for it, and the same swap again is another', async (t) => {
+  const parts = models({ slow: ['2', '3'] });
+  const pool = await spawn(t, parts);
+  const loaded = async (version: string, count: number): Promise<void> => {
+    while (parts.loads.filter((one) => one === version).length < count) await new Promise(setImmediate);
+  };
+  const told = stepsOf(pool);
+  const over = rolledBack(t, pool.swap(2, { strategy: 'recreate' }), 'operator').then(() => told.at(-1)?.step);
+  await loaded('2', 1);
+  const back = [pool.rollback(), pool.rollback()];
+  const again = pool.swap(2, { strategy: 'recreate' });
+  parts.gates.get('2')?.resolve();
+  await loaded('1', 2);
+  t.is(await over, 'restored', 'told when the old version is back, and not by the second rollback');
+  await Promise.all([...back, again]);
+  t.is(await pool.ask(1), '1 by 2');
+});
+
 test('with nothing to promote and nothing to go back to, the error says what there is', async (t) => {
   const parts = models({ slow: ['2'] });
   const pool = await spawn(t, parts);
