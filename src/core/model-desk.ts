@@ -217,6 +217,9 @@ export class ModelDesk {
     this.#wakeAt = Infinity;
     this.#hasReopened = false;
     this.#wants.look(now);
+    // It went with its replica; who asks for it by its version later means it.
+    for (const key of this.#replaced)
+      if (!this.#isWanted(key) && !this.holdings.isHeld(key)) this.#replaced.delete(key);
     const { list } = this.#fleet;
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;

@@ -355,6 +355,29 @@ test('another version is loaded beside the one it replaces, and that one goes wh
   t.is(pool.outcome(1), 'y1');
 });
 
+test('a version that was replaced and went with its replica is kept like any other when somebody asks for it', (t) => {
+  const pool = poolOf();
+  const desk = pool.core.models;
+  pool.offerMany(1, { ...of('fr@1'), deadlineAt: 50 });
+  pool.change();
+  desk?.prepare('fr@2', 'fr@1');
+  pool.pump();
+  pool.change();
+  desk?.letGo('fr@2');
+  desk?.replace('fr@1', 'fr@2');
+  pool.die(1, { cause: 'crash', signal: 'SIGSEGV' });
+  pool.advanceTo(60);
+  t.is(pool.outcome(1), 'DEADLINE_PASSED');
+  pool.advanceTo(60_000);
+  pool.ready(1);
+  t.deepEqual(heldBy(pool), []);
+  pool.offerMany(1, of('fr@1'));
+  pool.change();
+  pool.reply();
+  pool.pump();
+  t.deepEqual(heldBy(pool), ['fr@1']);
+});
+
 const MODELS = ['a', 'b', 'c', 'd', 'e'];
 const BYTES: Readonly<Record<string, number>> = { a: 1, b: 2, c: 3, d: 4, e: 5 };
 
