@@ -17,6 +17,8 @@ export async function completionsFor(line: string, calls: Calls): Promise<Comple
     const verbs = [...VERB_NAMES, 'help'].filter((name) => name.startsWith(first));
     return first === '' || verbs.length > 0 ? [verbs, first] : undefined;
   }
+  const topic = /^\s*help\s+(\w*)$/.exec(line)?.[1];
+  if (topic !== undefined) return [starting(VERB_NAMES, topic), topic];
   const words = WORDS.exec(line);
   if (words !== null) {
     const [, verb, pool, typed = ''] = words;

@@ -20,7 +20,7 @@ export function helpText(access: Access): string {
     '',
     "swap filetype 2 is the same as swap('filetype', 2). A verb is awaited by itself; in an expression write await:",
     '  (await ps()).pools[0].version',
-    "help('swap') shows one verb with its options. Tab completes, the arrow keys bring earlier lines back,",
+    'help swap shows one verb with its options. Tab completes, the arrow keys bring earlier lines back,',
     'Ctrl-C ends what runs, .exit or Ctrl-D leaves. The system goes on.',
   ].join('\n');
 }

@@ -230,11 +230,16 @@ const SHOWN = '$troupeShown';
 
 const VERB_LINE = new RegExp(`^\\s*(${VERB_NAMES.join('|')})(?![\\w$])\\s*([\\s\\S]*?);?\\s*$`);
 
+/** `help swap`, as in other shells. */
+const HELP_LINE = /^\s*help\s+(\w+)\s*;?\s*$/;
+
 /**
  * What is evaluated for a line: a verb is awaited, and words after it become its arguments; everything else is left as it
  * is. Throws a TypeError for words that the verb does not take.
  */
 function lineOf(code: string): string {
+  const topic = HELP_LINE.exec(code)?.[1];
+  if (topic !== undefined) return `help(${JSON.stringify(topic)})\n`;
   const [, verb, rest = ''] = VERB_LINE.exec(code) ?? [];
   if (verb === undefined) return code;
   if (isOneCall(rest)) return awaited(`${verb}${rest}`);

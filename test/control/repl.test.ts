@@ -108,17 +108,21 @@ test('what went wrong is one line with what there is, never a stack', async (t) 
 
 test('help is enough to begin with: every verb with its example, and one verb with its options', async (t) => {
   const system = await systemWith(t, 'echo');
-  const [help = '', bare = '', one = '', two = '', dot = ''] = await type(system, [
+  const [help = '', bare = '', one = '', two = '', dot = '', words = '', strange = ''] = await type(system, [
     'help()',
     'help',
     'help("swap")',
     'canary',
     '.help',
+    'help swap',
+    'help nothing;',
   ]);
   for (const name of VERB_NAMES) t.true(help.includes(VERBS[name].example), name);
   t.regex(help, /Change \(needs --write\):/);
   t.is(bare, help);
   t.is(dot, help);
+  t.is(words, one);
+  t.is(strange, help);
   t.regex(one, /^swap POOL VERSION .*\n {2}swap\('filetype', 2\)\n {2}--canary, canary /);
   t.regex(two, /^canary POOL VERSION \[SHARE\]/);
 });
@@ -196,6 +200,7 @@ test('pools, versions and verbs are completed where they may stand, JavaScript e
   t.deepEqual(await found('const x = await stats("o'), ['"other"']);
   t.deepEqual(await found('swap filetype '), []);
   t.deepEqual(await found('scale filetype '), []);
+  t.deepEqual(await found('help dr'), ['drain']);
   t.is(await found('Math.ma'), undefined);
   t.is(await found('const y = mat'), undefined);
 });
