@@ -84,6 +84,9 @@ export { type FromRedisOptions, type RedisMetadata, fromRedis } from './stream/s
 export { type FromSseOptions, type SseMetadata, fromSse } from './stream/sources/sse.js';
 export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
 export type { MetricsListener } from './serve/metrics-listener.js';
+export type { Serving } from './serve/oip-listener.js';
+export type { NonFinite } from './serve/oip-tensor.js';
+export type { ServeOptions } from './serve/serve-options.js';
 export type { HistogramSummary } from './telemetry/histogram.js';
 export type { LatencySummary } from './telemetry/latency.js';
 export { jsonLog, type Log, type LogEntry, silentLog, stderrLog } from './telemetry/log.js';

@@ -16,6 +16,8 @@ export type Invocation =
       readonly pipelines: readonly string[];
       /** Goes on from the last checkpoint of each pipeline. */
       readonly resume: boolean;
+      /** Serves all pools of the file and runs none of its pipelines. */
+      readonly servesOnly: boolean;
       readonly logFormat: LogFormat;
     }
   | { readonly kind: 'list-letters'; readonly file: string }
@@ -45,6 +47,8 @@ export const HELP = `troupe: models as supervised actors, shared by stream pipel
 Usage
   troupe run [config] [--pipeline NAME]... [--resume] [--json] [--quiet] [--log-format json]
                           start the pools of a config and run its pipelines to their end
+  troupe serve [config] [--json] [--quiet] [--log-format json]
+                          start the pools of a config and serve them over HTTP until it is stopped
   troupe check [config]   say whether a config is valid; starts nothing
   troupe explain [config] [--json]
                           every value of a config and where it came from
@@ -87,10 +91,11 @@ Exit codes
 
 /** Verbs that are commands by their own name. */
 const LIVE: readonly VerbName[] = VERB_NAMES.filter((name) => name !== 'explain' && name !== 'deadLetters');
-const COMMANDS = ['run', 'check', 'explain', 'hash', 'dead-letters', 'repl', 'top', ...LIVE];
+const COMMANDS = ['run', 'serve', 'check', 'explain', 'hash', 'dead-letters', 'repl', 'top', ...LIVE];
 const LETTER_COMMANDS = ['list', 'show', 'replay', 'recent'];
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
   run: ['pipeline', 'resume', 'json', 'quiet', 'log-format'],
+  serve: ['json', 'quiet', 'log-format'],
   check: [],
   explain: ['json'],
   hash: ['json'],
@@ -149,7 +154,8 @@ export function parseInvocation(words: readonly string[]): Invocation {
       if (logFormat !== 'text' && logFormat !== 'json')
         return { kind: 'wrong', message: `--log-format takes text or json, got ${logFormat}` };
       const isQuiet = values.quiet === true;
-      return { kind: 'run', config, isJson, isQuiet, pipelines, resume: values.resume === true, logFormat };
+      const servesOnly = command === 'serve';
+      return { kind: 'run', config, isJson, isQuiet, pipelines, resume: values.resume === true, servesOnly, logFormat };
     }
   }
 }

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { explainConfig, originText } from '../config/explain.js';
 import { type LoadedConfig, loadConfig } from '../config/load.js';
+import { packageVersion } from '../config/package-version.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { suggest } from '../config/suggest.js';
 import { isTroupeError } from '../kernel/errors.js';
@@ -55,7 +55,7 @@ async function carryOut(invocation: Invocation, around: Surroundings): Promise<E
       stdout.write(HELP);
       return 0;
     case 'version':
-      stdout.write(`${version()}\n`);
+      stdout.write(`${packageVersion()}\n`);
       return 0;
     case 'wrong':
       stderr.write(`troupe: ${plainText(invocation.message)}\nSee troupe --help.\n`);
@@ -172,12 +172,12 @@ function explain(loaded: LoadedConfig, isJson: boolean, { stdout }: Surroundings
 
 async function run(invocation: Invocation & { kind: 'run' }, around: Surroundings): Promise<ExitCode> {
   const { stdout, stderr, env, stop, kill } = around;
-  const { isJson, resume, logFormat } = invocation;
+  const { isJson, resume, logFormat, servesOnly } = invocation;
   let isQuiet = invocation.isQuiet || logFormat === 'json';
   const loaded = await loadConfig(invocation.config, { env });
   const known = Object.keys(loaded.config.pipelines);
-  const chosen = invocation.pipelines.length > 0 ? [...new Set(invocation.pipelines)] : known;
-  const trouble = troubleWith(chosen, loaded, isJson, resume);
+  const chosen = servesOnly ? [] : invocation.pipelines.length > 0 ? [...new Set(invocation.pipelines)] : known;
+  const trouble = servesOnly ? troubleWithServing(loaded) : troubleWith(chosen, loaded, isJson, resume);
   if (trouble !== undefined) {
     stderr.write(`troupe: ${plainText(trouble)}\n`);
     return 2;
@@ -191,6 +191,7 @@ async function run(invocation: Invocation & { kind: 'run' }, around: Surrounding
   const log = logFormat === 'json' ? jsonLog((line) => stderr.write(line)) : logTo(stderr, () => progress.clear());
   const result = await runConfig(loaded, {
     pipelines: chosen,
+    servesOnly,
     stop,
     kill,
     resume,
@@ -246,11 +247,15 @@ function troubleWith(
   return `--json prints one object on stdout, but the results of pipeline ${talker} go there too; give it a file as sink`;
 }
 
+function troubleWithServing({ file, config }: LoadedConfig): string | undefined {
+  return Object.keys(config.pools).length === 0 ? `${file} has no pools; there is nothing to serve` : undefined;
+}
+
 /** Without pipelines a file is for pools that are operated and asked from outside. */
 function troubleWithPools({ file, config }: LoadedConfig, resume: boolean): string | undefined {
   if (Object.keys(config.pools).length === 0) return `${file} has neither pools nor pipelines; there is nothing to run`;
-  if (config.control === undefined && config.metrics === undefined)
-    return `${file} has pools and no pipelines, and nothing could reach them: give it control: {}, for troupe repl and the other commands, or a pipeline`;
+  if (config.control === undefined && config.metrics === undefined && config.serve === undefined)
+    return `${file} has pools and no pipelines, and nothing could reach them: give it control: {}, for troupe repl and the other commands, or a pipeline; troupe serve serves them to clients`;
   return resume ? `--resume needs a pipeline with checkpoint: { dir }; ${file} has no pipelines` : undefined;
 }
 
@@ -261,10 +266,4 @@ function writesToStdout({ config }: LoadedConfig, pipeline: string): boolean {
 function names(record: Readonly<Record<string, unknown>>): string {
   const keys = Object.keys(record);
   return keys.length === 0 ? 'none' : keys.join(', ');
-}
-
-function version(): string {
-  // From dist/src/cli to the package's own folder.
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }

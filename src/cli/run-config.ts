@@ -1,6 +1,6 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import type { System } from '../actor/system.js';
-import { type OtherEnds, buildPipeline, withoutUndefined } from '../config/build-pipeline.js';
+import { type OtherEnds, buildPipeline, serveOptions, withoutUndefined } from '../config/build-pipeline.js';
 import type { LoadedConfig } from '../config/load.js';
 import { openTelemetry } from '../config/open-telemetry.js';
 import { stepOf } from '../config/schema.js';
@@ -23,6 +23,8 @@ export interface RunOptions {
   /** Aborted: everything ends now. */
   readonly kill: AbortSignal;
   readonly log: Log;
+  /** Serves all pools, also where the file does not say so, with no pipeline run. */
+  readonly servesOnly?: boolean;
   /** Goes on from the last checkpoint of each pipeline that has checkpoints. */
   readonly resume?: boolean;
   /** Other ends for the one pipeline that is run: a replay of its dead letters. */
@@ -51,11 +53,11 @@ export interface ConfigRun extends RunReport {
 }
 
 /**
- * Starts the pools that the pipelines use, or with `control` all of the file, runs the pipelines side by side, and stops the
+ * Starts the pools that the pipelines use, or with `control` or `serve` all of the file, runs the pipelines side by side, and stops the
  * pools. A file without pipelines has all of its pools run until `stop`. A pool that does not start fails the pipelines that
  * use it and no others. Rejects before anything starts: with CONFIG_INVALID where a module
  * of a step is not what the config says, with CONTROL_PATH_REFUSED or CONTROL_IN_USE where its control cannot be had, with
- * LISTEN_FAILED where its metrics cannot be served.
+ * LISTEN_FAILED where its metrics or its pools cannot be served.
  */
 export async function runConfig(loaded: LoadedConfig, options: RunOptions): Promise<ConfigRun> {
   const { config } = loaded;
@@ -80,7 +82,9 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
     // Who is let in may ask any pool of the file, and compare it with what runs.
     const isWhole =
       options.instead === undefined && Object.keys(config.pipelines).every((name) => names.includes(name));
-    const isOpen = isWhole && (config.control !== undefined || names.length === 0);
+    const isOpen =
+      options.servesOnly === true ||
+      (isWhole && (config.control !== undefined || config.serve !== undefined || names.length === 0));
     const wanted = new Set(isOpen ? Object.keys(config.pools) : names.flatMap((name) => poolsOf(config, name)));
     // Before the pools, which take their time: until they are there it says that it is not ready. Not for a replay of dead
     // letters, which runs beside the system that made them.
@@ -91,8 +95,14 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
       if (config.metrics.page)
         options.log({ level: 'info', message: `the page is served at ${new URL('/', address.url).href}` });
     }
+    let servedAt: readonly string[] = [];
+    if ((options.servesOnly === true || (config.serve !== undefined && isOpen)) && options.instead === undefined) {
+      const { addresses } = await system.serve(serveOptions(config.serve ?? {}));
+      servedAt = addresses.map(({ url }) => url);
+      options.log({ level: 'info', message: `pools are served at ${servedAt.join(' and ')}` });
+    }
     const pools = await startPools(system, config, wanted, failures);
-    if (names.length === 0 && pools.size > 0) await operated(system, [...pools.keys()], failures, options);
+    if (names.length === 0 && pools.size > 0) await operated(system, [...pools.keys()], servedAt, failures, options);
     const progress = new Map<string, number>();
     const reports: Record<string, Report> = {};
     const counts: Promise<number | undefined>[] = [];
@@ -156,13 +166,15 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
 async function operated(
   system: ControlledSystem,
   pools: readonly string[],
+  servedAt: readonly string[],
   failures: readonly Failure[],
   { stop, kill, log, onOperated }: RunOptions,
 ): Promise<void> {
   for (const { name, code, message } of failures)
     log({ level: 'error', message: `did not start, and is left out: ${message}`, pool: name, code });
   const way = system.control === undefined ? '' : `; troupe repl --socket ${system.control.socket} operates them`;
-  onOperated?.(`${pools.join(', ')} run until they are stopped${way}`);
+  const served = servedAt.length === 0 ? '' : `, served at ${servedAt.join(' and ')}`;
+  onOperated?.(`${pools.join(', ')} run until they are stopped${served}${way}`);
   const ended = deferred<void>();
   const end = (): void => ended.resolve();
   // A control socket alone keeps no process alive.

@@ -1,6 +1,7 @@
 import type { InferTarget } from '../actor/infer-target.js';
 import { checkpointPlan, type CheckpointOptions } from '../stream/checkpoint/options.js';
 import type { DeadLetter } from '../stream/envelope.js';
+import { resolveServe, type ServeOptions } from '../serve/serve-options.js';
 import { checkListen } from '../stream/http-listener.js';
 import { inferPlan, type InferOptions } from '../stream/infer-options.js';
 import { type Pipeline, stream } from '../stream/pipeline.js';
@@ -144,9 +145,26 @@ export function objectionsTo({ source, steps, sink, checkpoint }: PipelineConfig
 
 /** What the listener for metrics has against its options. */
 export function objectionsToListener(metrics: Config['metrics']): readonly string[] {
-  if (metrics === undefined) return [];
+  return metrics === undefined ? [] : objectionsOf(() => checkListen('metrics', withoutUndefined(metrics)));
+}
+
+/** What the server of pools has against its options. */
+export function objectionsToServing(serve: Config['serve']): readonly string[] {
+  return serve === undefined ? [] : objectionsOf(() => resolveServe(serveOptions(serve)));
+}
+
+/** Those that the file does not say are the server's to fill in. */
+export function serveOptions({ tls, tokens, ...rest }: NonNullable<Config['serve']>): ServeOptions {
+  return withoutUndefined({
+    ...rest,
+    tls: tls === undefined ? undefined : withoutUndefined(tls),
+    tokens: tokens === undefined ? undefined : withoutUndefined(tokens),
+  });
+}
+
+function objectionsOf(check: () => unknown): readonly string[] {
   try {
-    checkListen('metrics', withoutUndefined(metrics));
+    check();
     return [];
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;

@@ -8,7 +8,7 @@ import { isName } from '../models/names.js';
 import { type PoolDefault, poolDefaults } from '../models/pool-defaults.js';
 import { ModelRepository } from '../models/repository.js';
 import { conflictsOf } from './claims.js';
-import { objectionsTo, objectionsToListener } from './build-pipeline.js';
+import { objectionsTo, objectionsToListener, objectionsToServing } from './build-pipeline.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
 import { configError, pathText, type Problem } from './problem.js';
@@ -217,13 +217,29 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
       refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
     }
   }
-  for (const words of objectionsToListener(config.metrics)) {
-    const at = optionAt(tree, ['metrics'], words);
-    refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
+  for (const [part, objections] of [
+    ['metrics', objectionsToListener(config.metrics)],
+    ['serve', objectionsToServing(config.serve)],
+  ] as const) {
+    for (const words of objections) {
+      const at = optionAt(tree, [part], words);
+      refuse(at, hasVariables(nodeAt(tree, at).node) ? words.replace(/, got .*/s, '') : words);
+    }
   }
   const socket = config.control?.socket;
   const control = socket === undefined ? {} : { control: { socket: absolute(socket) } };
-  return { config: { ...config, models, pools, pipelines, ...control }, problems };
+  const serve = config.serve === undefined ? {} : { serve: withPaths(config.serve, absolute) };
+  return { config: { ...config, models, pools, pipelines, ...control, ...serve }, problems };
+}
+
+function withPaths(serve: NonNullable<Config['serve']>, absolute: (file: string) => string): Config['serve'] {
+  const { socket, tls } = serve;
+  const files = tls === undefined ? undefined : { ...tls, cert: absolute(tls.cert), key: absolute(tls.key) };
+  return {
+    ...serve,
+    ...(socket === undefined ? {} : { socket: absolute(socket) }),
+    ...(files === undefined ? {} : { tls: files.ca === undefined ? files : { ...files, ca: absolute(files.ca) } }),
+  };
 }
 
 /** The place of the option that the words begin with, below `part` or the one kind that stands in it. */

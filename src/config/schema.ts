@@ -3,7 +3,7 @@ import { ERROR_CODES, type ErrorCode } from '../kernel/errors.js';
 import { z } from '../kernel/schema.js';
 import { MODEL_REF_PATTERN } from '../models/names.js';
 import { modelsSchema, nameSchema } from '../models/options.js';
-import { metricsSchema, serviceSinks, serviceSources } from './services.js';
+import { metricsSchema, serveSchema, serviceSinks, serviceSources } from './services.js';
 
 /**
  * What may stand in troupe.yaml. This one schema gives the types, the defaults, the validation, docs/config.schema.json
@@ -223,6 +223,9 @@ export const configSchema = z.strictObject({
   metrics: metricsSchema
     .optional()
     .describe('Serves /metrics, /health/live and /health/ready over HTTP while the system runs; not without it.'),
+  serve: serveSchema
+    .optional()
+    .describe('Serves the pools by the Open Inference Protocol over HTTP; not without it, but with troupe serve.'),
 });
 
 /** As a user writes it. */

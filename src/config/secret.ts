@@ -5,7 +5,8 @@ const SECRET_KEY = /token|secret|passw|credential|api_?key|authorization/i;
 /** The text at `path`, as far as it may be shown: `***` for what its key calls a secret, and in the place of passwords in URLs. */
 export function shownText(path: readonly PropertyKey[], text: string): string {
   const isHeader = path.at(-2) === 'headers';
-  if (isHeader || SECRET_KEY.test(String(path.at(-1)))) return '***';
+  const isToken = path.at(-2) === 'tokens' || path.at(-3) === 'tokens'; // `serve.tokens.infer[0]`
+  if (isHeader || isToken || SECRET_KEY.test(String(path.at(-1)))) return '***';
   return text.replace(/\S+/g, withoutPassword);
 }
 

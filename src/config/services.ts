@@ -55,6 +55,57 @@ export const metricsSchema = z
     context.addIssue({ code: 'custom', path: ['page'], message });
   });
 
+/** As `metricsSchema`. What is left out is as in `ServeOptions`, so that the defaults stand in one place. */
+export const serveSchema = z.strictObject({
+  port: z
+    .number()
+    .int()
+    .min(0)
+    .max(65_535)
+    .optional()
+    .describe('Port to listen at; 0 takes a free one. 8000 without it, or none where there is a socket.'),
+  host: text
+    .optional()
+    .describe('Address to listen at; 127.0.0.1 without it. Anything but loopback needs tls and tokens.'),
+  hosts: listen.hosts,
+  socket: text
+    .optional()
+    .describe(
+      'Unix socket to listen at, in a directory that nobody else can enter. Relative paths start at the folder of the config file.',
+    ),
+  tls: z
+    .strictObject({
+      cert: text.describe('PEM file of the certificate. Relative paths start at the folder of the config file.'),
+      key: text.describe('PEM file of its key. Relative paths start at the folder of the config file.'),
+      ca: text
+        .optional()
+        .describe(
+          'PEM file: clients must show a certificate of this authority. Relative paths start at the folder of the config file.',
+        ),
+    })
+    .optional()
+    .describe('HTTPS at the port; plain HTTP without it.'),
+  tokens: z
+    .strictObject({
+      infer: z.array(z.string().min(16)).optional().describe('Each allows inference; write them as ${VARIABLE}.'),
+      admin: z
+        .array(z.string().min(16))
+        .optional()
+        .describe('Each allows everything, the loading of models too, which nobody may without one.'),
+    })
+    .optional()
+    .describe('Asked for as Authorization: Bearer TOKEN.'),
+  nonFinite: z
+    .enum(['bare', 'refuse'])
+    .optional()
+    .describe('NaN and the infinities in JSON: bare words (the default), or refused.'),
+  maxBodyBytes: atLeast(1).optional().describe('Most bytes of a body, also inflated, and of an answer; 67,108,864.'),
+  capacityBytes: atLeast(1).optional().describe('Most bytes of unanswered requests; 268,435,456 without it.'),
+  maxRecords: atLeast(1).optional().describe('Most records in one request; 65,536 without it.'),
+  maxConnections: atLeast(1).optional().describe('Most connections at once; 1024 without it.'),
+  timeoutMs: z.number().positive().optional().describe('Longest that a request may take; 60,000 without it.'),
+});
+
 export const serviceSources = {
   http: z
     .strictObject({

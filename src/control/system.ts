@@ -1,6 +1,9 @@
-import type { StopOptions } from '../actor/pool-life.js';
+import { type StopOptions, stopTimeoutOf } from '../actor/pool-life.js';
 import { System as PoolSystem, type SystemOptions, type SystemStopReport } from '../actor/system.js';
 import type { LoadedConfig } from '../config/load.js';
+import { packageVersion } from '../config/package-version.js';
+import { listenForInference, type Serving } from '../serve/oip-listener.js';
+import type { ServeOptions } from '../serve/serve-options.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
 import { Convergence } from './convergence.js';
 import { EventLog } from './event-log.js';
@@ -10,6 +13,7 @@ import { Operations } from './operations.js';
 import { FailureBoard } from './failure-board.js';
 import { runRepl } from './repl.js';
 import { type ControlAddress, type ControlServer, startControlServer } from './server.js';
+import { bindServer } from './unix-socket.js';
 
 /** Where the control of a system listens. */
 export interface ControlOptions {
@@ -58,6 +62,7 @@ export class System extends PoolSystem {
   #control: Promise<ControlServer> | undefined;
   #server: ControlServer | undefined;
   #address: ControlAddress | undefined;
+  readonly #servings = new Set<Serving>();
 
   static {
     controlParts = (system) => ({ operations: system.#operations, server: system.#server });
@@ -124,6 +129,21 @@ export class System extends PoolSystem {
   }
 
   /**
+   * Serves every pool, also those spawned later, by the Open Inference Protocol v2 over HTTP, to the clients of Triton and
+   * others: docs/serving.md. Ends with the system, whose stop first answers what is under way. Throws a TypeError for wrong
+   * options (anything but loopback needs tls and tokens); rejects with LISTEN_FAILED where port or socket cannot be had.
+   */
+  async serve(options: ServeOptions = {}): Promise<Serving> {
+    const serving = await listenForInference(this, options, {
+      version: packageVersion(),
+      pools: () => this.configuredPools(),
+      bindAt: (path) => (server) => bindServer(path, server),
+    });
+    this.#servings.add(serving);
+    return serving;
+  }
+
+  /**
    * A REPL in this process, with the verbs of the control plane in it: see `help` in it, or docs/operating.md. Resolves when
    * its input ends or `.exit` is typed; the system goes on. Read-only unless `write`.
    */
@@ -138,9 +158,11 @@ export class System extends PoolSystem {
     await runRepl({ calls, name: this.name, access, input, output, historyFile, ...(context && { context }) });
   }
 
-  /** As of the pools; the control goes last, so that a drain can be watched. */
+  /** As of the pools; who is served gets an answer first, and the control goes last, so that a drain can be watched. */
   override async stop(options: StopOptions = {}): Promise<SystemStopReport> {
+    const graceMs = stopTimeoutOf(options);
     await this.#follower?.close();
+    await Promise.all([...this.#servings].map((serving) => serving.close(graceMs)));
     const report = await super.stop(options);
     const control = await this.#control?.catch(() => undefined);
     control?.close();

@@ -35,9 +35,16 @@ export interface BoundSocket {
 
 /** Listens at a private path; keeps no process alive. Rejects with CONTROL_PATH_REFUSED or CONTROL_IN_USE. */
 export async function bindPrivate(wanted: string, connected: (socket: Socket) => void): Promise<BoundSocket> {
+  const server = createServer({ pauseOnConnect: false }, connected);
+  const bound = await bindServer(wanted, server);
+  server.unref();
+  return bound;
+}
+
+/** Has a server listen at a private path. Rejects as `bindPrivate` does. */
+export async function bindServer(wanted: string, server: Server): Promise<BoundSocket> {
   const path = privateSocketPath(wanted, true);
   const made = nameBeside(path);
-  const server = createServer({ pauseOnConnect: false }, connected);
   await listen(server, made);
   try {
     makePrivate(made);
@@ -48,7 +55,6 @@ export async function bindPrivate(wanted: string, connected: (socket: Socket) =>
   }
   // accept() may fail for want of file handles: that refuses a client, it does not end the process.
   server.on('error', () => undefined);
-  server.unref();
   const identity = socketAt(path);
   return {
     path,

@@ -271,8 +271,8 @@ export const ERROR_CODES = {
   LISTEN_FAILED: row(
     'not-started',
     true,
-    'The listener for metrics could not be opened: its port is taken, or may not be used.',
-    'Choose another metrics.port, or stop what listens there; port 0 takes a free one.',
+    'A listener, for metrics or for inference, could not be opened: its port or socket is taken or may not be used, or its certificate cannot be read.',
+    'The message says which and why. Choose another port (0 takes a free one) or socket, or stop what listens there.',
   ),
   CONFIG_INVALID: row(
     'not-started',

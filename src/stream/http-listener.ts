@@ -1,6 +1,6 @@
 /**
- * The door to HTTP servers: one listener with one path or a few, for sources that are posted to, sinks that are read from
- * and those who look at metrics.
+ * The door to HTTP servers: one listener with one path or many, for sources that are posted to, sinks that are read from,
+ * those who look at metrics and those who ask for inference.
  * Owns the socket, the limits and the gate every request passes; knows nothing of bodies and records.
  *
  * H1 nothing of a body is read before host, origin, path, method, header and token are right.
@@ -8,7 +8,9 @@
  * H3 beyond loopback there is no listener without a token.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { systemClock } from '../kernel/clock.js';
 import { checkCount, checkOptionalFunction, refuse } from './options.js';
 
@@ -38,10 +40,10 @@ export interface ListenAddress {
 
 export const LISTEN_KEYS = ['port', 'host', 'path', 'token', 'hosts', 'origins', 'onListening'] as const;
 
-export type { IncomingMessage, ServerResponse };
+export type { IncomingMessage, Server, ServerResponse };
 
-/** Takes a request that has passed the gate, and must answer it. */
-export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+/** Takes a request that has passed the gate, by which route, and must answer it. */
+export type Handler<R extends Route = Route> = (request: IncomingMessage, response: ServerResponse, route: R) => void;
 
 export type Method = 'GET' | 'POST';
 
@@ -49,14 +51,31 @@ export type Method = 'GET' | 'POST';
 export interface Route {
   readonly path: string;
   readonly method: Method;
-  /** Whether this bearer may; without it the token of the options decides, where there is one. */
-  readonly admits?: (bearer: string | undefined) => boolean;
+  /**
+   * Whether this bearer may; `scope`: it is known, and may not do this. Without it the token of the options decides, where
+   * there is one.
+   */
+  readonly admits?: (bearer: string | undefined) => boolean | 'scope';
   /**
    * It belongs to a page that this listener serves: that page's origin, the Host of the request behind `http://`, or behind
    * `https://` where a proxy ends TLS before it, may use it.
    * `mark` names a header that the page's own code sends and no other site can make a browser send.
    */
   readonly page?: { readonly mark?: string };
+}
+
+/** In what a listener differs from the plain one at a port. */
+export interface ListenWays {
+  /** The body of a refusal; `{ error: { code, message } }` without it. */
+  readonly errorText?: (message: string) => string;
+  /** How long a connection may rest between two requests. Default 30 s. */
+  readonly keepAliveMs?: number;
+  /** Default 1024. */
+  readonly connectionsMax?: number;
+  /** Paths of PEM files. With `ca`, clients must show a certificate of its. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string } | undefined;
+  /** Makes the server listen elsewhere: no Host is asked for, and no port is taken. */
+  readonly bind?: ((server: Server) => Promise<{ readonly path: string; close(): void }>) | undefined;
 }
 
 /** Why a request was not taken; one word each, for a metric. */
@@ -70,6 +89,7 @@ const STATUSES = {
   method: 405,
   mark: 403,
   token: 401,
+  scope: 403,
   body: 400,
   busy: 503,
   unread: 503,
@@ -80,6 +100,7 @@ export const HTTP_REFUSALS = Object.keys(STATUSES) as readonly HttpRefusal[];
 const LOOPBACK = ['127.0.0.1', 'localhost', '::1'];
 const WILDCARDS = ['0.0.0.0', '::'];
 const MAX_CONNECTIONS = 1024;
+const KEEP_ALIVE_MS = 30_000;
 /** A client that has not taken its answer by then loses its connection, and the answer its memory. */
 const ANSWER_MS = 60_000;
 
@@ -108,64 +129,52 @@ export function checkListen(where: string, options: ListenOptions): void {
   }
 }
 
-export class HttpListener {
-  readonly #server: Server;
+export class HttpListener<R extends Route = Route> {
+  #server: Server | undefined;
+  #bound: { close(): void } | undefined;
   readonly #hosts: ReadonlySet<string>;
   readonly #origins: ReadonlySet<string>;
-  /** A Map: what a request names is never looked up in an object. */
-  readonly #routes: ReadonlyMap<string, Route>;
+  /** What a request names is never looked up in an object. */
+  readonly #routeOf: (path: string) => R | undefined;
+  readonly #firstPath: string;
   readonly #admits: ((bearer: string | undefined) => boolean) | undefined;
   readonly #open = new Set<ServerResponse>();
   readonly #refusals = new Map<HttpRefusal, number>();
   #isClosing = false;
 
-  /** `routes`: those there are, the first one for the address; or the method of the one path of the options. */
+  /**
+   * `routes`: those there are, the first one for the address; or the method of the one path of the options; or what finds
+   * the route of a path.
+   */
   constructor(
     private readonly options: ListenOptions,
-    routes: Method | readonly Route[],
-    private readonly handler: Handler,
+    routes: Method | readonly R[] | ((path: string) => R | undefined),
+    private readonly handler: Handler<R>,
+    private readonly ways: ListenWays = {},
   ) {
     const { host = '127.0.0.1', hosts = [], origins = [], path = '/', token } = options;
     this.#hosts = new Set([...LOOPBACK, host, ...hosts].map((name) => name.toLowerCase()));
     this.#origins = new Set(origins);
-    const all = typeof routes === 'string' ? [{ path, method: routes }] : routes;
-    this.#routes = new Map(all.map((route) => [route.path, route]));
     this.#admits = token === undefined ? undefined : tokenCheck(token);
-    this.#server = createServer(
-      {
-        maxHeaderSize: 16_384,
-        headersTimeout: 10_000,
-        requestTimeout: 60_000,
-        keepAliveTimeout: 30_000,
-        connectionsCheckingInterval: 1000,
-      },
-      (request, response) => this.#take(request, response),
-    );
-    this.#server.maxHeadersCount = 100;
-    this.#server.maxConnections = MAX_CONNECTIONS;
-    this.#server.on('connection', (socket) => socket.on('close', () => this.#lost(socket)));
+    if (typeof routes === 'function') {
+      this.#firstPath = '/';
+      this.#routeOf = routes;
+      return;
+    }
+    const all = typeof routes === 'string' ? [{ path, method: routes } as R] : routes;
+    const byPath = new Map(all.map((route) => [route.path, route]));
+    this.#firstPath = all[0]?.path ?? '/';
+    this.#routeOf = (asked) => byPath.get(asked);
   }
 
   /** Rejects with what the system says: the port is taken, or not permitted; or with what `onListening` threw. */
   async open(): Promise<ListenAddress> {
-    const { port, host = '127.0.0.1', onListening } = this.options;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ port, host }, () => {
-        this.#server.off('error', reject);
-        resolve();
-      });
-    });
+    const { onListening } = this.options;
+    const server = await this.#make();
+    this.#server = server;
+    const at = await this.#listen(server);
     // accept() may fail later for want of file handles: that refuses a client, it does not end the process.
-    this.#server.on('error', () => undefined);
-    const address = this.#server.address();
-    if (typeof address !== 'object' || address === null) throw new TypeError('the listener has no port');
-    const name = address.address.includes(':') ? `[${address.address}]` : address.address;
-    const at = {
-      host: address.address,
-      port: address.port,
-      url: `http://${name}:${address.port}${[...this.#routes.keys()][0]}`,
-    };
+    server.on('error', () => undefined);
     try {
       onListening?.(at);
     } catch (cause) {
@@ -183,19 +192,67 @@ export class HttpListener {
   /** Counts a request that is not taken after all, and answers it unless its answer has begun. */
   refuse(request: IncomingMessage, response: ServerResponse, why: HttpRefusal, message: string, status?: number): void {
     this.#refusals.set(why, (this.#refusals.get(why) ?? 0) + 1);
-    answerError(request, response, status ?? STATUSES[why], message);
+    answerError(request, response, status ?? STATUSES[why], message, undefined, this.ways.errorText);
   }
 
   /** No new connection, no new request; answers under way have `graceMs` to be written. */
   async close(graceMs: number): Promise<void> {
     this.#isClosing = true;
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeIdleConnections();
-    const timer = systemClock.at(systemClock.now() + graceMs, () => this.#server.closeAllConnections());
+    const server = this.#server;
+    if (server === undefined) return;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    this.#bound?.close();
+    server.closeIdleConnections();
+    const timer = systemClock.at(systemClock.now() + graceMs, () => server.closeAllConnections());
     await Promise.all([...this.#open].map(finished));
-    this.#server.closeAllConnections();
+    server.closeAllConnections();
     await closed;
     timer.cancel();
+  }
+
+  async #make(): Promise<Server> {
+    const { keepAliveMs = KEEP_ALIVE_MS, connectionsMax = MAX_CONNECTIONS, tls } = this.ways;
+    const limits = {
+      maxHeaderSize: 16_384,
+      headersTimeout: 10_000,
+      requestTimeout: 60_000,
+      keepAliveTimeout: keepAliveMs,
+      connectionsCheckingInterval: 1000,
+    };
+    const take = (request: IncomingMessage, response: ServerResponse): void => this.#take(request, response);
+    const server =
+      tls === undefined ? createServer(limits, take) : createTlsServer({ ...limits, ...(await readTls(tls)) }, take);
+    server.maxHeadersCount = 100;
+    server.maxConnections = connectionsMax;
+    const connected = tls === undefined ? 'connection' : 'secureConnection';
+    server.on(connected, (socket: IncomingMessage['socket']) => socket.on('close', () => this.#lost(socket)));
+    return server;
+  }
+
+  async #listen(server: Server): Promise<ListenAddress> {
+    const { port, host = '127.0.0.1' } = this.options;
+    const { bind, tls } = this.ways;
+    if (bind !== undefined) {
+      const bound = await bind(server);
+      this.#bound = bound;
+      return { host: bound.path, port: 0, url: `unix:${bound.path}` };
+    }
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ port, host }, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+    const address = server.address();
+    if (typeof address !== 'object' || address === null) throw new TypeError('the listener has no port');
+    const name = address.address.includes(':') ? `[${address.address}]` : address.address;
+    const scheme = tls === undefined ? 'http' : 'https';
+    return {
+      host: address.address,
+      port: address.port,
+      url: `${scheme}://${name}:${address.port}${this.#firstPath}`,
+    };
   }
 
   #take(request: IncomingMessage, response: ServerResponse): void {
@@ -204,9 +261,9 @@ export class HttpListener {
     // A client that goes away is no error of ours; what waits for the request hears its close.
     request.on('error', () => undefined);
     response.on('error', () => undefined);
-    const refusal = this.#refusal(request, response);
-    if (refusal === undefined) this.handler(request, response);
-    else this.refuse(request, response, ...refusal);
+    const found = this.#refusal(request, response);
+    if (Array.isArray(found)) this.refuse(request, response, ...(found as [HttpRefusal, string]));
+    else this.handler(request, response, found as R);
   }
 
   /** H2. Of a response that waits behind another on its connection, Node does not tell that the connection is gone. */
@@ -218,13 +275,16 @@ export class HttpListener {
     }
   }
 
-  /** H1. */
-  #refusal(request: IncomingMessage, response: ServerResponse): [HttpRefusal, string] | undefined {
+  /** H1. The route, where there is none. */
+  #refusal(request: IncomingMessage, response: ServerResponse): [HttpRefusal, string] | R {
     const { host, origin, authorization } = request.headers;
     if (this.#isClosing) return ['closing', 'the listener is closing'];
-    if (host === undefined || !this.#hosts.has(nameOf(host))) return ['host', 'this host name is not served here'];
-    const route = this.#routes.get(request.url?.split('?')[0] ?? '');
-    if (origin !== undefined && !(route?.page !== undefined && isOriginOf(host, origin))) {
+    if (this.ways.bind === undefined && (host === undefined || !this.#hosts.has(nameOf(host))))
+      return ['host', 'this host name is not served here'];
+    const route = this.#routeOf(request.url?.split('?')[0] ?? '');
+    const isOwnPage =
+      route?.page !== undefined && host !== undefined && origin !== undefined && isOriginOf(host, origin);
+    if (origin !== undefined && !isOwnPage) {
       if (!this.#origins.has(origin)) return ['origin', 'this origin may not use it'];
       response.setHeader('access-control-allow-origin', origin);
       response.setHeader('vary', 'origin');
@@ -238,33 +298,41 @@ export class HttpListener {
     if (page?.mark !== undefined && request.headers[page.mark] === undefined) {
       return ['mark', `the header ${page.mark} is needed`];
     }
-    if (admits !== undefined && !admits(bearerOf(authorization))) {
+    const admitted = admits === undefined || admits(bearerOf(authorization));
+    if (admitted === 'scope') return ['scope', 'this token may not do that'];
+    if (!admitted) {
       response.setHeader('www-authenticate', 'Bearer');
       return ['token', 'a bearer token is needed'];
     }
-    return undefined;
+    return route;
   }
 }
 
-/** Answers with JSON, or text of another type. A body that was not read to its end costs the connection, because it cannot be told from a next request. */
+/** Answers with JSON, or with text or bytes of another type. A body that was not read to its end costs the connection, because it cannot be told from a next request. */
 export function answer(
   request: IncomingMessage,
   response: ServerResponse,
   status: number,
-  text: string,
+  body: string | readonly Uint8Array[],
   type = 'application/json',
 ): void {
   if (response.headersSent || response.destroyed) return;
   if (!request.complete) response.setHeader('connection', 'close');
   response.writeHead(status, {
     'content-type': type,
-    'content-length': Buffer.byteLength(text),
+    'content-length': typeof body === 'string' ? Buffer.byteLength(body) : sizeOf(body),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
   });
   const timer = systemClock.at(systemClock.now() + ANSWER_MS, () => request.socket.destroy());
   response.on('close', () => timer.cancel());
-  response.end(text);
+  if (typeof body === 'string') response.end(body);
+  else {
+    response.cork();
+    for (const part of body) response.write(part);
+    response.end();
+    response.uncork();
+  }
   if (!request.complete) request.resume();
 }
 
@@ -274,11 +342,26 @@ export function answerError(
   status: number,
   message: string,
   code?: string,
+  errorText: (message: string) => string = (words) => JSON.stringify({ error: { code, message: words } }),
 ): void {
   if (status === 503 && !response.headersSent && !response.hasHeader('retry-after')) {
     response.setHeader('retry-after', '1');
   }
-  answer(request, response, status, JSON.stringify({ error: { code, message } }));
+  answer(request, response, status, errorText(message));
+}
+
+function sizeOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((total, part) => total + part.length, 0);
+}
+
+async function readTls({ cert, key, ca }: NonNullable<ListenWays['tls']>): Promise<Record<string, unknown>> {
+  const [certificate, secret, authority] = await Promise.all([
+    readFile(cert),
+    readFile(key),
+    ca === undefined ? undefined : readFile(ca),
+  ]);
+  const clients = authority === undefined ? {} : { ca: authority, requestCert: true, rejectUnauthorized: true };
+  return { cert: certificate, key: secret, minVersion: 'TLSv1.2', ...clients };
 }
 
 function finished(response: ServerResponse): Promise<void> {
@@ -289,7 +372,8 @@ function finished(response: ServerResponse): Promise<void> {
 }
 
 function bearerOf(authorization: string | undefined): string | undefined {
-  return /^Bearer ([\x21-\x7e]+)$/i.exec(authorization ?? '')?.[1];
+  // Some clients put the word before a token that has it already.
+  return /^Bearer (?:Bearer )?([\x21-\x7e]+)$/i.exec(authorization ?? '')?.[1];
 }
 
 /** Says of a bearer whether it is this token; takes the same time whatever is given, for digests have one length. */

@@ -147,10 +147,14 @@ export const FAMILIES = {
   // the process
   troupe_event_loop_delay_seconds: histogram([], 'How much too late a timer fires that is due every 50 ms.'),
   troupe_resident_bytes: gauge([], 'Resident memory of this process: the host, and replicas in threads.'),
+  troupe_served_requests_total: counter(
+    ['pool', 'outcome'],
+    'Inference requests of clients over HTTP. outcome: ok, invalid (their mistake), unavailable (to be tried again), late, failed, gone (the client left).',
+  ),
   troupe_cpu_seconds_total: counter([], 'CPU time of this process.'),
   troupe_refused_requests_total: counter(
     ['listener', 'reason'],
-    'Requests and connections that were refused or ended. listener: metrics, control. reason: token, host, origin, mark, path, method, body, busy, unread, closing; of control token, protocol, frame, busy, silent, unread.',
+    'Requests and connections that were refused or ended. listener: metrics, serve, control. reason: token, scope, host, origin, mark, path, method, body, busy, unread, closing; of control token, protocol, frame, busy, silent, unread.',
   ),
   troupe_series_overflow: gauge(
     [],

@@ -25,6 +25,8 @@ test('promtool has nothing against our families, and against the names of others
     models: { list: ['fr'], maxBytes: 1e6 },
   });
   await many.ask('bonjour', { model: 'fr' });
+  const { addresses } = await system.serve({ port: 0 });
+  t.is((await fetch(`${addresses[0]?.url}v2/models/echo/infer`, { method: 'POST', body: '{}' })).status, 400);
   const dir = mkdtempSync(path.join(tmpdir(), 'troupe-metrics-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   let text = '';

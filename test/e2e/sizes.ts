@@ -19,6 +19,8 @@ export interface Sizes {
   readonly k3Replicas: number;
   /** K5: changes of the number of replicas. */
   readonly k5Resizes: { readonly thread: number; readonly process: number };
+  /** G1 to G4: inputs of each property of the codec of the Open Inference Protocol. */
+  readonly oipRuns: number;
   /** K6: rounds of five replicas. */
   readonly k6ThreadRounds: number;
   readonly k6ProcessRounds: number;
@@ -37,6 +39,7 @@ const QUICK: Sizes = {
   i7Names: 400,
   k3Replicas: 6,
   k5Resizes: { thread: 16, process: 4 },
+  oipRuns: 300,
   k6ThreadRounds: 4,
   k6ProcessRounds: 2,
   isQuiet: false,
@@ -53,6 +56,7 @@ const FULL: Sizes = {
   i7Names: 100_000,
   k3Replicas: 64,
   k5Resizes: { thread: 1000, process: 100 },
+  oipRuns: 250_000,
   k6ThreadRounds: 6,
   k6ProcessRounds: 6,
   isQuiet: true,

@@ -1,0 +1,120 @@
+/**
+ * What the server tells of itself and its models, in the words of the Open Inference Protocol and of Triton's extensions to
+ * it. Plain data, to be sent as JSON; 64-bit fields are numbers there.
+ */
+import type { System } from '../actor/system.js';
+import type { TensorSpec } from '../wire/tensor.js';
+import { datatypeOf } from './oip-datatype.js';
+import { allModels, PLAIN_VERSION, type ServedModel, signatureOf } from './served-models.js';
+import type { ServedMeter } from './served-meter.js';
+
+const PLATFORM = 'troupe_actor';
+/** What works, and nothing else: clients go by it. */
+const EXTENSIONS = ['model_repository', 'model_configuration', 'binary_tensor_data', 'parameters', 'statistics'];
+
+export function serverMetadata(version: string): unknown {
+  return { name: 'troupe', version, extensions: EXTENSIONS };
+}
+
+export async function modelMetadata(served: ServedModel): Promise<unknown> {
+  const { inputs = [], outputs = [] } = (await signatureOf(served)) ?? {};
+  const tensor = ({ name, dtype, shape }: TensorSpec): unknown => {
+    return { name, datatype: datatypeOf(dtype).name, shape: [-1, ...shape] };
+  };
+  return {
+    name: served.name,
+    versions: [versionOf(served)],
+    platform: PLATFORM,
+    inputs: inputs.map(tensor),
+    outputs: outputs.map(tensor),
+  };
+}
+
+/** As Triton would print it, every model being one with dynamic batching. */
+export async function modelConfig(served: ServedModel): Promise<unknown> {
+  const { inputs = [], outputs = [] } = (await signatureOf(served)) ?? {};
+  const { stats, maxBatchSize } = served.pool.meters();
+  const tensor = ({ name, dtype, shape }: TensorSpec): object => {
+    return { name, data_type: datatypeOf(dtype).configName, dims: shape };
+  };
+  return {
+    name: served.name,
+    platform: PLATFORM,
+    backend: 'troupe',
+    version_policy: { latest: { num_versions: 1 } },
+    max_batch_size: maxBatchSize,
+    input: inputs.map((spec) => ({ ...tensor(spec), optional: false })),
+    output: outputs.map(tensor),
+    instance_group: [{ name: `${served.name}_0`, kind: 'KIND_CPU', count: stats.wanted }],
+    dynamic_batching: {
+      preferred_batch_size: [maxBatchSize],
+      max_queue_delay_microseconds: 0,
+      preserve_ordering: false,
+    },
+    model_transaction_policy: { decoupled: false },
+  };
+}
+
+/** Of every model, or of one. */
+export function statistics(models: readonly ServedModel[], meter: ServedMeter): unknown {
+  return { model_stats: models.map((served) => modelStatistics(served, meter)) };
+}
+
+/** Every key of inference_stats is there: a widespread tool reads them unchecked. */
+function modelStatistics(served: ServedModel, meter: ServedMeter): unknown {
+  const counts = meter.of(served.name);
+  const { stats, latencyMs, queueWaitMs } = served.pool.meters();
+  // Of one model among many the pool keeps no times.
+  const isWhole = served.model === undefined;
+  const records = isWhole ? stats.results : counts.records;
+  const queueMs = isWhole ? queueWaitMs.sum : 0;
+  const none = { count: 0, ns: 0 };
+  return {
+    name: served.name,
+    version: versionOf(served),
+    last_inference: counts.lastAt,
+    inference_count: records,
+    execution_count: isWhole ? stats.asyncBatch.totalBatchesProcessed : 0,
+    inference_stats: {
+      success: { count: counts.success, ns: nanoseconds(counts.successMs) },
+      fail: { count: counts.fail, ns: nanoseconds(counts.failMs) },
+      queue: { count: records, ns: nanoseconds(queueMs) },
+      compute_input: none,
+      compute_infer: { count: records, ns: isWhole ? nanoseconds(latencyMs.sum - queueMs) : 0 },
+      compute_output: none,
+      cache_hit: none,
+      cache_miss: none,
+    },
+    response_stats: {},
+    batch_stats: [],
+    memory_usage: [],
+  };
+}
+
+/** An array, not an object. With `ready`, those that answer without loading first. */
+export function repositoryIndex(system: System, onlyReady: boolean): readonly unknown[] {
+  const entries = allModels(system).map((served) => {
+    const { pool, name, model } = served;
+    const { state, models } = pool.stats();
+    if (model === undefined) return { name, version: versionOf(served), ...stateOf(state) };
+    const loaded = models?.resident.find((one) => one.model === name && one.state === 'ready');
+    if (loaded === undefined) return { name, state: 'UNAVAILABLE', reason: 'not loaded; the first request loads it' };
+    return { name, version: loaded.version ?? PLAIN_VERSION, ...stateOf(state) };
+  });
+  return onlyReady ? entries.filter((entry) => entry.state === 'READY') : entries;
+}
+
+function stateOf(state: string): { readonly state: string; readonly reason?: string } {
+  if (state === 'running') return { state: 'READY' };
+  return state === 'starting' ? { state: 'LOADING' } : { state: 'UNAVAILABLE', reason: state };
+}
+
+function versionOf({ pool, model, version, name }: ServedModel): string {
+  if (model === undefined) return pool.version ?? PLAIN_VERSION;
+  const loaded = pool.stats().models?.resident.find((one) => one.model === name);
+  return version ?? loaded?.version ?? PLAIN_VERSION;
+}
+
+function nanoseconds(ms: number): number {
+  return Math.max(0, Math.round(ms * 1e6));
+}

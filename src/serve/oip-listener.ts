@@ -1,0 +1,350 @@
+/**
+ * The Open Inference Protocol v2 over HTTP/1.1, at a port, at a Unix socket, or both.
+ *
+ * Owns the routes, and that every request gets an answer in the protocol's own form. What a request passes before it gets
+ * here (host, origin, method, token, limits of headers and connections) is the listener's: stream/http-listener.ts.
+ *
+ * L1 every answer but 200 is `{ "error": "…" }`; what is no error of the client's or the model's is told as 500 without words.
+ * L2 the health of the server needs no token, and is found out by a probe through the mailboxes.
+ * L3 what changes models needs the scope admin, which nobody has without a token for it.
+ */
+import type { System } from '../actor/system.js';
+import { systemClock } from '../kernel/clock.js';
+import { TroupeError } from '../kernel/errors.js';
+import { isName, LATEST } from '../models/names.js';
+import { ByteBudget, readBody, Refusal } from '../stream/http-body.js';
+import {
+  answer,
+  HTTP_REFUSALS,
+  HttpListener,
+  type IncomingMessage,
+  type ListenAddress,
+  type ListenWays,
+  type Method,
+  type Route,
+  type ServerResponse,
+} from '../stream/http-listener.js';
+import type { Exposition } from '../telemetry/exposition.js';
+import { accessOf, type Scope } from './access.js';
+import { modelConfig, modelMetadata, repositoryIndex, serverMetadata, statistics } from './oip-describe.js';
+import { infer } from './oip-infer.js';
+import { invalid } from './oip-invalid.js';
+import { parseOipJson } from './oip-json.js';
+import { failureOf, type ServedOutcome } from './oip-status.js';
+import { allModels, findModel, type ServedModel } from './served-models.js';
+import { ServedMeter } from './served-meter.js';
+import { type ResolvedServe, resolveServe, type ServeOptions } from './serve-options.js';
+
+/** Pools that are served. */
+export interface Serving extends AsyncDisposable {
+  /** One, or two with a port and a socket. */
+  readonly addresses: readonly ListenAddress[];
+  /**
+   * Takes no new request and resolves when those under way are answered, or their connections are cut after `graceMs`
+   * (10,000). Ends with the system by itself. May be called again, with 0 to end now.
+   */
+  close(graceMs?: number): Promise<void>;
+}
+
+export interface ServeParts {
+  /** Of the package, for the metadata of the server. */
+  readonly version: string;
+  /** Names of pools that have to be there for the server to be ready, besides those that are. */
+  readonly pools: () => readonly string[];
+  /** Has a server listen at a Unix socket. */
+  readonly bindAt: (path: string) => NonNullable<ListenWays['bind']>;
+}
+
+/** Who waits between two batches for minutes must find its connection open: one that retries nothing would fail its job. */
+const KEEP_ALIVE_MS = 310_000;
+const CLOSE_MS = 10_000;
+/** Of what is posted beside inference. */
+const SMALL_BODY_BYTES = 65_536;
+
+/** As `system.serve`, which says what it needs. */
+export async function listenForInference(system: System, options: ServeOptions, parts: ServeParts): Promise<Serving> {
+  return new OipServer(system, resolveServe(options), parts).open();
+}
+
+type Take = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+
+interface OipRoute extends Route {
+  readonly take: Take;
+}
+
+class OipServer {
+  readonly #system: System;
+  readonly #options: ResolvedServe;
+  readonly #parts: ServeParts;
+  readonly #access: ReturnType<typeof accessOf>;
+  readonly #budget: ByteBudget;
+  readonly #meter = new ServedMeter();
+  readonly #listeners: HttpListener<OipRoute>[] = [];
+
+  constructor(system: System, options: ResolvedServe, parts: ServeParts) {
+    this.#system = system;
+    this.#options = options;
+    this.#parts = parts;
+    this.#access = accessOf(options);
+    this.#budget = new ByteBudget(options.capacityBytes);
+  }
+
+  async open(): Promise<Serving> {
+    const { port, host, socket } = this.#options;
+    const addresses: ListenAddress[] = [];
+    try {
+      if (port !== undefined) addresses.push(await this.#listen(port, `${host} port ${port}`));
+      if (socket !== undefined) addresses.push(await this.#listen(0, socket, this.#parts.bindAt(socket)));
+    } catch (error) {
+      await this.#close(0);
+      throw error;
+    }
+    const stopCounting = this.#system.registry.add({ collect: (into) => this.#collect(into) });
+    let isCounted = true;
+    const close = async (graceMs = CLOSE_MS): Promise<void> => {
+      await this.#close(graceMs);
+      if (isCounted) stopCounting();
+      isCounted = false;
+      forget();
+    };
+    const forget = this.#system.atEnd(() => close(0));
+    return { addresses, close, [Symbol.asyncDispose]: close };
+  }
+
+  async #listen(port: number, where: string, bind?: ListenWays['bind']): Promise<ListenAddress> {
+    const { host, hosts, tls, maxConnections, onListening } = this.#options;
+    const listener = new HttpListener<OipRoute>(
+      { port, host, hosts, ...(onListening === undefined ? {} : { onListening }) },
+      (path) => this.#routeOf(path),
+      (request, response, route) => void this.#take(request, response, route),
+      {
+        errorText,
+        keepAliveMs: KEEP_ALIVE_MS,
+        connectionsMax: maxConnections,
+        ...(bind === undefined ? { tls } : { bind }),
+      },
+    );
+    this.#listeners.push(listener);
+    try {
+      return await listener.open();
+    } catch (cause) {
+      // The private paths are made for the control socket, and speak of it.
+      const words = cause instanceof Error ? cause.message : String(cause);
+      const own = words.replace(/^Control socket: /, '').replace('control.socket', 'socket');
+      throw new TroupeError('LISTEN_FAILED', `Cannot serve at ${where}: ${own}`, { cause });
+    }
+  }
+
+  async #close(graceMs: number): Promise<void> {
+    await Promise.all(this.#listeners.map((listener) => listener.close(graceMs)));
+  }
+
+  /** L1. */
+  async #take(request: IncomingMessage, response: ServerResponse, route: OipRoute): Promise<void> {
+    try {
+      await route.take(request, response);
+    } catch (error) {
+      const { status, message, retryAfterS } = failureOf(error);
+      if (retryAfterS !== undefined && !response.headersSent) response.setHeader('retry-after', retryAfterS);
+      response.removeHeader('inference-header-content-length');
+      answer(request, response, status, errorText(message));
+    }
+  }
+
+  #routeOf(path: string): OipRoute | undefined {
+    if (path === '/metrics')
+      return this.#get(path, 'infer', async (request, response) => {
+        answer(request, response, 200, this.#system.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
+      });
+    const [nothing, v2, ...words] = path.split('/');
+    if (nothing !== '' || v2 !== 'v2') return undefined;
+    const [area, ...rest] = words;
+    switch (area) {
+      case undefined:
+        return this.#tell(path, () => serverMetadata(this.#parts.version));
+      case 'health':
+        return this.#health(path, rest);
+      case 'models':
+        return this.#models(path, rest);
+      case 'repository':
+        return this.#repository(path, rest);
+      case 'systemsharedmemory':
+      case 'cudasharedmemory':
+        return this.#sharedMemory(path, rest);
+      default:
+        return undefined;
+    }
+  }
+
+  /** L2. */
+  #health(path: string, [what, ...more]: readonly string[]): OipRoute | undefined {
+    if (more.length > 0) return undefined;
+    const tell = (request: IncomingMessage, response: ServerResponse, is: boolean): void =>
+      answer(request, response, is ? 200 : 400, JSON.stringify({ live: true, ready: is }));
+    if (what === 'live')
+      return this.#get(path, 'open', async (request, response) =>
+        answer(request, response, 200, JSON.stringify({ live: true })),
+      );
+    if (what !== 'ready') return undefined;
+    return this.#get(path, 'open', async (request, response) => {
+      const { ready, pools } = await this.#system.health();
+      const areThere = this.#parts.pools().every((name) => pools[name] !== undefined);
+      tell(request, response, ready && areThere);
+    });
+  }
+
+  #models(path: string, words: readonly string[]): OipRoute | undefined {
+    if (words.length === 1 && words[0] === 'stats')
+      return this.#tell(path, () => statistics(allModels(this.#system), this.#meter));
+    const [encoded = '', ...afterName] = words;
+    const name = decoded(encoded);
+    if (name === undefined) return undefined;
+    let [rest, version]: [readonly string[], string | undefined] = [afterName, undefined];
+    if (afterName[0] === 'versions') {
+      version = decoded(afterName[1] ?? '');
+      if (version === undefined) return undefined;
+      rest = afterName.slice(2);
+    }
+    const [action, ...more] = rest;
+    if (more.length > 0) return undefined;
+    const found = (): ServedModel => findModel(this.#system, name, version);
+    switch (action) {
+      case undefined:
+        return this.#tell(path, () => modelMetadata(found()));
+      case 'config':
+        return this.#tell(path, () => modelConfig(found()));
+      case 'stats':
+        return this.#tell(path, () => statistics([found()], this.#meter));
+      case 'ready':
+        return this.#get(path, 'infer', async (request, response) => {
+          const { ready } = await found().pool.health();
+          if (ready) answer(request, response, 200, JSON.stringify({ name, ready }));
+          else answer(request, response, 400, errorText('Model version not ready'));
+        });
+      case 'infer':
+        return this.#post(path, 'infer', (request, response) => this.#infer(found(), request, response));
+      default:
+        return undefined;
+    }
+  }
+
+  async #infer(served: ServedModel, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const startedAt = systemClock.now();
+    let outcome: ServedOutcome = 'ok';
+    let records = 0;
+    try {
+      records = await infer(served, request, response, this.#options, this.#budget);
+    } catch (error) {
+      outcome = response.destroyed || response.closed ? 'gone' : failureOf(error).outcome;
+      throw error;
+    } finally {
+      this.#meter.count(served, outcome, systemClock.now() - startedAt, records);
+    }
+  }
+
+  #repository(path: string, words: readonly string[]): OipRoute | undefined {
+    if (words.length === 1 && words[0] === 'index')
+      return this.#post(path, 'infer', async (request, response) => {
+        const asked = await this.#smallBody(request);
+        answer(request, response, 200, JSON.stringify(repositoryIndex(this.#system, asked['ready'] === true)));
+      });
+    if (words.length === 3 && words[0] === 'models') {
+      const name = decoded(words[1] ?? '');
+      if (name === undefined) return undefined;
+      if (words[2] === 'load') return this.#post(path, 'admin', (...of) => this.#load(name, ...of));
+      if (words[2] === 'unload')
+        return this.#refused(
+          path,
+          'pools and their models are ended over the control socket, or by their memory budget',
+        );
+    }
+    return words.length > 1 ? this.#refused(path, 'repositories have no names here') : undefined;
+  }
+
+  /** L3. A model of many is loaded; the one of a pool is swapped to its newest version. */
+  async #load(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { parameters } = await this.#smallBody(request);
+    if (parameters !== undefined && Object.keys(parameters as object).length > 0)
+      throw new Refusal(501, 'a model is loaded as it lies on disk: parameters are not served');
+    const { pool, model } = findModel(this.#system, name, undefined);
+    if (model !== undefined) await pool.preload(model);
+    else if (pool.model !== undefined) await pool.swap(LATEST);
+    answer(request, response, 200, '{}');
+  }
+
+  /** There is none, so none is registered, and taking it all back is done. */
+  #sharedMemory(path: string, words: readonly string[]): OipRoute | undefined {
+    const action = words.at(-1);
+    if (words.length !== 1 && !(words.length === 3 && words[0] === 'region')) return undefined;
+    if (action === 'status') return this.#tell(path, () => []);
+    if (action === 'unregister') return this.#post(path, 'infer', async (...of) => answer(...of, 200, '{}'));
+    return action === 'register' ? this.#refused(path, 'shared memory is not served') : undefined;
+  }
+
+  #tell(path: string, what: () => unknown): OipRoute {
+    return this.#get(path, 'infer', async (request, response) => {
+      answer(request, response, 200, JSON.stringify(await what()));
+    });
+  }
+
+  #refused(path: string, why: string): OipRoute {
+    return this.#post(path, 'infer', async () => {
+      throw new Refusal(501, why);
+    });
+  }
+
+  #get(path: string, scope: Scope, take: Take): OipRoute {
+    return this.#route(path, 'GET', scope, take);
+  }
+
+  #post(path: string, scope: Scope, take: Take): OipRoute {
+    return this.#route(path, 'POST', scope, take);
+  }
+
+  #route(path: string, method: Method, scope: Scope, take: Take): OipRoute {
+    return { path, method, admits: this.#access[scope], take };
+  }
+
+  /** Of a request that may have none. */
+  async #smallBody(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
+    const body = await readBody(request, SMALL_BODY_BYTES, this.#budget);
+    if (body === undefined) throw new TroupeError('CANCELLED', 'The client has gone');
+    if (body instanceof Refusal) throw body;
+    this.#budget.give(body.held);
+    if (body.bytes.length === 0) return {};
+    let value: unknown;
+    try {
+      value = parseOipJson(body.bytes.toString());
+    } catch (cause) {
+      throw new TroupeError('PARSE_FAILED', 'the request is not JSON', { cause });
+    }
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw invalid('the request must be an object');
+    const { parameters } = value as { parameters?: unknown };
+    if (parameters !== undefined && (typeof parameters !== 'object' || parameters === null))
+      throw invalid('parameters must be an object');
+    return value as Record<string, unknown>;
+  }
+
+  #collect(into: Exposition): void {
+    for (const reason of HTTP_REFUSALS) {
+      const count = this.#listeners.reduce((total, { refusals }) => total + (refusals.get(reason) ?? 0), 0);
+      into.add('troupe_refused_requests_total', { listener: 'serve', reason }, count);
+    }
+    this.#meter.collect(into);
+  }
+}
+
+/** Once, and only to what a model or a version may be called. */
+function decoded(word: string): string | undefined {
+  try {
+    const name = decodeURIComponent(word);
+    return isName(name) ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function errorText(message: string): string {
+  return JSON.stringify({ error: message });
+}

@@ -1,0 +1,60 @@
+import { type ErrorCode, isTroupeError, type TroupeError } from '../kernel/errors.js';
+import { Refusal } from '../stream/http-body.js';
+
+/** How a request ended, for a metric. */
+export type ServedOutcome = 'ok' | 'invalid' | 'unavailable' | 'late' | 'failed' | 'gone';
+
+export const SERVED_OUTCOMES: readonly ServedOutcome[] = ['ok', 'invalid', 'unavailable', 'late', 'failed', 'gone'];
+
+/** What is not here is a fault of the server or of a model: 500. */
+const STATUS_OF: ReadonlyMap<ErrorCode, number> = new Map([
+  ...(['INPUT_INVALID', 'PARSE_FAILED', 'RECORD_TOO_LARGE', 'CANCELLED'] as const).map((code) => [code, 400] as const),
+  ...(['MODEL_NOT_FOUND', 'VERSION_NOT_FOUND', 'POOL_NOT_FOUND', 'NAME_INVALID'] as const).map(
+    (code) => [code, 404] as const,
+  ),
+  ['SIGNATURE_MISMATCH', 501],
+  // Clients and what stands between try these again, and 429 many never do.
+  ...(
+    [
+      'MAILBOX_FULL',
+      'MAILBOX_DROPPED',
+      'OVERLOADED',
+      'NO_REPLICA',
+      'BREAKER_OPEN',
+      'POOL_STOPPED',
+      'MODEL_LOAD_FAILED',
+    ] as const
+  ).map((code) => [code, 503] as const),
+]);
+
+/** An answer that says why there is no other. */
+export interface Failed {
+  readonly status: number;
+  readonly message: string;
+  /** Whole seconds from 1, with status 503: 0 would make some clients come back at once. */
+  readonly retryAfterS: number | undefined;
+  readonly outcome: ServedOutcome;
+}
+
+/** Any error as an answer. Of one that is not typed, which is a defect, nothing is told but that. */
+export function failureOf(error: unknown): Failed {
+  if (error instanceof Refusal) return failed(error.status, error.message, undefined);
+  if (!isTroupeError(error)) return failed(500, 'a defect of the server', undefined);
+  return failed(statusOf(error), error.message, error.retryAfterMs);
+}
+
+function statusOf({ code, ran }: TroupeError): number {
+  // Late in the queue is overload; late in the model is not.
+  if (code === 'DEADLINE_PASSED') return ran === 'not-started' ? 503 : 504;
+  return STATUS_OF.get(code) ?? 500;
+}
+
+function failed(status: number, message: string, retryAfterMs: number | undefined): Failed {
+  const retryAfterS = status === 503 ? Math.max(1, Math.ceil((retryAfterMs ?? 0) / 1000)) : undefined;
+  return { status, message, retryAfterS, outcome: outcomeOf(status) };
+}
+
+function outcomeOf(status: number): ServedOutcome {
+  if (status < 500) return 'invalid';
+  return status === 503 ? 'unavailable' : status === 504 ? 'late' : 'failed';
+}

@@ -1,0 +1,82 @@
+import type { Pool } from '../actor/pool.js';
+import type { System } from '../actor/system.js';
+import { TroupeError } from '../kernel/errors.js';
+import { LATEST } from '../models/names.js';
+import type { Signature } from '../wire/tensor.js';
+import { invalid } from './oip-invalid.js';
+
+/**
+ * Which pool answers for a model of the protocol: the pool of that name, or else one of many models that has a model of
+ * that name.
+ */
+
+export interface ServedModel {
+  /** As in the request. */
+  readonly name: string;
+  readonly pool: Pool<unknown, unknown>;
+  /** What a record is to name, in a pool of many models. */
+  readonly model: string | undefined;
+  /** The version the client insists on. */
+  readonly version: string | undefined;
+}
+
+/** Of an actor without a model on disk. */
+export const PLAIN_VERSION = '1';
+
+/** Throws MODEL_NOT_FOUND or VERSION_NOT_FOUND. */
+export function findModel(system: System, name: string, asked: string | undefined): ServedModel {
+  const version = asked?.toLowerCase() === LATEST ? undefined : asked;
+  const pool = system.get<unknown, unknown>(name);
+  if (pool !== undefined && !pool.holdsManyModels) {
+    const serving = pool.version ?? PLAIN_VERSION;
+    if (version === undefined || version === serving) return { name, pool, model: undefined, version };
+    throw new TroupeError('VERSION_NOT_FOUND', `Model "${name}" serves version ${serving}, not ${version}`);
+  }
+  const many = poolsOfMany(system);
+  const holder = many.find((one) => one.modelNames().includes(name));
+  if (holder !== undefined)
+    return { name, pool: holder, model: version === undefined ? name : `${name}@${version}`, version };
+  throw new TroupeError('MODEL_NOT_FOUND', `There is no model "${name}" here`);
+}
+
+/** Every model that can be asked for now, each once. */
+export function allModels(system: System): readonly ServedModel[] {
+  const found = new Map<string, ServedModel>();
+  for (const name of system.names()) {
+    const pool = system.get<unknown, unknown>(name);
+    if (pool !== undefined && !pool.holdsManyModels)
+      found.set(name, { name, pool, model: undefined, version: undefined });
+  }
+  for (const pool of poolsOfMany(system))
+    for (const name of pool.modelNames())
+      if (!found.has(name)) found.set(name, { name, pool, model: name, version: undefined });
+  return [...found.values()];
+}
+
+/** Its tensors; undefined where its actor takes rows. One that is not loaded yet, in a pool of many models, is loaded. */
+export async function signatureOf({ pool, model, name }: ServedModel): Promise<Signature | undefined> {
+  if (model !== undefined) {
+    const known = pool.signatureOf(model);
+    if (known !== undefined) return known;
+    await pool.preload(model);
+    return pool.signatureOf(model);
+  }
+  if (pool.signature === undefined && pool.stats().state === 'starting')
+    throw new TroupeError('NO_REPLICA', `Model "${name}" is loading`);
+  return pool.signature;
+}
+
+/** As above, for those who infer. Throws INPUT_INVALID where there are none. */
+export async function tensorsOfModel(served: ServedModel): Promise<Signature> {
+  const signature = await signatureOf(served);
+  if (signature !== undefined) return signature;
+  throw invalid(`model "${served.name}" takes records and no tensors: its actor has no signature`);
+}
+
+function poolsOfMany(system: System): readonly Pool<unknown, unknown>[] {
+  return system
+    .names()
+    .map((name) => system.get<unknown, unknown>(name))
+    .filter((pool) => pool !== undefined)
+    .filter((pool) => pool.holdsManyModels);
+}

@@ -1,0 +1,111 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { request as httpsRequest } from 'node:https';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { createSystem, silentLog } from 'troupe';
+import { doubler, pairs, send } from '../serve/oip-stand.js';
+
+/** The server as others meet it: as a command that gets a signal, behind a Unix socket, behind TLS. */
+
+const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const slow = new URL('./served-actor.js', import.meta.url).href;
+
+function folder(t: ExecutionContext): string {
+  const dir = mkdtempSync(path.join(tmpdir(), 'troupe-serve-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+test('troupe serve starts the pools of a file, says where, and answers what is under way at SIGTERM', async (t) => {
+  t.timeout(240_000);
+  const file = path.join(folder(t), 'troupe.yaml');
+  writeFileSync(file, `pools:\n  double: { actor: '${slow}', isolation: thread }\nserve: { port: 0 }\n`);
+  const child = spawn(process.execPath, [main, 'serve', file], { stdio: ['ignore', 'ignore', 'pipe'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
+  const port = await new Promise<number>((resolve, reject) => {
+    let text = '';
+    child.stderr.on('data', (part: Buffer) => {
+      text += part.toString();
+      const found = /served at http:\/\/127\.0\.0\.1:(\d+)/.exec(text)?.[1];
+      if (found !== undefined) resolve(Number(found));
+    });
+    void ended.then(() => reject(new Error(text)));
+  });
+  t.is((await send({ port, path: '/v2/health/ready' })).status, 200);
+  const infer = { port, path: '/v2/models/double/infer', method: 'POST' };
+  const under = send(infer, JSON.stringify(pairs([1, 2])));
+  for (;;) {
+    const { text } = await send({ port, path: '/metrics' });
+    if (
+      /troupe_in_flight_batches\{[^}]*pool="double"[^}]*\} 1/.test(text) ||
+      /troupe_accepted_records_total\{pool="double"\} 1/.test(text)
+    )
+      break;
+  }
+  child.kill('SIGTERM');
+  const answer = await under;
+  t.is(answer.status, 200);
+  t.deepEqual(answer.json.outputs[0].data, [2, 4]);
+  t.is(await ended, 143);
+  await t.throwsAsync(send({ port, path: '/v2' }));
+});
+
+test('a Unix socket in a private directory serves, and in one that others can enter it is refused', async (t) => {
+  const dir = folder(t);
+  await using system = createSystem({ log: silentLog });
+  await system.spawn('double', { actor: doubler });
+  const socketPath = path.join(dir, 'run', 't.sock');
+  const { addresses } = await system.serve({ socket: socketPath });
+  t.deepEqual(
+    addresses.map(({ url }) => url),
+    [`unix:${socketPath}`],
+  );
+  const infer = { socketPath, path: '/v2/models/double/infer', method: 'POST' };
+  t.deepEqual((await send(infer, JSON.stringify(pairs([1, 2])))).json.outputs[0].data, [2, 4]);
+  t.is((await send({ ...infer, headers: { origin: 'http://evil.example' } }, '{}')).status, 403);
+  await t.throwsAsync(system.serve({ socket: socketPath }), {
+    code: 'LISTEN_FAILED',
+    message: /another system listens/,
+  });
+  const open = path.join(dir, 'open');
+  mkdirSync(open, { mode: 0o755 });
+  await t.throwsAsync(system.serve({ socket: path.join(open, 't.sock') }), { code: 'LISTEN_FAILED' });
+  const long = path.join(dir, 'x'.repeat(120), 't.sock');
+  await t.throwsAsync(system.serve({ socket: long }), { code: 'LISTEN_FAILED', message: /shorter socket$/ });
+});
+
+test('TLS serves with the certificate of a file, and nothing without it', async (t) => {
+  const dir = folder(t);
+  const [key, cert] = [path.join(dir, 'key.pem'), path.join(dir, 'cert.pem')];
+  const words = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost';
+  const names = ['-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', cert];
+  try {
+    execFileSync('openssl', [...words.split(' '), ...names], { stdio: 'ignore' });
+  } catch {
+    t.log('not run: there is no openssl to make a certificate with');
+    t.pass();
+    return;
+  }
+  await using system = createSystem({ log: silentLog });
+  const { addresses } = await system.serve({ port: 0, tls: { cert, key }, tokens: { infer: ['0123456789abcdef'] } });
+  const { port = 0, url = '' } = addresses[0] ?? {};
+  t.regex(url, /^https:/);
+  const status = (headers: Record<string, string>, ca?: Buffer): Promise<number | undefined> =>
+    new Promise((resolve, reject) => {
+      const options = { port, host: 'localhost', path: '/v2', headers, ...(ca === undefined ? {} : { ca }) };
+      const sent = httpsRequest(options, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      });
+      sent.on('error', reject).end();
+    });
+  const ca = readFileSync(cert);
+  t.is(await status({ authorization: 'Bearer 0123456789abcdef' }, ca), 200);
+  t.is(await status({}, ca), 401);
+  await t.throwsAsync(status({}), { message: /self-signed/ });
+  await t.throwsAsync(send({ port, path: '/v2' }));
+});
