@@ -69,7 +69,8 @@ A running system, with control in its config
                           its pools, drawn again every second
 ${verbLines()}
                           each takes --socket PATH, and --json for one JSON object on stdout; without --socket it is
-                          the system of ./troupe.yaml, or the only one that runs
+                          the system of ./troupe.yaml, or the only one that runs; tail --follow goes on when that
+                          is started anew, as repl and top do
 
   config is ./troupe.yaml unless given. Progress and logs go to stderr, results to stdout.
 
@@ -173,7 +174,9 @@ function parseLive([command = '', ...rest]: readonly string[]): Invocation | und
     if (command === 'top') return parseTop(words);
     const { socket, isJson, others } = takeCommon(words);
     const verb = isRecent ? 'deadLetters' : (command as VerbName);
-    return { kind: 'verb', verb, params: paramsOf(verb, others), socket, isJson };
+    const follows = verb === 'tail' && others.includes('--follow');
+    const rest = follows ? others.filter((word) => word !== '--follow') : others;
+    return { kind: 'verb', verb, params: paramsOf(verb, rest), socket, isJson, follows };
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     return { kind: 'wrong', message: firstSentence(error) };

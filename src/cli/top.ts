@@ -3,6 +3,7 @@ import type { Calls } from '../control/calls.js';
 import { psText } from '../control/shown.js';
 import { numberText, plainText, tableText } from '../control/text.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
+import { isTroupeError } from '../kernel/errors.js';
 import type { ProgressOutput } from './progress.js';
 
 export interface TopOptions {
@@ -21,7 +22,11 @@ const HOME = '\u001b[H';
 const REST_OF_LINE = '\u001b[K';
 const REST_OF_SCREEN = '\u001b[J';
 
-/** Shows `ps` with rates again and again: on a terminal in one place, elsewhere one table after another. */
+/**
+ * Shows `ps` with rates again and again: on a terminal in one place, elsewhere one table after another. With a connection
+ * that comes back, a system that is away is shown as it was last, and as away. Rejects where `count` tables were asked for
+ * and there is no connection any more.
+ */
 export async function runTop(calls: Calls, options: TopOptions): Promise<void> {
   const { output, stop, everyMs, count, clock = systemClock } = options;
   const isTerminal = output.isTTY === true;
@@ -31,9 +36,18 @@ export async function runTop(calls: Calls, options: TopOptions): Promise<void> {
     for (let drawn = 0; drawn < count && !stop.aborted; drawn += 1) {
       if (drawn > 0) await pause(everyMs, stop, clock);
       if (stop.aborted) return;
-      const sample = { answer: await calls.ps(), at: clock.now() };
-      const text = topText(sample, before);
-      before = sample;
+      let text: string;
+      try {
+        const sample = { answer: await calls.ps(), at: clock.now() };
+        // What a system has counted that was started anew is no rate with what the old one had.
+        const isSame = before !== undefined && before.answer.upMs <= sample.answer.upMs;
+        text = topText(sample, isSame ? before : undefined);
+        before = sample;
+      } catch (error) {
+        const isAway = isTroupeError(error) && error.code === 'CONTROL_UNREACHABLE';
+        if (!isAway || before === undefined || count < Infinity) throw error;
+        text = `AWAY: ${plainText(error.message)}\n\n${psText(before.answer)}`;
+      }
       output.write(isTerminal ? onScreen(text, output) : `${drawn === 0 ? '' : '\n'}${text}\n`);
     }
   } finally {

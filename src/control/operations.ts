@@ -199,7 +199,6 @@ export class Operations {
 
   #ps(): PsAnswer {
     const { system } = this.#parts;
-    const [first = ''] = system.names();
     return {
       system: system.name,
       pid: process.pid,
@@ -208,8 +207,8 @@ export class Operations {
         .names()
         .flatMap((name) => system.get(name) ?? [])
         .map((pool) => poolLine(pool)),
-      // All pools of a system say what they count in one place.
-      pipelines: system.get(first)?.metrics?.runs() ?? [],
+      pipelines: system.registry.runs(),
+      refused: system.registry.refusals(),
     };
   }
 

@@ -88,7 +88,7 @@ export function shownEvent({ at, kind, pool, message }: ControlEvent): string {
   return [time, cell(pool ?? '-'), cell(kind), plainText(message)].join('  ');
 }
 
-export function psText({ system, pid, upMs, pools, pipelines }: PsAnswer): string {
+export function psText({ system, pid, upMs, pools, pipelines, refused }: PsAnswer): string {
   const head = `${plainText(system)}, pid ${pid}, up ${durationText(upMs)}`;
   const parts = [head, pools.length === 0 ? 'no pools' : poolsText(pools)];
   if (pipelines.length > 0) {
@@ -98,6 +98,11 @@ export function psText({ system, pid, upMs, pools, pipelines }: PsAnswer): strin
     ]);
     parts.push(tableText([['pipeline', 'records', 'results', 'failed', 'dead letters', 'held'], ...rows], 'figures'));
   }
+  const turnedAway = Object.entries(refused).map(([listener, counts]) => {
+    const reasons = Object.entries(counts).map(([reason, count]) => `${reason} ${countText(count)}`);
+    return cell(`${listener}: ${reasons.join(', ')}`);
+  });
+  if (turnedAway.length > 0) parts.push(`refused  ${turnedAway.join('; ')}`);
   return parts.join('\n\n');
 }
 

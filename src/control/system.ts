@@ -119,6 +119,7 @@ export class System extends PoolSystem {
           for (const [reason, count] of Object.entries(refusals))
             into.add('troupe_refused_requests_total', { listener: 'control', reason }, count);
         },
+        refusals: () => ['control', Object.entries(refusals)],
       });
       this.#address = { socket: path, tokenFile };
       return this.#address;

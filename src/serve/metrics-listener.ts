@@ -73,7 +73,10 @@ export async function listenForMetrics(
     const words = cause instanceof Error ? cause.message : String(cause);
     throw new TroupeError('LISTEN_FAILED', `Cannot serve metrics at ${host} port ${port}: ${words}`, { cause });
   }
-  const stopCounting = system.registry.add({ collect: (into) => collectRefusals(into, listener) });
+  const stopCounting = system.registry.add({
+    collect: (into) => collectRefusals(into, listener),
+    refusals: () => ['metrics', listener.refusals],
+  });
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => {
     beside?.close();

@@ -8,6 +8,8 @@ export interface MetricsSource {
   collect(into: Exposition): void;
   /** Of a pipeline that runs: where it stands. */
   run?(): RunCounts;
+  /** Of a listener: its name, and how many it has turned away, by reason. */
+  refusals?(): readonly [listener: string, counts: Iterable<readonly [reason: string, count: number]>];
 }
 
 /** Where a pipeline stands. records = results + failed + deadLetters. */
@@ -50,6 +52,20 @@ export class MetricsRegistry {
   /** The pipelines that run now. */
   runs(): readonly RunCounts[] {
     return [...this.#sources].flatMap((source) => source.run?.() ?? []);
+  }
+
+  /** What was turned away, by listener and reason; only what was. */
+  refusals(): Readonly<Record<string, Readonly<Record<string, number>>>> {
+    const all: Record<string, Record<string, number>> = {};
+    for (const source of this.#sources) {
+      const [listener, counts] = source.refusals?.() ?? ['', []];
+      for (const [reason, count] of counts) {
+        if (count === 0) continue;
+        const of = (all[listener] ??= {});
+        of[reason] = (of[reason] ?? 0) + count;
+      }
+    }
+    return all;
   }
 
   /** In the text format 0.0.4 of Prometheus. The first call begins the watch of the event loop; `close` ends it. */

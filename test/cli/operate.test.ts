@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
-import test from 'ava';
-import { createSystem, silentLog } from 'troupe';
+import test, { type ExecutionContext } from 'ava';
+import { createSystem, silentLog, type System } from 'troupe';
 import { type ExitCode, runCommand } from '../../src/cli/command.js';
 import { echo, stand } from '../control/stand.js';
 
@@ -129,6 +129,97 @@ test('top shows a table again and again, with rates from the second on', async (
   t.is(code, 0, err);
   t.is(out.match(/^stand, pid/gm)?.length, 2);
   t.regex(out, /pool +results\/s +errors\/s\necho +- +-\n[\s\S]*pool +results\/s +errors\/s\necho +[\d.,]+ +0\n$/);
+});
+
+/** A command that goes on while the test does other things. */
+function begun(words: readonly string[]): {
+  readonly stdin: PassThrough;
+  /** Resolves when what it has said since the last call matches. */
+  until(wanted: RegExp): Promise<void>;
+  readonly stop: AbortController;
+  readonly ended: Promise<ExitCode>;
+} {
+  const stop = new AbortController();
+  const stdin = new PassThrough();
+  const stdout = new PassThrough();
+  let text = '';
+  let wake = (): void => undefined;
+  const heard = (more: string): void => {
+    text += more;
+    wake();
+  };
+  stdout.setEncoding('utf8').on('data', heard);
+  const { signal } = new AbortController();
+  const stderr = { write: heard };
+  const ended = runCommand(words, { stdin, stdout, stderr, env: {}, stop: stop.signal, kill: signal });
+  const until = async (wanted: RegExp): Promise<void> => {
+    for (;;) {
+      const found = wanted.exec(text);
+      if (found !== null) {
+        text = text.slice(found.index + found[0].length);
+        return;
+      }
+      await new Promise<void>((resolve) => (wake = resolve));
+    }
+  };
+  return { stdin, until, stop, ended };
+}
+
+async function again(t: ExecutionContext, socket: string): Promise<System> {
+  const system = createSystem({ name: 'stand', log: silentLog });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  await system.openControl({ socket });
+  await system.spawn('echo', { actor: echo });
+  return system;
+}
+
+test('a session outlives a restart of the system: it says so, and what is typed meanwhile fails with a reason', async (t) => {
+  const { socket, system } = await stand(t);
+  const repl = begun(['repl', socket, '--write']);
+  repl.stdin.write('ps\n');
+  await repl.until(/echo +running/);
+  await system.stop();
+  await repl.until(/the system ended the connection\. Trying to get back to stand/);
+  repl.stdin.write('scale echo 2\n');
+  await repl.until(/CONTROL_UNREACHABLE: There is no connection to stand now, so scale was not sent/);
+  const next = await again(t, socket);
+  await repl.until(/Connected to stand again \(pid \d+/);
+  repl.stdin.write('scale echo 3\n');
+  await repl.until(/3\/3/);
+  t.is(next.get('echo')?.stats().replicas.length, 3);
+  repl.stdin.end('.exit\n');
+  t.is(await repl.ended, 0);
+});
+
+test('top shows that the system is away, and goes on when it is back; so many tables and no more end with it', async (t) => {
+  const { socket, system } = await stand(t);
+  const top = begun(['top', '--every-ms', '100', '--socket', socket]);
+  const scripted = begun(['top', '--every-ms', '100', '--count', '1000000', '--socket', socket]);
+  await top.until(/results\/s/);
+  await scripted.until(/results\/s/);
+  await system.stop();
+  await top.until(/AWAY: .*ps was not sent[\s\S]*echo +running/);
+  t.is(await scripted.ended, 1);
+  await again(t, socket);
+  await top.until(/stand, pid \d+, up .*\n\npool .*\necho +running[\s\S]*results\/s/);
+  top.stop.abort();
+  t.is(await top.ended, 0);
+});
+
+test('tail --follow goes on with a system that is started again, and says nothing twice', async (t) => {
+  const { socket, system } = await stand(t);
+  const plain = begun(['tail', 'echo', '--socket', socket]);
+  const tail = begun(['tail', 'echo', '--follow', '--socket', socket]);
+  await plain.until(/replica 0 is ready/);
+  await tail.until(/replica 0 is ready/);
+  await system.stop();
+  t.is(await plain.ended, 1, 'without it the end of the system is its end');
+  await tail.until(/Trying to get back to stand/);
+  const next = await again(t, socket);
+  await next.get('echo')?.scale(2);
+  await tail.until(/1 -> 2 replicas/);
+  tail.stop.abort();
+  t.is(await tail.ended, 0);
 });
 
 test('a session over the socket is read-only unless --write, and the system goes on after it', async (t) => {

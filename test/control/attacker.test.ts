@@ -68,6 +68,8 @@ test.serial('a wrong, empty, old or missing token lets nobody in, and is counted
   const counted = (reason: string): string => `troupe_refused_requests_total{listener="control",reason="${reason}"}`;
   t.true(system.metrics().includes(`${counted('token')} ${wrong.length}\n`));
   t.true(system.metrics().includes(`${counted('frame')} 2\n`));
+  await using inside = await connectControl(socket);
+  t.deepEqual((await inside.ps()).refused, { control: { token: wrong.length, frame: 2 } });
   t.false(JSON.stringify(log).includes(right), 'the token is in no log');
 });
 

@@ -40,7 +40,14 @@ const letter = (text: string) => ({ at: text, pipeline: text, pool: text, versio
 
 function answersWith(text: string): Readonly<Record<(typeof VERB_NAMES)[number], unknown>> {
   return {
-    ps: { system: text, pid: 1, upMs: 1, pools: [line(text)], pipelines: [run(text)] },
+    ps: {
+      system: text,
+      pid: 1,
+      upMs: 1,
+      pools: [line(text)],
+      pipelines: [run(text)],
+      refused: { [text]: { [text]: 1 } },
+    },
     stats: { [text]: { [text]: text } },
     versions: {
       pool: text,

@@ -69,6 +69,7 @@ test('a wrong token, another host and a foreign origin are refused on every path
   t.true(text.includes('troupe_refused_requests_total{listener="metrics",reason="origin"} 3'));
   t.false(text.includes(token));
   t.false(system.metrics().includes('evil'));
+  t.deepEqual(system.registry.refusals(), { metrics: { token: 6, host: 3, origin: 3 } });
 });
 
 test('ready says 503 while a pool is not there, not ready or gone, and which', async (t) => {
