@@ -9,7 +9,8 @@
  * M4 inside one sender, bucket and priority, order of arrival. M5 inside one priority senders take turns of an eighth of
  * a batch, one record at least, so that what goes back to a sender goes back in runs; a sender that
  * had nothing waiting comes next while it has not had its whole turn of this round, so that the light ones do not wait
- * for the turns of the heavy ones. (Deficit round robin with sparse flows first, as in RFC 8290, FQ-CoDel.)
+ * for the turns of the heavy ones. (Deficit round robin with sparse flows first, as in RFC 8290, FQ-CoDel.) Where others
+ * have waited for `ageingMs`, it comes after them: every call of a caller is a new sender, and there may be no end of them.
  * M6 a record gains one level of priority per `ageingMs` waited, so nothing starves.
  * M7 while another sender waits for room, no sender is let in beyond its share of the capacity; under drop-oldest it
  * pays with its own records. M8 at the door nobody overtakes, but for those whose sender must wait because of M7.
@@ -41,6 +42,9 @@ export type Offer = 'accepted' | 'door' | 'full' | 'dropped' | 'too-large';
 const TURNS_PER_BATCH = 8;
 const TURN_MAX = 16;
 const TURN_BYTES = 4096;
+
+/** How long newcomers may go before those who wait, where ageing is off. */
+const PATIENCE_MS = 1000;
 
 /** The records of one sender, of one priority, in one bucket. */
 export class SenderQueue {
@@ -621,8 +625,9 @@ export class Mailbox {
     queue.round = level.round;
     queue.used = share.round === level.round ? share.used : 0;
     const turn = Math.min(level.turn, senders.length);
-    if (queue.used < this.#turnLength) {
-      const at = Math.max(turn, level.newEnd);
+    const at = Math.max(turn, level.newEnd);
+    const isLate = this.#isLate(senders[0], request) || this.#isLate(senders[at], request);
+    if (queue.used < this.#turnLength && !isLate) {
       insertAt(senders, at, queue);
       level.newEnd = at + 1;
     } else {
@@ -631,6 +636,13 @@ export class Mailbox {
       if (level.newEnd > turn) level.newEnd++;
     }
     return queue;
+  }
+
+  /** M5: newcomers have gone before it for long enough; while they do, the round has no end, and nobody's next turn comes. */
+  #isLate(waiting: SenderQueue | undefined, newcomer: Request): boolean {
+    if (waiting === undefined) return false;
+    const patienceMs = this.limits.ageingMs === 0 ? PATIENCE_MS : this.limits.ageingMs;
+    return newcomer.offeredAt - (waiting.head as Request).offeredAt >= patienceMs;
   }
 
   #dropQueue(queue: SenderQueue): void {

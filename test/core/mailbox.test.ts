@@ -256,6 +256,27 @@ test('however often a light sender comes again, the heavy ones have their turns'
   t.true(served.filter((id) => id <= 100).length >= 19, served.join(' '));
 });
 
+for (const ageingMs of [0, 100]) {
+  test(`senders that are new each time do not pass over those who wait without end (ageingMs ${ageingMs})`, (t) => {
+    const { offer, take } = open({ capacity: 100, ageingMs });
+    // All three have had their turn, and have more.
+    for (const sender of [1, 1, 2, 2, 3, 3]) offer('reject', { sender });
+    t.deepEqual(take(3), [1, 3, 5]);
+    let now = 0;
+    let newcomer = 3;
+    const servedAt = new Map<number, number>();
+    // As many come as are served, so that there is always one who is new.
+    while (servedAt.size < 3 && now < 10_000) {
+      for (let n = 0; n < 4; n += 1) offer('reject', { sender: ++newcomer, offeredAt: now });
+      for (const id of take(4, { now })) if (id <= 6) servedAt.set(id, now);
+      now += 10;
+    }
+    t.deepEqual([...servedAt.keys()], [2, 4, 6], 'in their order');
+    const patienceMs = ageingMs === 0 ? 1000 : ageingMs;
+    for (const at of servedAt.values()) t.true(at >= patienceMs && at <= patienceMs + 20, `${at} ms`);
+  });
+}
+
 test('large records of two senders alternate, whatever the size of a batch', (t) => {
   const { offer, take } = open({ capacity: 100, capacityBytes: 1e9 });
   for (const sender of [1, 1, 1, 2, 2, 2]) offer('reject', { sender, bytes: 100_000 });

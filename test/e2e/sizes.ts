@@ -3,8 +3,12 @@ export interface Sizes {
   /** A2: for how long, and the span of time between two kills, drawn at random; the pause of a caller between two asks. */
   readonly a2: { readonly seconds: number; readonly killsMin: number; readonly betweenMs: readonly [number, number] };
   readonly a2CallerPauseMs: number;
+  /** B2: how often the whole list of broken versions is gone through, after once. */
+  readonly b2Rounds: number;
   /** B4: what each of 32 callers does, by where the replicas live. */
   readonly b4Calls: { readonly inline: number; readonly thread: number; readonly models: number };
+  /** B5: how often a side is killed at each step. */
+  readonly b5Rounds: number;
   /** D3: records per isolation. */
   readonly d3Records: number;
   /** F5: how often every replica is killed. */
@@ -31,7 +35,9 @@ export interface Sizes {
 const QUICK: Sizes = {
   a2: { seconds: 10, killsMin: 2, betweenMs: [50, 300] },
   a2CallerPauseMs: 0,
+  b2Rounds: 0,
   b4Calls: { inline: 16, thread: 6, models: 24 },
+  b5Rounds: 1,
   d3Records: 6000,
   f5Rounds: 1,
   h2Races: 20_000,
@@ -48,7 +54,9 @@ const QUICK: Sizes = {
 const FULL: Sizes = {
   a2: { seconds: 600, killsMin: 500, betweenMs: [500, 1500] },
   a2CallerPauseMs: 10,
+  b2Rounds: 10,
   b4Calls: { inline: 1024, thread: 1024, models: 1024 },
+  b5Rounds: 10,
   d3Records: 1_000_000,
   f5Rounds: 50,
   h2Races: 100_000,
