@@ -98,14 +98,18 @@ export class Convergence {
   async #look(name: string, version: string | undefined): Promise<RunningPool | undefined> {
     const pool = this.#system.get(name);
     if (pool === undefined) return undefined;
-    const { state } = pool.stats();
-    const { from, to, replicas } = await pool.planSwap(version ?? pool.version ?? 'latest');
-    return {
+    const { state, replicas } = pool.stats();
+    const running = {
       state: state === 'failed' ? 'failed' : state === 'running' || state === 'starting' ? 'running' : 'ended',
-      version: from,
-      replicas,
-      meant: version === undefined ? undefined : to,
-    };
+      version: pool.version,
+    } as const;
+    // Which version a model of many has is said by those who ask for it; of a pool that is to go nothing is looked up.
+    if (pool.holdsManyModels || version === undefined) {
+      const kept = replicas.filter((replica) => !LEAVING.includes(replica.state));
+      return { ...running, replicas: kept.length, meant: undefined };
+    }
+    const preview = await pool.planSwap(version);
+    return { ...running, replicas: preview.replicas, meant: preview.to };
   }
 
   async #take({ action, pool: name, to }: PlanStep, wanted: Config, options: ApplyOptions): Promise<void> {
@@ -139,6 +143,9 @@ export class Convergence {
     return new TroupeError('APPLY_FAILED', `Applying ${file}: ${words.join('; ')}`, { cause });
   }
 }
+
+/** Replicas that no longer count. */
+const LEAVING: readonly string[] = ['draining', 'stopping', 'stopped'];
 
 /** `swap filetype 1 -> 2`. */
 export function stepText({ action, pool, from, to }: PlanStep): string {

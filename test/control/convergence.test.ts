@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectControl, createSystem, silentLog, type System, TroupeError } from 'troupe';
@@ -153,4 +153,90 @@ test('a read-only connection may plan and not apply; a system made by code follo
   t.is((await writer.apply(file)).done, 1);
   t.is(await system.get('a')?.ask('x'), 'x by 1');
   t.deepEqual((await writer.plan()).steps, [], 'from now on that is its file');
+});
+
+test("a pool of many models is part of a plan: its replicas are scaled, its models are nobody's but those who ask", async (t) => {
+  const { file, write } = place(t);
+  const models = { list: ['x', 'y'], maxBytes: 1000 };
+  write({ a: { version: 1 }, many: { models } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  t.deepEqual((await control.plan()).steps, []);
+  write({ a: { version: 2 }, many: { models, replicas: 2 } });
+  t.deepEqual((await control.plan()).steps, [
+    { action: 'scale', pool: 'many', from: 1, to: 2 },
+    { action: 'swap', pool: 'a', from: '1', to: '2' },
+  ]);
+  t.is((await control.apply()).done, 2);
+  write({ a: { version: 2 }, many: { models: { ...models, maxBytes: 2000 }, replicas: 2 } });
+  t.deepEqual((await control.plan()).nextStart, ['pools.many.models.maxBytes']);
+  write({ a: { version: 2 } });
+  t.deepEqual((await control.plan()).steps, [{ action: 'stop', pool: 'many' }]);
+  await control.apply();
+  t.deepEqual(system.names(), ['a']);
+});
+
+test('a pool whose model is gone from the disk can still be taken out of the file', async (t) => {
+  const { file, write } = place(t);
+  const model = join(file, '../net');
+  for (const version of ['1', '2']) {
+    mkdirSync(join(model, version), { recursive: true });
+    writeFileSync(join(model, version, 'm'), '');
+  }
+  write({ a: { version: 1 }, old: { model: './net', version: 1 } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  rmSync(join(model, '1'), { recursive: true });
+  const error = await t.throwsAsync(control.plan(), { instanceOf: TroupeError });
+  t.is(error.code, 'VERSION_NOT_FOUND', 'what the file asks for is not there');
+  write({ a: { version: 1 } });
+  t.is((await control.apply()).done, 1);
+  t.deepEqual(system.names(), ['a']);
+});
+
+test('bounds of the number of replicas are in force with the next start, and said until then', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1, replicas: { min: 1, max: 2 } } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  write({ a: { version: 2, replicas: { min: 1, max: 3 } } });
+  t.like(await control.apply(), { done: 1, nextStart: ['pools.a.replicas.max'] });
+  t.is(system.get('a')?.version, '2');
+  write({ a: { version: 2, replicas: 2 } });
+  t.like(await control.plan(), { steps: [], nextStart: ['pools.a.replicas'] });
+});
+
+test('an apply beside a trial of another version leaves it alone, and one for its very version ends the trial by a swap', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 }, b: { version: 1 } });
+  const system = await started(t, file);
+  await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  await control.canary('a', 2, 0.5, { bakeMs: 600_000 });
+  write({ a: { version: 1 }, b: { version: 3 } });
+  t.is((await control.apply()).done, 1);
+  t.like(await control.versions('a'), { current: '1', next: '2', step: 'baking' });
+  write({ a: { version: 2 }, b: { version: 3 } });
+  await control.apply();
+  const after = await control.versions('a');
+  t.is(after.current, '2');
+  t.is(after.next, undefined);
+});
+
+test('an apply that a stop overtakes settles, and says how far it came', async (t) => {
+  const { file, write } = place(t);
+  write({ a: { version: 1 }, b: { version: 1 } });
+  const system = await started(t, file);
+  const control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+  write({ a: { version: 2 }, b: { version: 2 } });
+  const applied = control.apply(undefined, { canary: 0.5, bakeMs: 600_000 });
+  const baking = new Promise<void>((resolve) => {
+    system.get('a')?.on('rollout', ({ step }) => {
+      if (step === 'baking') resolve();
+    });
+  });
+  await baking;
+  await system.stop({ timeoutMs: 0 });
+  const error = await t.throwsAsync(applied, { instanceOf: TroupeError });
+  t.true(error.code === 'APPLY_FAILED' || error.code === 'CONTROL_UNREACHABLE', error.message);
+  await control.close();
 });
