@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
@@ -76,6 +78,39 @@ test('a Unix socket in a private directory serves, and in one that others can en
   await t.throwsAsync(system.serve({ socket: path.join(open, 't.sock') }), { code: 'LISTEN_FAILED' });
   const long = path.join(dir, 'x'.repeat(120), 't.sock');
   await t.throwsAsync(system.serve({ socket: long }), { code: 'LISTEN_FAILED', message: /shorter socket$/ });
+});
+
+test('hundreds of clients that stop in the middle of a request keep nobody else from an answer', async (t) => {
+  await using system = createSystem({ log: silentLog });
+  await system.spawn('double', { actor: doubler });
+  const { addresses } = await system.serve({ port: 0, maxConnections: 400 });
+  const { port = 0 } = addresses[0] ?? {};
+  const begun = [
+    'POST /v2/mod',
+    'POST /v2/models/double/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n{',
+  ];
+  const slow = await Promise.all(
+    Array.from({ length: 300 }, async (_, index) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => undefined);
+      await once(socket, 'connect');
+      socket.write(begun[index % 2] as string);
+      return socket;
+    }),
+  );
+  const infer = { port, path: '/v2/models/double/infer', method: 'POST' };
+  for (let index = 0; index < 20; index++) t.is((await send(infer, JSON.stringify(pairs([index, 1])))).status, 200);
+  // One more than there may be: refused, and the server goes on.
+  const more = Array.from({ length: 200 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+  await Promise.any(more.map((socket) => once(socket, 'close')));
+  for (const socket of [...slow, ...more]) socket.destroy();
+  let answered = false;
+  while (!answered)
+    answered = await send(infer, JSON.stringify(pairs([1, 1]))).then(
+      ({ status }) => status === 200,
+      () => false,
+    );
+  t.is(system.get('double')?.stats().errors.CANCELLED, undefined);
 });
 
 test('TLS serves with the certificate of a file, and nothing without it', async (t) => {

@@ -1,0 +1,144 @@
+"""Calls a server of Troupe with tritonclient, as its users do. Arguments: host:port, token. One JSON line per call."""
+
+import asyncio
+import json
+import sys
+
+import numpy as np
+import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+URL, TOKEN = sys.argv[1:3]
+
+
+def bearer():
+    """A new one for each call: the client writes headers of its own into it."""
+    return {"Authorization": "Bearer " + TOKEN}
+
+
+VALUES = {
+    "BOOL": np.array([[True, False, True]]),
+    "UINT8": np.array([[0, 1, 255]], np.uint8),
+    "UINT16": np.array([[0, 1, 65535]], np.uint16),
+    "UINT32": np.array([[0, 1, 2**32 - 1]], np.uint32),
+    "UINT64": np.array([[0, 2**53 + 1, 2**64 - 1]], np.uint64),
+    "INT8": np.array([[-128, 0, 127]], np.int8),
+    "INT16": np.array([[-(2**15), 0, 2**15 - 1]], np.int16),
+    "INT32": np.array([[-(2**31), 0, 2**31 - 1]], np.int32),
+    "INT64": np.array([[-(2**63), 2**53 + 1, 2**63 - 1]], np.int64),
+    "FP16": np.array([[-0.0, 65504, np.inf]], np.float16),
+    "FP32": np.array([[0.1, np.nan, -np.inf]], np.float32),
+    "FP64": np.array([[0.1, 5e-324, np.nan]], np.float64),
+    "BYTES": np.array([["", "grüße", "a\x00b"]], object),
+}
+
+
+def told(what, fact=""):
+    print(json.dumps({"what": what, "fact": str(fact)}), flush=True)
+
+
+def check(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def tensor(name, array, binary=True):
+    made = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    made.set_data_from_numpy(array, binary_data=binary)
+    return made
+
+
+def same(sent, got):
+    if sent.dtype == object:
+        return [text.encode() for text in sent.flatten()] == [bytes(x) if isinstance(x, bytes) else x.encode() for x in got.flatten()]
+    return sent.dtype == got.dtype and sent.shape == got.shape and np.array_equal(sent, got, equal_nan=sent.dtype.kind == "f")
+
+
+def mirror(client, names, binary_in, binary_out, **options):
+    inputs = [tensor(name, VALUES[name], binary_in) for name in names]
+    outputs = [triton.InferRequestedOutput("out_" + name, binary_data=binary_out) for name in names]
+    name = "mirror_" + names[0].lower() if len(names) == 1 else "mirror"
+    result = client.infer(name, inputs, outputs=outputs, headers=bearer(), **options)
+    for name in names:
+        check(same(VALUES[name], result.as_numpy("out_" + name)), "%s: %s" % (name, result.as_numpy("out_" + name)))
+    return result
+
+
+def refused(call, status, words):
+    try:
+        call()
+    except InferenceServerException as error:
+        check(error.status() == str(status), "status %s" % error.status())
+        check(words in error.message(), error.message())
+        return "%s %s" % (error.status(), error.message())
+    raise AssertionError("not refused: " + words)
+
+
+def sync():
+    client = triton.InferenceServerClient(URL, concurrency=8)
+    check(client.is_server_live(), "live")
+    check(client.is_server_ready(), "ready")
+    check(client.is_model_ready("mirror", headers=bearer()), "model ready")
+    told("is_server_live, is_server_ready, is_model_ready", True)
+    server = client.get_server_metadata(headers=bearer())
+    told("get_server_metadata", server["name"] + ": " + ", ".join(server["extensions"]))
+    metadata = client.get_model_metadata("mirror", headers=bearer())
+    check(sorted(one["datatype"] for one in metadata["inputs"]) == sorted(VALUES), "datatypes")
+    told("get_model_metadata", "%d inputs, %d outputs" % (len(metadata["inputs"]), len(metadata["outputs"])))
+    config = client.get_model_config("mirror", headers=bearer())
+    told("get_model_config", "max_batch_size %d" % config["max_batch_size"])
+    index = client.get_model_repository_index(headers=bearer())
+    told("get_model_repository_index", "%d models, all %s" % (len(index), "/".join({one["state"] for one in index})))
+    names = list(VALUES)
+    as_json = [name for name in names if name != "FP16"]
+    mirror(client, names, True, True)
+    told("infer, binary in and out", ", ".join(names))
+    for name in names:
+        check(client.infer("mirror_" + name.lower(), [tensor(name, VALUES[name])], headers=bearer()) is not None, name)
+    told("infer without requested outputs", "binary_data_output, each datatype alone")
+    for name in as_json:
+        mirror(client, [name], False, False)
+        mirror(client, [name], True, False)
+        mirror(client, [name], False, True)
+    told("infer, JSON in or out, and mixed", ", ".join(as_json))
+    for packing in ("gzip", "deflate"):
+        mirror(client, names, True, True, request_compression_algorithm=packing, response_compression_algorithm=packing)
+    told("request_compression_algorithm, response_compression_algorithm", "gzip, deflate")
+    wide = np.arange(300_000, dtype=np.float32).reshape(100_000 // 2, 6)[:, :3].copy()
+    outputs = [triton.InferRequestedOutput("out_FP32")]
+    result = client.infer("mirror_fp32", [tensor("FP32", wide)], outputs=outputs, headers=bearer(), response_compression_algorithm="gzip")
+    check(np.array_equal(result.as_numpy("out_FP32"), wide), "wide")
+    told("infer of a batch", "%d rows in one request, in order" % len(wide))
+    result = mirror(client, ["FP32"], True, True, request_id="a/7", priority=1, timeout=5_000_000, sequence_id=3, sequence_start=True, parameters={"own": 1})
+    check(result.get_response()["id"] == "a/7", "id")
+    told("request_id, priority, timeout, sequence_id, parameters", result.get_response()["id"])
+    waiting = [client.async_infer("mirror_fp32", [tensor("FP32", VALUES["FP32"])], headers=bearer()) for _ in range(50)]
+    check(all(one.get_result() is not None for one in waiting), "async_infer")
+    told("async_infer", "50 at once over 8 connections")
+    stats = client.get_inference_statistics("mirror_fp32", headers=bearer())["model_stats"][0]
+    check(stats["inference_stats"]["success"]["count"] >= 50, "statistics")
+    told("get_inference_statistics", "%d requests, %d rows, %d batches" % (stats["inference_stats"]["success"]["count"], stats["inference_count"], stats["execution_count"]))
+    check(client.get_system_shared_memory_status(headers=bearer()) == [], "no regions")
+    client.unregister_system_shared_memory(headers=bearer())
+    client.unregister_cuda_shared_memory(headers=bearer())
+    told("get_system_shared_memory_status, unregister_*_shared_memory", "none there")
+    fp32 = VALUES["FP32"]
+    told("infer of a model that is not there", refused(lambda: client.infer("none", [tensor("FP32", fp32)], headers=bearer()), 404, "no model"))
+    told("infer with the wrong shape", refused(lambda: client.infer("mirror_fp32", [tensor("FP32", fp32[:, :2])], headers=bearer()), 400, "shape"))
+    told("infer without a token", refused(lambda: client.infer("mirror_fp32", [tensor("FP32", fp32)]), 401, "token"))
+    told("load_model with a token that may not", refused(lambda: client.load_model("mirror", headers=bearer()), 403, "may not"))
+    client.close()
+
+
+async def asynchronous():
+    async with triton_aio.InferenceServerClient(URL) as client:
+        check(await client.is_server_ready(), "ready")
+        calls = [client.infer("mirror_int64", [tensor("INT64", VALUES["INT64"])], headers=bearer()) for _ in range(50)]
+        for result in await asyncio.gather(*calls):
+            check(same(VALUES["INT64"], result.as_numpy("out_INT64")), "INT64")
+        told("tritonclient.http.aio: infer", "50 at once")
+
+
+sync()
+asyncio.run(asynchronous())
