@@ -38,7 +38,7 @@ export interface PsAnswer {
   readonly pools: readonly PoolLine[];
   /** Pipelines that run now and use a pool of the system. */
   readonly pipelines: readonly RunCounts[];
-  /** Connections and requests that were turned away: by listener (control, metrics) and reason (token, host, origin ...). */
+  /** Connections and requests that were turned away: by listener (control, metrics, serve) and reason (token, host, origin ...). */
   readonly refused: Readonly<Record<string, Readonly<Record<string, number>>>>;
 }
 

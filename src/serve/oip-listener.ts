@@ -99,7 +99,10 @@ class OipServer {
       await this.#close(0);
       throw error;
     }
-    const stopCounting = this.#system.registry.add({ collect: (into) => this.#collect(into) });
+    const stopCounting = this.#system.registry.add({
+      collect: (into) => this.#collect(into),
+      refusals: () => ['serve', this.#listeners.flatMap(({ refusals }) => [...refusals])],
+    });
     let isCounted = true;
     const close = async (graceMs = CLOSE_MS): Promise<void> => {
       await this.#close(graceMs);

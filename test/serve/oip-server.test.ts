@@ -248,6 +248,7 @@ test('a browser of another site is refused on every route, and another host name
     for (const headers of [{ origin: 'http://evil.example' }, { origin: 'null' }, { host: 'evil.example' }])
       t.is((await post(path, '{}', headers)).status, 403, path);
   t.regex(system.metrics(), /troupe_refused_requests_total\{listener="serve",reason="origin"\} 10/);
+  t.is(system.registry.refusals()['serve']?.['origin'], 10);
 });
 
 test('tokens have scopes: infer may not load, and health needs none', async (t) => {
