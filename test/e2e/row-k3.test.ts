@@ -23,7 +23,7 @@ test.serial(
       replicas: count,
       attempts: 10,
       loadTimeoutMs: 300_000,
-    timeoutMs: 300_000,
+      timeoutMs: 300_000,
       restart: { max: 3, backoffMs: 50 },
       batching: { maxSize: 1 },
       mailbox: { capacity: 4 * count },
