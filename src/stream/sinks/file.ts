@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { TroupeError } from '../../kernel/errors.js';
+import { codeOf } from '../checkpoint/disk.js';
 import { checkKeys, refuse } from '../options.js';
 import type { Sink } from '../sink.js';
 import { checkFormat, toLines, type LineFormat } from './json-lines.js';
@@ -17,8 +18,8 @@ export interface ToFileOptions {
 const BUFFER_CHARS = 262_144;
 
 /**
- * Writes one line for each value. Lines go to the file as soon as it takes them; `close` waits for fsync. A path that
- * cannot be opened, a full disk, or a value that is no JSON ends the run with SINK_FAILED.
+ * Writes one line for each value. Lines go to the file as soon as it takes them; `close` waits for fsync. The directory of the
+ * file is made where only that is missing. A path that cannot be opened, a full disk, or a value that is no JSON ends the run with SINK_FAILED.
  *
  * With checkpoints a resumed run cuts the file to the length that it had at the checkpoint, and goes on there; a file
  * that is shorter than that is refused with CHECKPOINT_INVALID. A pipe or a device cannot be cut and takes no part.
@@ -65,7 +66,7 @@ class FileSink implements Sink {
         this.#file = await this.#reopen((resume.state as FileState).length);
         return;
       }
-      const file = await open(this.name, this.flags);
+      const file = await openNew(this.name, this.flags);
       this.#file = file;
       await this.#joinCheckpoints(file);
     } catch (cause) {
@@ -194,4 +195,28 @@ async function syncDirectory(path: string): Promise<void> {
 function ignoreNoSync(cause: unknown): void {
   const isNoSync = cause instanceof Error && 'code' in cause && (cause.code === 'EINVAL' || cause.code === 'ENOTSUP');
   if (!isNoSync) throw cause;
+}
+
+/** Makes one directory at most: where more are missing the path is a mistake. */
+async function openNew(path: string, flags: string): Promise<FileHandle> {
+  try {
+    return await open(path, flags);
+  } catch (cause) {
+    if (codeOf(cause) !== 'ENOENT') throw cause;
+    try {
+      await mkdir(dirname(path));
+    } catch (obstacle) {
+      // Somebody else may have made it a moment ago.
+      if (codeOf(obstacle) !== 'EEXIST') throw cause;
+    }
+    const file = await open(path, flags);
+    try {
+      // Or after a crash it might be gone, with a file that a checkpoint counts on.
+      await syncDirectory(dirname(dirname(path)));
+    } catch (cause) {
+      await file.close();
+      throw cause;
+    }
+    return file;
+  }
 }

@@ -28,8 +28,15 @@ test('a file takes many more lines than its buffer holds', async (t) => {
   t.is(await readFile(path, 'utf8'), `${lines.join('\n')}\n`);
 });
 
-test('a file whose directory is missing ends the run before anything is read, naming the path', async (t) => {
-  const path = join(await folder(t), 'none', 'out.txt');
+test('the directory of a file is made where it is all that is missing', async (t) => {
+  const path = join(await folder(t), 'results', 'out.txt');
+  await stream(fromIterable(['x'])).to(toFile(path));
+  await stream(fromIterable(['y'])).to(toFile(path, { append: true }));
+  t.is(await readFile(path, 'utf8'), 'x\ny\n');
+});
+
+test('a file with more directories missing ends the run before anything is read, naming the path', async (t) => {
+  const path = join(await folder(t), 'none', 'whatever', 'out.txt');
   const error = await t.throwsAsync(stream({ name: 'never', open: () => t.fail() as never }).to(toFile(path)));
   t.like(error, { code: 'SINK_FAILED' });
   t.true(error.message.includes(path));
