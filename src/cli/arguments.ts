@@ -7,7 +7,9 @@ import type { OperateInvocation } from './operate.js';
 export type LogFormat = 'text' | 'json';
 
 export type Invocation =
-  | { readonly kind: 'help' | 'version' }
+  | { readonly kind: 'version' }
+  /** `verb`: of one that a running system takes. */
+  | { readonly kind: 'help'; readonly verb?: VerbName }
   | {
       readonly kind: 'run';
       readonly config: string;
@@ -80,7 +82,7 @@ Options
   --json            print one JSON object on stdout
   --quiet           no progress and no summary
   --log-format json one line of JSON on stderr for each entry of the log, and nothing else there
-  --help, -h        this text
+  --help, -h        this text; troupe swap --help shows a command for a running system with all its options
   --version, -v     the version
 
 Exit codes
@@ -108,6 +110,9 @@ const DEFAULT_CONFIG = 'troupe.yaml';
 
 /** What the words after `troupe` ask for. Never throws: wrong use is an answer too. */
 export function parseInvocation(words: readonly string[]): Invocation {
+  // `troupe help swap` is `troupe swap --help`.
+  const [first, ...topics] = words;
+  if (first === 'help') return parseInvocation([...topics, '--help']);
   const live = parseLive(words);
   if (live !== undefined) return live;
   let parsed: ReturnType<typeof parseWords>;
@@ -168,12 +173,13 @@ function parseLive([command = '', ...rest]: readonly string[]): Invocation | und
   const isRecent = command === 'dead-letters' && rest[0] === 'recent';
   if (!isVerb && !isExplain && !isRecent && command !== 'repl' && command !== 'top') return undefined;
   const words = isRecent ? rest.slice(1) : rest;
-  if (words.includes('--help') || words.includes('-h')) return { kind: 'help' };
+  const isHelp = words.includes('--help') || words.includes('-h');
   try {
-    if (command === 'repl') return parseRepl(words);
-    if (command === 'top') return parseTop(words);
-    const { socket, isJson, others } = takeCommon(words);
+    if (command === 'repl') return isHelp ? { kind: 'help' } : parseRepl(words);
+    if (command === 'top') return isHelp ? { kind: 'help' } : parseTop(words);
     const verb = isRecent ? 'deadLetters' : (command as VerbName);
+    if (isHelp) return { kind: 'help', verb };
+    const { socket, isJson, others } = takeCommon(words);
     const follows = verb === 'tail' && others.includes('--follow');
     const rest = follows ? others.filter((word) => word !== '--follow') : others;
     return { kind: 'verb', verb, params: paramsOf(verb, rest), socket, isJson, follows };

@@ -13,6 +13,7 @@ import { operate } from './operate.js';
 import { createProgress, type ProgressOutput } from './progress.js';
 import { formatReport } from './report.js';
 import { type ConfigRun, runConfig } from './run-config.js';
+import { verbHelp } from '../control/repl-help.js';
 import { countText, plainLines, plainText, tableText } from '../control/text.js';
 
 /** Where a command reads and writes; main.ts gives it the process, a test its own. */
@@ -52,7 +53,7 @@ async function carryOut(invocation: Invocation, around: Surroundings): Promise<E
   const { stdout, stderr, env } = around;
   switch (invocation.kind) {
     case 'help':
-      stdout.write(HELP);
+      stdout.write(invocation.verb === undefined ? HELP : `troupe ${verbHelp(invocation.verb, 'command')}\n`);
       return 0;
     case 'version':
       stdout.write(`${packageVersion()}\n`);

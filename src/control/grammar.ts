@@ -77,7 +77,8 @@ const timeoutMs = z.number().min(0).max(3_600_000);
 const timeMax = 2 ** 40;
 const bakeMs = z.number().positive().max(timeMax);
 const keepPreviousMs = z.number().min(0).max(timeMax);
-const share = z.number().gt(0).lt(1);
+const SHARE = 'must be a share above 0 and below 1, such as 0.1 for a tenth';
+const share = z.number(SHARE).gt(0, SHARE).lt(1, SHARE);
 const shadow = z.union([
   z.number().gt(0).max(1),
   z.strictObject({

@@ -150,6 +150,10 @@ class Session {
   attach(server: REPLServer): void {
     const inner = server.eval as Evaluate;
     const around: Evaluate = (code, context, file, done) => {
+      if (EXIT_LINE.test(code)) {
+        server.close(); // Not `done`, which would ask for the next line.
+        return;
+      }
       let line: string;
       try {
         line = lineOf(code);
@@ -230,6 +234,8 @@ const SHOWN = '$troupeShown';
 
 const VERB_LINE = new RegExp(`^\\s*(${VERB_NAMES.join('|')})(?![\\w$])\\s*([\\s\\S]*?);?\\s*$`);
 
+/** As in other shells. */
+const EXIT_LINE = /^\s*(?:exit|quit)\s*;?\s*$/;
 /** `help swap`, as in other shells. */
 const HELP_LINE = /^\s*help\s+(\w+)\s*;?\s*$/;
 

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { createSystem, silentLog, type System } from 'troupe';
+import { VERBS } from '../../src/control/grammar.js';
 import { type ExitCode, runCommand } from '../../src/cli/command.js';
 import { echo, stand } from '../control/stand.js';
 
@@ -94,7 +95,14 @@ test('wrong words end with 2 before anybody is connected to, and say how the com
     t.regex(err, message);
   }
   const help = await troupe(['swap', '--help']);
-  t.regex(help.out, /troupe swap POOL VERSION \[--canary N\]/);
+  t.regex(help.out, /^troupe swap POOL VERSION \[--canary N\]/);
+  for (const { name } of VERBS.swap.options)
+    t.true(help.out.includes(`--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `), name);
+  t.regex(help.out, /--socket .*\n.*--json/);
+  t.deepEqual(await troupe(['help', 'swap']), help);
+  t.regex((await troupe(['tail', '-h'])).out, /--last [\s\S]*--follow /);
+  t.regex((await troupe(['dead-letters', 'recent', '--help'])).out, /^troupe dead-letters recent \[PIPELINE\]/);
+  t.deepEqual(await troupe(['help']), await troupe(['--help']));
 });
 
 test('tail prints what happens until it is stopped, as text or as lines of JSON', async (t) => {

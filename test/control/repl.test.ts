@@ -127,6 +127,21 @@ test('help is enough to begin with: every verb with its example, and one verb wi
   t.regex(two, /^canary POOL VERSION \[SHARE\]/);
 });
 
+test('exit and quit leave, and nothing after them runs', async (t) => {
+  for (const word of ['exit', 'quit;']) {
+    const system = await systemWith(t, 'echo');
+    const shown = await type(system, ['1 + 1', word, 'scale echo 3'], { write: true });
+    t.is(shown[0], '2');
+    t.is(system.get('echo')?.stats().replicas.length, 1, word);
+  }
+});
+
+test('a share that is none is told as one', async (t) => {
+  const system = await systemWith(t, 'echo');
+  const [text = ''] = await type(system, ['canary echo 2 10'], { write: true });
+  t.is(text, 'TypeError: canary: share: must be a share above 0 and below 1, such as 0.1 for a tenth');
+});
+
 test('a name that JavaScript takes is JavaScript: an assignment, a property, a function of a user', async (t) => {
   const system = await systemWith(t, 'echo');
   const shown = await type(system, [
