@@ -35,7 +35,7 @@ export function specOf(isolation: Isolation, changes: Partial<ReplicaSpec> = {})
     options: {},
     device: 'cpu',
     maxBatchSize: 32,
-    loadTimeoutMs: 20_000,
+    loadTimeoutMs: 60_000,
     heartbeatMs: 1000,
     stopTimeoutMs: 4000,
     memoryLimitBytes: undefined,
