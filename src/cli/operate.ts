@@ -13,7 +13,7 @@ import { toFault } from '../wire/fault.js';
 import type { ExitCode, Surroundings } from './command.js';
 import { findControl } from './find-control.js';
 import { plainText } from '../control/text.js';
-import { runTop } from './top.js';
+import { runTop } from '../control/top.js';
 
 /** `troupe ps`, `troupe swap …`, `troupe repl`, `troupe top`: what is said to a system that runs. */
 

@@ -14,7 +14,7 @@ const CALL = new RegExp(`(?:^|\\W)(${VERBS_TEXT})\\(\\s*(?:(['"\`])([\\w.-]+)\\2
 export async function completionsFor(line: string, calls: Calls): Promise<Completions | undefined> {
   const first = /^\s*(\w*)$/.exec(line)?.[1];
   if (first !== undefined) {
-    const verbs = [...VERB_NAMES, 'help'].filter((name) => name.startsWith(first));
+    const verbs = [...VERB_NAMES, 'top', 'help'].filter((name) => name.startsWith(first));
     return first === '' || verbs.length > 0 ? [verbs, first] : undefined;
   }
   const topic = /^\s*help\s+(\w*)$/.exec(line)?.[1];

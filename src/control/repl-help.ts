@@ -9,8 +9,9 @@ export function helpText(access: Access): string {
       `  ${VERBS[name].example}`,
       VERBS[name].what,
     ]);
-  const table = tableText([...rows('read'), ...rows('write')], 'words').split('\n');
-  const lookCount = rows('read').length;
+  const looks = [...rows('read'), ['  top', 'the table of ps with rates, again and again until Ctrl-C']];
+  const table = tableText([...looks, ...rows('write')], 'words').split('\n');
+  const lookCount = looks.length;
   const change = access === 'write' ? 'Change:' : 'Change (needs --write):';
   return [
     'Look:',

@@ -17,6 +17,7 @@ import { type Access, VERB_NAMES, VERBS, type VerbName } from './grammar.js';
 import { type Completions, completionsFor } from './repl-completion.js';
 import { helpText, verbHelp } from './repl-help.js';
 import { shownAnswer, shownError, shownEvent, shownValue } from './shown.js';
+import { runTop, type TopOutput } from './top.js';
 import { paramsOf, wordsOf } from './words.js';
 
 export interface ReplParts {
@@ -125,18 +126,19 @@ class Session {
   readonly functions: Readonly<Record<string, unknown>>;
   readonly #calls: Calls;
   readonly #access: Access;
-  readonly #output: NodeJS.WritableStream;
+  readonly #output: ReplParts['output'];
   /** What was given by a verb, so that it is shown as such wherever it comes from. */
   readonly #answers = new WeakMap<object, VerbName>();
   readonly #verbs = new Map<unknown, VerbName>();
   #interrupt = new AbortController();
 
-  constructor(calls: Calls, access: Access, output: NodeJS.WritableStream) {
+  constructor(calls: Calls, access: Access, output: ReplParts['output']) {
     this.#calls = calls;
     this.#access = access;
     this.#output = output;
     const functions: Record<string, unknown> = {
       help: (verb?: unknown) => new Shown(this.#help(verb)),
+      top: () => this.#top(),
       [SHOWN]: (call: () => Promise<unknown>) => this.#shown(call),
     };
     for (const verb of VERB_NAMES) {
@@ -216,6 +218,13 @@ class Session {
     return answer;
   }
 
+  /** On a terminal until it is interrupted, elsewhere once. */
+  #top(): Promise<void> {
+    const count = this.#output.isTTY === true ? Infinity : 1;
+    const output: TopOutput = this.#output;
+    return runTop(this.#calls, { output, stop: this.#interrupt.signal, everyMs: TOP_EVERY_MS, count });
+  }
+
   async #tail({ pool, last }: { readonly pool?: unknown; readonly last?: unknown }): Promise<void> {
     const options: TailOptions = {
       signal: this.#interrupt.signal,
@@ -234,6 +243,9 @@ const SHOWN = '$troupeShown';
 
 const VERB_LINE = new RegExp(`^\\s*(${VERB_NAMES.join('|')})(?![\\w$])\\s*([\\s\\S]*?);?\\s*$`);
 
+/** As `troupe top`. */
+const TOP_EVERY_MS = 1000;
+const TOP_LINE = /^\s*top\s*(?:\(\s*\))?\s*;?\s*$/;
 /** As in other shells. */
 const EXIT_LINE = /^\s*(?:exit|quit)\s*;?\s*$/;
 /** `help swap`, as in other shells. */
@@ -246,6 +258,7 @@ const HELP_LINE = /^\s*help\s+(\w+)\s*;?\s*$/;
 function lineOf(code: string): string {
   const topic = HELP_LINE.exec(code)?.[1];
   if (topic !== undefined) return `help(${JSON.stringify(topic)})\n`;
+  if (TOP_LINE.test(code)) return awaited('top()');
   const [, verb, rest = ''] = VERB_LINE.exec(code) ?? [];
   if (verb === undefined) return code;
   if (isOneCall(rest)) return awaited(`${verb}${rest}`);

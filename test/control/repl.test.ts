@@ -169,7 +169,19 @@ test('values from actors reach the terminal without what it would obey', async (
   t.regex(shown[1] ?? '', /gone/);
 });
 
-test('tail shows events until it is interrupted, and the session goes on', async (t) => {
+test('top is one table where nobody can interrupt it, and a name of JavaScript where it is more than that', async (t) => {
+  const system = await systemWith(t, 'echo');
+  const [words = '', call = '', sum = ''] = await type(system, ['top', 'top();', 'top.length + 1']);
+  for (const text of [words, call]) {
+    t.regex(
+      text,
+      /^demo, pid \d+, up .*\n\npool +state [\s\S]*\necho +running [\s\S]*\npool +results\/s +errors\/s\necho +- +-$/,
+    );
+  }
+  t.is(sum, '1');
+});
+
+test('tail and top show what happens until they are interrupted, and the session goes on', async (t) => {
   const system = await systemWith(t, 'echo');
   const input = new PassThrough();
   const output = Object.assign(new PassThrough(), { isTTY: true, columns: 200, rows: 50 });
@@ -192,6 +204,10 @@ test('tail shows events until it is interrupted, and the session goes on', async
   await until(/echo {2}scaled {2}1 -> 2 replicas: somebody asked for it/);
   input.write('\u0003');
   await until(/demo \(write\)> /);
+  input.write('top\r');
+  await until(/\u001b\[\?1049h[\s\S]*echo +running/);
+  input.write('\u0003');
+  await until(/\u001b\[\?1049l[\s\S]*demo \(write\)> /);
   input.write('sca\t');
   await until(/scale/);
   input.write(' ec\t');
@@ -201,7 +217,7 @@ test('tail shows events until it is interrupted, and the session goes on', async
   input.write('.exit\r');
   await session;
   t.is(system.get('echo')?.stats().replicas.length, 3);
-  t.regex(readFileSync(historyFile, 'utf8'), /scale echo 3\ntail echo/);
+  t.regex(readFileSync(historyFile, 'utf8'), /scale echo 3\ntop\ntail echo/);
   t.is(statSync(historyFile).mode & 0o777, 0o600);
 });
 

@@ -1,13 +1,20 @@
-import type { PsAnswer } from '../control/answers.js';
-import type { Calls } from '../control/calls.js';
-import { psText } from '../control/shown.js';
-import { numberText, plainText, tableText } from '../control/text.js';
 import { type Clock, systemClock } from '../kernel/clock.js';
 import { isTroupeError } from '../kernel/errors.js';
-import type { ProgressOutput } from './progress.js';
+import type { PsAnswer } from './answers.js';
+import type { Calls } from './calls.js';
+import { psText } from './shown.js';
+import { numberText, plainText, tableText } from './text.js';
+
+/** The part of a writable stream that is used; process.stdout is one. */
+export interface TopOutput {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+  write(text: string): unknown;
+}
 
 export interface TopOptions {
-  readonly output: ProgressOutput & { readonly rows?: number };
+  readonly output: TopOutput;
   /** Ends it. */
   readonly stop: AbortSignal;
   readonly everyMs: number;
