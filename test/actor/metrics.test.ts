@@ -160,7 +160,7 @@ test('every family that a pool and a pipeline have is in a scrape of them', asyn
   t.true(gauges.every((name) => FAMILY_TABLE[name as keyof typeof FAMILY_TABLE].type === 'gauge'));
   t.deepEqual(
     missing.filter((name) => !gauges.includes(name)),
-    ['troupe_replica_resident_bytes', 'troupe_refused_requests_total'],
+    ['troupe_replica_resident_bytes', 'troupe_served_requests_total', 'troupe_refused_requests_total'],
   );
 });
 

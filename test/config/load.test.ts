@@ -61,7 +61,7 @@ test('an unknown key far from every known one is answered with the list of keys'
   const message = refused(t, 'elephants: 3\n');
   t.is(
     message,
-    'troupe.yaml:1:1 elephants: unknown key; expected one of name, models, pools, pipelines, control, tracing, metrics',
+    'troupe.yaml:1:1 elephants: unknown key; expected one of name, models, pools, pipelines, control, tracing, metrics, serve',
   );
 });
 
