@@ -11,10 +11,10 @@ import { toPostgres, type ToPostgresOptions } from '../../src/stream/sinks/postg
 import { fromPostgres, type FromPostgresOptions } from '../../src/stream/sources/postgres.js';
 import { checkSink, checkSource } from '../../src/testing/index.js';
 import { conforms } from '../testing/conformance/conforms.js';
-import { startPostgres, type TestServer } from './servers.js';
+import { closedAfter, startPostgres, type TestServer } from './servers.js';
 
 /** Against a real server that all tests share; every test has tables of its own. */
-const FAST = { attempts: 20, backoffMs: 5, maxBackoffMs: 100 };
+const FAST = { attempts: 200, backoffMs: 5, maxBackoffMs: 100 };
 
 let shared: Promise<TestServer | undefined> | undefined;
 const ends: (() => Promise<void>)[] = [];
@@ -56,7 +56,7 @@ async function stage(t: ExecutionContext): Promise<Stage | undefined> {
     url: server.url,
     sql,
     source: (options) =>
-      fromPostgres({ connection, table, createTable: true, pollMs: 20, reconnect: FAST, ...options }),
+      closedAfter(t, fromPostgres({ connection, table, createTable: true, pollMs: 20, reconnect: FAST, ...options })),
     sink: (options) => toPostgres({ connection, table, createTable: true, reconnect: FAST, ...options }),
     queue: async (...values) => {
       const reader = await fromPostgres({ connection, table, createTable: true }).open();

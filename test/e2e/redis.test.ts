@@ -13,7 +13,7 @@ import { fromIterable } from '../../src/stream/sources/iterable.js';
 import { fromRedis, type FromRedisOptions, type RedisMetadata } from '../../src/stream/sources/redis.js';
 import { checkSink, checkSource } from '../../src/testing/index.js';
 import { conforms } from '../testing/conformance/conforms.js';
-import { startRedis, type TestServer } from './servers.js';
+import { closedAfter, startRedis, type TestServer } from './servers.js';
 
 /** Against a real server; every test has streams of its own, and one server serves them all. */
 const FAST = { attempts: 200, backoffMs: 5, maxBackoffMs: 100 };
@@ -40,7 +40,8 @@ async function stage(t: ExecutionContext): Promise<Stage | undefined> {
   return {
     server,
     client,
-    source: (options) => fromRedis({ url, stream: 's', group: 'g', consumer: 'c', reconnect: FAST, ...options }),
+    source: (options) =>
+      closedAfter(t, fromRedis({ url, stream: 's', group: 'g', consumer: 'c', reconnect: FAST, ...options })),
     sink: (options) => toRedis({ url, stream: 's', reconnect: FAST, ...options }),
     add: (name, ...values) =>
       Promise.all(values.map((value) => client.xAdd(name, '*', { value: JSON.stringify(value) }))),

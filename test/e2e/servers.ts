@@ -12,6 +12,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
+import type { Source } from '../../src/stream/source.js';
 
 const run = promisify(execFile);
 const NOBODY = 65_534;
@@ -156,6 +157,18 @@ export async function supervise(
       child = await start();
     },
   };
+}
+
+/** The source, whose readers are closed when the test is over: one that a failed test leaves open keeps the process. */
+export function closedAfter<S extends Source<unknown>>(t: ExecutionContext, source: S): S {
+  const open = source.open.bind(source);
+  return Object.assign(source, {
+    open: async (...given: Parameters<typeof open>) => {
+      const reader = await open(...given);
+      t.teardown(() => reader.close?.());
+      return reader;
+    },
+  });
 }
 
 /** Resolves when the child has said it, and goes on to read what it says: a full pipe would stop it. */

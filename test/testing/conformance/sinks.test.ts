@@ -70,7 +70,7 @@ test('toFile conforms', async (t) => {
         const file = join(path, `${append}-${(count += 1)}.ndjson`);
         return { sink: () => toFile(file, { append }), values: async () => parsed(await readFile(file, 'utf8')) };
       },
-      unreachable: () => toFile(join(path, 'missing', 'out.ndjson')),
+      unreachable: () => toFile(join(path, 'missing', 'too', 'out.ndjson')),
       beginsAnew: !append,
     });
     conforms(t, report, 9);
