@@ -188,9 +188,18 @@ export const VERBS = {
   },
   apply: {
     access: 'write',
-    params: z.strictObject({ file: file.optional(), canary: share.optional(), bakeMs: bakeMs.optional() }),
+    params: z.strictObject({
+      file: file.optional(),
+      canary: share.optional(),
+      bakeMs: bakeMs.optional(),
+      rollbackOn: rollbackOn.optional(),
+    }),
     places: [FILE],
-    options: [{ name: 'canary', kind: 'number', what: 'share of the records a new version gets first' }, BAKE],
+    options: [
+      { name: 'canary', kind: 'number', what: 'share of the records a new version gets first' },
+      BAKE,
+      ROLLBACK_ON,
+    ],
     what: 'bring the system to what its config file says now',
     example: 'apply()',
   },

@@ -29,8 +29,9 @@ const FAILED_ENOUGH = 50;
 const SIGNIFICANT = 3;
 const RECORDS_WINDOW = 250;
 const BATCHES_WINDOW = 16;
-/** Fewer batches than this say nothing of latency. */
+/** Fewer batches than a window say nothing of latency, for the first ones run cold; of those that take long, these do. */
 const BATCHES_LEAST = 5;
+const BATCHES_LEAST_MS = 2000;
 /** J3: a batch that takes longer by less than this is not slow; clocks and schedulers are that coarse. */
 const SLACK_MS = 5;
 /** One batch that runs so many times as long as a slow one, and at least so long, is waited for no longer. */
@@ -44,6 +45,7 @@ export class Trial {
   readonly #new = new Latest(RECORDS_WINDOW);
   /** Batches of the new version, and how many of them were slow. */
   readonly #slow = new Latest(BATCHES_WINDOW);
+  #newMs = 0;
   /** What a batch of the old version takes, by the power of two its size is in. */
   readonly #oldMs: (number | undefined)[] = [];
 
@@ -70,6 +72,7 @@ export class Trial {
       this.#oldMs[at] = before === undefined ? durationMs : before + NEWEST_WEIGHT * (durationMs - before);
       return;
     }
+    this.#newMs += durationMs;
     this.#slow.add(1, durationMs > this.#slowMs(records) ? 1 : 0);
   }
 
@@ -86,7 +89,8 @@ export class Trial {
       return { reason: 'errors', what };
     }
     const { count: batches, marked: slow } = this.#slow;
-    if (batches < BATCHES_LEAST || 2 * slow <= batches) return undefined;
+    const least = this.#newMs < BATCHES_LEAST_MS ? BATCHES_WINDOW : BATCHES_LEAST;
+    if (batches < least || 2 * slow <= batches) return undefined;
     const what = `${slow} of its latest ${batches} batches took more than ${latencyFactor} times as long as the old version's`;
     return { reason: 'latency', what };
   }

@@ -59,6 +59,23 @@ test('a version that takes three times as long is found by its batches, one that
   t.is(fine.verdict(), undefined);
 });
 
+test('a version is not blamed for its first batches, which run cold, unless they take seconds', (t) => {
+  const cold = trial();
+  for (let n = 0; n < 100; n++) cold.observe(false, 4, 0, 10);
+  for (let n = 0; n < 15; n++) {
+    cold.observe(true, 4, 0, n < 8 ? 80 : 10);
+    t.is(cold.verdict(), undefined, `after ${n + 1}`);
+  }
+  const heavy = trial();
+  for (let n = 0; n < 100; n++) heavy.observe(false, 4, 0, 200);
+  for (let n = 0; n < 4; n++) {
+    heavy.observe(true, 4, 0, 600);
+    t.is(heavy.verdict(), undefined);
+  }
+  heavy.observe(true, 4, 0, 600);
+  t.is(heavy.verdict()?.reason, 'latency', 'within 5 s');
+});
+
 test('a few pauses of the host among quick batches blame nobody', (t) => {
   const one = trial();
   feed(one, false, 100, { ms: 1 });

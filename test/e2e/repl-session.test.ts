@@ -118,7 +118,7 @@ test('the session of the operating page prints what the page shows, and no recor
   t.true(two > one, `${one} of version 1, ${two} of version 2`);
   t.regex(
     log,
-    /^troupe audit pool=filetype: begun: canary pool=filetype version=2 share=0\.1 by connection \d+ \(troupe repl\)$/m,
+    /^troupe audit pool=filetype: begun: canary pool=filetype version=2 share=0\.1 rollbackOn=\{"latencyFactor":4\} by connection \d+ \(troupe repl\)$/m,
   );
   t.regex(log, /^troupe audit pool=filetype: failed: swap pool=filetype version=3 .* SWAP_ROLLED_BACK/m);
 });
