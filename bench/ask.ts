@@ -1,16 +1,11 @@
-import { performance } from 'node:perf_hooks';
-import { type Lap, lapOf, rowOfPeer, runLaps } from './laps.js';
-import type { OpenLane } from './peers/lane.js';
+import { CALLERS, callersLap, VALUES } from './callers.js';
+import { rowOfPeer, runLaps } from './laps.js';
 import { ourLanes } from './peers/ours.js';
 import { processPeers } from './peers/processes.js';
 import { threadPeers } from './peers/threads.js';
 import type { Row } from './report.js';
-import { settle } from './settle.js';
 
-/** Overhead per ask: CALLERS callers, each awaiting its own answer before it asks again, one worker per lane. */
-const CALLERS = 256;
-const VALUES = 64;
-
+/** Overhead per ask: callers that each await their own answer before they ask again, one worker per lane. */
 export interface AskOptions {
   readonly rounds: number;
   /** How long one lane runs in one round. */
@@ -35,7 +30,7 @@ const TARGETS: Readonly<Record<string, number>> = {
 export async function benchAsk({ rounds, laneMs, only, progress }: AskOptions): Promise<Row[]> {
   const peers = [...threadPeers, ...processPeers].filter(({ id }) => only?.includes(id) ?? true);
   const lanes = [...ourLanes.filter(({ kind }) => peers.some((peer) => peer.kind === kind)), ...peers];
-  const laps = await runLaps(lanes, { rounds, unit: 'asks', progress, measure: (lane) => measure(lane, laneMs) });
+  const laps = await runLaps(lanes, { rounds, unit: 'asks', progress, measure: (lane) => callersLap(lane, laneMs) });
   return peers.map((peer) =>
     rowOfPeer(peer, laps, {
       part: 'ask',
@@ -45,31 +40,4 @@ export async function benchAsk({ rounds, laneMs, only, progress }: AskOptions): 
       digits: 1,
     }),
   );
-}
-
-/**
- * Asks for `laneMs`, and checks every answer. A caller fills the same array for each of its asks: to make one costs more
- * than an ask may, it would be the same for every lane, and so hide what differs.
- */
-async function measure(lane: OpenLane, laneMs: number): Promise<Lap> {
-  await settle();
-  const cpuFrom = process.cpuUsage();
-  const startedAt = performance.now();
-  const endAt = startedAt + laneMs;
-  let count = 0;
-  const caller = async (first: number): Promise<void> => {
-    const input = new Float32Array(VALUES);
-    for (let n = first; performance.now() < endAt; n += CALLERS) {
-      input[0] = n & 0xffff;
-      input[VALUES - 1] = first;
-      const output = await lane.ask(input);
-      if (output.length !== VALUES || output[0] !== input[0] || output[VALUES - 1] !== first)
-        throw new Error(
-          `expected ${VALUES} values from ${input[0]} to ${first}, got ${JSON.stringify(output)?.slice(0, 80)}`,
-        );
-      count++;
-    }
-  };
-  await Promise.all(Array.from({ length: CALLERS }, (_, index) => caller(index)));
-  return lapOf(count, startedAt, cpuFrom);
 }

@@ -1,10 +1,11 @@
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
 import { benchAdaptive } from './adaptive.js';
 import { benchAsk } from './ask.js';
 import { benchBulk } from './bulk.js';
 import { benchCheckpoint } from './checkpoint.js';
 import { benchEngines } from './engines.js';
 import { benchGrowth } from './growth.js';
+import { benchLane } from './lane.js';
 import { benchMemory } from './memory.js';
 import { benchOne } from './one.js';
 import { benchOperator } from './operator.js';
@@ -13,6 +14,8 @@ import { benchPipeline } from './pipeline.js';
 import { benchOverlap } from './overlap.js';
 import { writePage } from './page.js';
 import { reportOf, type Row, tableOf } from './report.js';
+import { benchServe } from './serve.js';
+import { benchServers } from './servers.js';
 import { benchSwap } from './swap.js';
 import { benchTensor } from './tensor.js';
 import { benchTelemetry } from './telemetry.js';
@@ -58,6 +61,9 @@ const PARTS: Readonly<Record<string, () => Promise<Row[]>>> = {
   tensor: () => benchTensor({ rounds, laneMs, progress }),
   overlap: () => benchOverlap({ rounds, laneMs: 2 * laneMs, progress }),
   overload: () => benchOverload({ seconds, progress }),
+  serve: () => benchServe({ rounds: Math.ceil(rounds / 3), laneMs, progress }),
+  lane: () => benchLane({ rounds, laneMs, progress }),
+  servers: () => benchServers({ rounds: Math.ceil(rounds / 5), laneMs: 5 * laneMs, progress }),
   swap: () => benchSwap({ swaps, childSwaps: Math.ceil(swaps / 50), progress }),
 };
 
@@ -67,8 +73,17 @@ for (const part of positionals) {
 }
 
 const rows: Row[] = [];
-for (const [part, run] of Object.entries(PARTS))
-  if (positionals.length === 0 || positionals.includes(part)) rows.push(...(await run()));
+let isBroken = false;
+for (const [part, run] of Object.entries(PARTS)) {
+  if (positionals.length > 0 && !positionals.includes(part)) continue;
+  try {
+    rows.push(...(await run()));
+  } catch (error) {
+    // What the others measured is worth having.
+    isBroken = true;
+    progress(`${part} failed: ${inspect(error)}`);
+  }
+}
 
 const report = reportOf(rows);
 if (values.page) writePage(report);
@@ -76,7 +91,7 @@ process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : `${t
 for (const row of rows) {
   if (row.met === false) progress(`not met: ${row.id}: ${row.ratio ?? row.ours}, target ${row.target}`);
 }
-process.exitCode = rows.some((row) => row.met === false) ? 1 : 0;
+process.exitCode = isBroken || rows.some((row) => row.met === false) ? 1 : 0;
 
 function countOf(name: string, text: string): number {
   const count = Number(text);

@@ -29,7 +29,7 @@ export interface Report {
   readonly rows: readonly Row[];
 }
 
-const PACKAGES = ['troupe', 'piscina', 'tinypool', 'comlink', 'workerpool'];
+const PACKAGES = ['troupe', 'piscina', 'tinypool', 'comlink', 'workerpool', '@grpc/grpc-js'];
 
 export function reportOf(rows: readonly Row[]): Report {
   return {

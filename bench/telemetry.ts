@@ -195,7 +195,7 @@ async function watched(pool: EchoPool, lapMs: number): Promise<number> {
   const timer = setInterval(() => void (seen += JSON.stringify(pool.stats()).length), READ_MS);
   try {
     const cost = await lap(pool, lapMs);
-    if (seen === 0) throw new Error('Nothing was read: the lap was too short');
+    if (seen === 0) throw new Error(`Nothing was read within ${lapMs} ms: the event loop had no turn`);
     return cost;
   } finally {
     clearInterval(timer);

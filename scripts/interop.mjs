@@ -1,19 +1,25 @@
 // Clients of others against our server: `npm run interop`. Each part says what it called, or why it was not run, and fails
-// the command where it fails. `--page` writes the transcript into docs/interop.md. Needs a build.
-import { execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// the command where it fails. `--page` writes the transcript into docs/interop.md. Needs a build. Arguments choose parts:
+// `npm run interop -- flink`.
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { createSystem, defineActor, silentLog } from 'troupe';
+import { flink } from './interop/flink.mjs';
+import { openai } from './interop/openai.mjs';
+import { perfAnalyzer } from './interop/perf.mjs';
+import { compare, startTriton } from './interop/pytriton.mjs';
+import { askTriton } from './interop/triton-actor.mjs';
+import { pythonOf, VENVS } from './python.mjs';
 
-const run = promisify(execFile);
 const root = fileURLToPath(new URL('../', import.meta.url));
-/** One for each client, made anew when its version changes. */
-const venvs = path.join(root, 'node_modules/.cache/troupe-interop');
-const TRITONCLIENT = 'tritonclient[http]==2.73.0';
-const INSTALL_MS = 600_000;
+const TRITONCLIENT = 'tritonclient[http,grpc]==2.73.0';
+/** The last one whose package holds perf_analyzer, and what that is linked with. */
+const PERF_ANALYZER = 'tritonclient==2.41.1 nvidia-cuda-runtime-cu12';
+const PYTRITON = 'nvidia-pytriton==0.7.0';
 const TOKEN = 'a-token-for-interop-0123456789';
 const DTYPES = {
   BOOL: 'bool',
@@ -31,9 +37,51 @@ const DTYPES = {
   BYTES: 'string',
 };
 
-const python = await pythonOf('tritonclient', TRITONCLIENT);
-if (python.why !== undefined) process.stdout.write(`tritonclient: not run: ${python.why}\n`);
-else await tritonclient(python);
+const chosen = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+if (isChosen('tritonclient')) {
+  const python = await pythonOf('tritonclient', TRITONCLIENT, 'tritonclient');
+  if (python.why !== undefined) process.stdout.write(`tritonclient: not run: ${python.why}\n`);
+  else await tritonclient(python);
+}
+await part('flink', () => flink(VENVS));
+await part('openai', () => openai(({ what, fact }) => process.stdout.write(`ok ${what}: ${fact}\n`)));
+await part('pytriton', besideTriton);
+await part('perf_analyzer', async () => {
+  const python = await pythonOf('perf_analyzer', PERF_ANALYZER, 'tritonclient');
+  return python.why === undefined ? perfAnalyzer(python) : python;
+});
+
+function isChosen(name) {
+  return chosen.length === 0 || chosen.includes(name);
+}
+
+/** `call` resolves to what was called, as { versions, lines }, or to { why } not; it rejects where something differs. */
+async function part(name, call) {
+  if (!isChosen(name)) return;
+  try {
+    const { why, versions, lines } = await call();
+    if (why !== undefined) process.stdout.write(`${name}: not run: ${why}\n`);
+    else if (process.argv.includes('--page')) toPage(name, versions, lines);
+  } catch (error) {
+    process.stderr.write(`interop: ${name}: ${error.stack}\n`);
+    process.exitCode = 1;
+  }
+}
+
+async function besideTriton() {
+  const { why, bin, versions } = await pythonOf('pytriton', PYTRITON, 'nvidia-pytriton');
+  if (why !== undefined) return { why };
+  const triton = await startTriton(bin);
+  if (triton.why !== undefined) return triton;
+  try {
+    const known = `${versions}, Triton ${triton.version}`;
+    const asked = await askTriton(triton);
+    if (process.argv.includes('--page')) toPage('the actor triton', known, asked);
+    return { versions: known, lines: await compare(triton, DTYPES) };
+  } finally {
+    await triton.stop();
+  }
+}
 
 async function tritonclient({ bin, versions }) {
   const system = createSystem({ log: silentLog });
@@ -49,21 +97,27 @@ async function askAll(system, bin, versions) {
   await system.spawn('mirror', { actor: mirrorOf(all) });
   for (const [name, dtype] of all)
     await system.spawn(`mirror_${name.toLowerCase()}`, { actor: mirrorOf([[name, dtype]]) });
-  const { addresses } = await system.serve({ port: 0, tokens: { infer: [TOKEN] } });
-  const lines = await calls(bin, 'tritonclient_http.py', [`127.0.0.1:${addresses[0].port}`, TOKEN]);
-  if (lines === undefined) process.exitCode = 1;
-  else if (process.argv.includes('--page')) toPage('tritonclient', versions, lines);
+  await system.spawn('slow', { actor: mirrorOf([['FP32', 'float32']], 2000) });
+  const { addresses } = await system.serve({ port: 0, grpc: { port: 0 }, tokens: { infer: [TOKEN] } });
+  for (const [index, [name, script]] of [
+    ['tritonclient', 'tritonclient_http.py'],
+    ['tritonclient over gRPC', 'tritonclient_grpc.py'],
+  ].entries()) {
+    const lines = await calls(bin, script, [`127.0.0.1:${addresses[index].port}`, TOKEN]);
+    if (lines === undefined) process.exitCode = 1;
+    else if (process.argv.includes('--page')) toPage(name, versions, lines);
+  }
 }
 
 /** Gives back what it is given: the tensor FP32 as out_FP32. */
-function mirrorOf(tensors) {
+function mirrorOf(tensors, afterMs = 0) {
   const specs = (prefix) => tensors.map(([name, dtype]) => ({ name: `${prefix}${name}`, dtype, shape: [3] }));
   return defineActor({
     signature: { inputs: specs(''), outputs: specs('out_') },
-    predict: ({ count, columns }) => ({
-      count,
-      columns: Object.fromEntries(tensors.map(([name]) => [`out_${name}`, columns[name]])),
-    }),
+    predict: async ({ count, columns }) => {
+      if (afterMs > 0) await setTimeout(afterMs);
+      return { count, columns: Object.fromEntries(tensors.map(([name]) => [`out_${name}`, columns[name]])) };
+    },
   });
 }
 
@@ -82,32 +136,6 @@ async function calls(bin, script, args) {
   const code = await ended;
   if (code !== 0) process.stderr.write(`interop: ${script} ended with ${code}\n`);
   return code === 0 ? lines : undefined;
-}
-
-/** A Python with the package in it, in an environment of its own; or why there is none. */
-async function pythonOf(name, requirement) {
-  const dir = path.join(venvs, name);
-  const bin = path.join(dir, 'bin/python');
-  const mark = path.join(dir, 'requirement');
-  try {
-    if (!existsSync(mark) || readFileSync(mark, 'utf8') !== requirement) {
-      rmSync(dir, { recursive: true, force: true });
-      mkdirSync(venvs, { recursive: true });
-      await run('python3', ['-m', 'venv', dir]);
-      await run(bin, ['-m', 'pip', 'install', '-q', requirement], { timeout: INSTALL_MS });
-      writeFileSync(mark, requirement);
-    }
-    const words =
-      'import sys, importlib.metadata as m; print("Python", sys.version.split()[0] + ",", "tritonclient", m.version("tritonclient"))';
-    return { bin, versions: (await run(bin, ['-c', words])).stdout.trim() };
-  } catch (error) {
-    return {
-      why: `no Python with ${requirement}: ${String(error.stderr || error.message)
-        .trim()
-        .split('\n')
-        .at(-1)}`,
-    };
-  }
 }
 
 function toPage(name, versions, lines) {

@@ -5,14 +5,16 @@ import { execFileSync, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-/** Row -> its file and the beginning of its tests' titles; '' for every test of the file. */
+/** Row -> its files and the beginning of its tests' titles; '' for every test of the files. */
 const ROWS = {
   A1: ['e2e/rows-a', 'A1'],
   A2: ['e2e/row-a2', 'A2'],
+  'A2-idle': ['e2e/row-a2-idle', 'A2-idle'],
   A3: ['e2e/rows-a', 'A3'],
   A5: ['e2e/rows-a', 'A5'],
   A8: ['e2e/rows-a', 'A8'],
   A9: ['e2e/row-a9', 'A9'],
+  'B1-memory': ['e2e/row-swap-memory', 'B1-memory'],
   B2: ['e2e/row-b2', 'B2'],
   B4: ['e2e/row-b4', 'B4'],
   B5: ['e2e/row-b5', 'B5'],
@@ -20,10 +22,19 @@ const ROWS = {
   C2: ['e2e/rows-overload', 'C2'],
   D3: ['e2e/rows-c-d', 'D3'],
   D7: ['e2e/row-d7', 'D7'],
+  F1: ['e2e/rows-f', 'F1'],
+  F2: ['e2e/rows-f', 'F2'],
+  F3: ['e2e/rows-f', 'F3'],
+  F4: ['e2e/rows-f', 'F4'],
   F5: ['e2e/health', 'F5'],
-  G1: ['serve/oip-codec', 'any JSON whatever'],
-  G2: ['serve/oip-codec', 'a lie about'],
-  G4: ['serve/oip-codec', 'tensors of all datatypes'],
+  FK: ['e2e/lane-kill', ''],
+  G1: ['serve/{oip,grpc}-codec', 'G1'],
+  G2: ['serve/oip-codec', 'G2'],
+  G3: ['serve/oip-shapes', 'G3'],
+  G4: ['serve/{oip,grpc}-codec', 'G4'],
+  G5: ['e2e/rows-g', 'G5'],
+  G6: ['e2e/{rows-g,row-g6}', 'G6'],
+  G7: ['wire/lane-messages', 'G7'],
   H2: ['models/repository', 'H2'],
   H3: ['actors/onnx-external', 'H3'],
   H4: ['config/corpus', ''],
@@ -61,7 +72,7 @@ for (const id of chosen) {
 }
 
 async function run(file, title) {
-  const args = [ava, '--tap', '--concurrency=1', '--timeout=30m', `dist/test/${file}.test.js`];
+  const args = [ava, '--tap', '--concurrency=1', '--serial', '--timeout=30m', `dist/test/${file}.test.js`];
   if (title !== '') args.push(`--match=${title} *`);
   child = spawn(process.execPath, args, {
     cwd: root,

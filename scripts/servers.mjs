@@ -1,5 +1,6 @@
-// Makes sure that the tests find redis-server, postgres, prometheus, strace, faketime and a browser. What is not installed is fetched as
-// Debian packages and unpacked below node_modules/.cache: nothing is installed, nothing runs as a daemon, and no privileges are needed.
+// Makes sure that the tests find redis-server, postgres, prometheus, strace, faketime, h2load, slowhttptest and a browser. What is
+// not installed is fetched as Debian packages and unpacked below node_modules/.cache: nothing is installed, nothing runs as a
+// daemon, and no privileges are needed.
 // Needs a build. `node scripts/servers.mjs` says what there is; the tests that need a missing one say why they do not run.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
@@ -13,6 +14,8 @@ const PACKAGES = {
   prometheus: 'prometheus',
   strace: 'strace',
   faketime: 'faketime',
+  h2load: 'nghttp2-client',
+  slowhttptest: 'slowhttptest',
   'chromium-headless-shell': 'chromium-headless-shell',
 };
 
@@ -59,7 +62,9 @@ function unpack(name, pack, say) {
   rmSync(archives, { recursive: true });
   const binary = findServer(name);
   const tried = binary === undefined ? undefined : run(binary, ['--version'], { env: serverEnvironment() });
-  return tried?.status === 0 ? undefined : `${name} was unpacked and does not start: ${lastLine(tried?.stderr)}`;
+  // Without one of its libraries it ends with 127; slowhttptest does not know the option and ends with 255.
+  const starts = tried !== undefined && tried.error === undefined && tried.status !== 127;
+  return starts ? undefined : `${name} was unpacked and does not start: ${lastLine(tried?.stderr)}`;
 }
 
 /** What an installation would add to this system; without what is of no use here: PostgreSQL's compiler, Prometheus' pages. */

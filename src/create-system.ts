@@ -26,9 +26,10 @@ export function createSystem(options: SystemOptions & { readonly config?: string
 
 async function fromConfig(file: string, options: SystemOptions): Promise<System> {
   const loaded = await loadConfig(file);
-  const { name, models, pools, control, metrics, serve, tracing } = loaded.config;
+  const { name, models, startsAtOnce, pools, control, metrics, serve, tracing } = loaded.config;
   const traced = tracing ? { tracing: await openTelemetry() } : {};
-  const system = new System({ name, models, ...traced, ...options }, { loaded });
+  const starts = startsAtOnce === undefined ? {} : { startsAtOnce };
+  const system = new System({ name, models, ...starts, ...traced, ...options }, { loaded });
   try {
     if (control !== undefined) await system.openControl(control);
     if (metrics !== undefined)

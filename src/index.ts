@@ -5,7 +5,8 @@ export type { InferTarget, Submission, Ticket } from './actor/infer-target.js';
 export type { Outcome } from './actor/outcome.js';
 export type { AskManyOptions, AskOptions } from './actor/ask.js';
 export type { Pool } from './actor/pool.js';
-export type { StopOptions, StopReport } from './actor/pool-life.js';
+export type { PoolClient } from './actor/pool-client.js';
+export type { DrainOptions, StopOptions, StopReport } from './actor/pool-life.js';
 export type { FreedMemory, PoolEvents, RolloutNotice } from './actor/pool-events.js';
 export type { PoolOptions } from './actor/pool-options.js';
 export type { PoolHealth } from './actor/readiness.js';
@@ -34,7 +35,7 @@ export type {
 } from './control/answers.js';
 export type { ApplyOptions } from './control/convergence.js';
 export type { PlanStep } from './control/desired-state.js';
-export type { AskRecordOptions, Calls, CanaryOptions, TailOptions } from './control/calls.js';
+export type { AskRecordOptions, Calls, CanaryOptions, ShadowTrialOptions, TailOptions } from './control/calls.js';
 export { type ConnectControlOptions, type ControlClient, connectControl } from './control/client.js';
 export type { ControlEvent } from './control/event-log.js';
 export type { LetterSummary } from './control/failure-board.js';
@@ -83,6 +84,7 @@ export { type FromPostgresOptions, type PostgresMetadata, fromPostgres } from '.
 export { type FromRedisOptions, type RedisMetadata, fromRedis } from './stream/sources/redis.js';
 export { type FromSseOptions, type SseMetadata, fromSse } from './stream/sources/sse.js';
 export { type FromStdinOptions, fromStdin } from './stream/sources/stdin.js';
+export { type Connection, type ConnectOptions, connect } from './serve/connect.js';
 export type { MetricsListener } from './serve/metrics-listener.js';
 export type { Serving } from './serve/oip-listener.js';
 export type { NonFinite } from './serve/oip-tensor.js';
@@ -93,6 +95,19 @@ export { jsonLog, type Log, type LogEntry, silentLog, stderrLog } from './teleme
 export type { RunCounts } from './telemetry/registry.js';
 export type { Span, SpanAttributes, SpanContext, Tracer, Tracing } from './telemetry/tracing.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from './wire/definition.js';
+export type {
+  ChatMessage,
+  ChatRecord,
+  CompletionRecord,
+  EmbeddingAnswer,
+  EmbeddingRecord,
+  ServedKind,
+  TextAnswer,
+  TextPart,
+  TextRecord,
+  TextUsage,
+  TextWishes,
+} from './wire/served-kinds.js';
 export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from './wire/tensor.js';
 export { type Progress, type ProgressOptions, type ProgressOutput, createProgress } from './cli/progress.js';
 export { type RunReport, formatReport, summarizeRun } from './cli/report.js';

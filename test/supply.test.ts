@@ -98,7 +98,7 @@ test('a tarball holds the built package, its models and its docs, and nothing el
       files.includes('dist/src/dashboard/browser/main.js'),
   );
   const allowed =
-    /^(dist\/(src|actors)\/.+\.(js|d\.ts|js\.map)|models\/filetype\/.+|docs\/[\w.-]+\.(md|json|png)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/;
+    /^(dist\/(src|actors)\/.+\.(js|d\.ts|js\.map)|models\/filetype\/.+|docs\/[\w.-]+\.(md|json|png)|docs\/deploy\/[\w.-]+|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/;
   t.deepEqual(
     files.filter((file) => !allowed.test(file)),
     [],

@@ -178,7 +178,7 @@ test('every source file is reached from an entry point', (t) => {
     ...source
       .map(({ name }) => name)
       .filter((name) =>
-        /^src\/entry\/(thread|process)\.ts$|^src\/dashboard\/browser\/main\.ts$|^src\/testing\/(index|simulate)\.ts$|^src\/actor\/actor-module\.ts$/.test(
+        /^src\/entry\/(thread|process)\.ts$|^src\/dashboard\/browser\/main\.ts$|^src\/testing\/(index|simulate)\.ts$|^src\/actor\/actor-module\.ts$|^src\/serve\/remote-module\.ts$/.test(
           name,
         ),
       ),
@@ -242,12 +242,18 @@ const EFFECT_DOORS: readonly (readonly [RegExp, RegExp, string])[] = [
   [/\bconsole\./, /$^/, 'console'],
   [/from 'node:worker_threads'/, /^src\/(host|entry|wire|testing)\//, 'threads'],
   [/from 'node:child_process'/, /^src\/(host|entry)\//, 'child processes'],
-  [/from 'node:https?'/, /^src\/stream\/http-listener\.ts$/, 'HTTP servers'],
+  [
+    /from 'node:https?'/,
+    /^src\/(stream\/http-listener|serve\/guarded-(http|fetch))\.ts$/,
+    'HTTP servers, and servers asked',
+  ],
+  [/from 'node:dns'/, /^src\/serve\/address-guard\.ts$/, 'names of machines'],
+  [/from 'node:http2'/, /^src\/serve\/grpc-(listener|call|channel)\.ts$/, 'HTTP/2 servers, and servers asked'],
   [/\bfetch\(/, /^src\/(stream\/http-client|dashboard\/browser\/(feed|session))\.ts$/, 'HTTP clients'],
-  [/from 'node:net'/, /^src\/((host|entry|wire)\/|control\/unix-socket\.ts$)/, 'sockets'],
+  [/from 'node:net'/, /^src\/((host|entry|wire)\/|control\/unix-socket\.ts$|serve\/address-guard\.ts$)/, 'sockets'],
   [
     /from 'node:fs(\/promises)?'/,
-    /^src\/(stream\/|config\/(load|package-version)\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|models\/files\.ts|dashboard\/assets\.ts|control\/private-path\.ts|host\/|entry\/|testing\/)/,
+    /^src\/(stream\/|config\/(load|package-version)\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|wire\/unix-lane\.ts|models\/files\.ts|dashboard\/assets\.ts|control\/private-path\.ts|host\/|entry\/|testing\/)/,
     'files',
   ],
 ];

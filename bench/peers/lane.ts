@@ -1,9 +1,9 @@
 export type Kind = 'thread' | 'process';
 
-/** One way to have a Float32Array echoed by one worker: ours or a peer's. */
+/** One way to have a Float32Array echoed by one worker, or by the pool of another process: ours or a peer's. */
 export interface Lane {
   readonly id: string;
-  readonly kind: Kind;
+  readonly kind: Kind | 'remote';
   /** How it is set up, for the table. */
   readonly setup: string;
   open(): Promise<OpenLane>;

@@ -1,12 +1,12 @@
 """Calls a server of Troupe with tritonclient, as its users do. Arguments: host:port, token. One JSON line per call."""
 
 import asyncio
-import json
 import sys
 
 import numpy as np
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from mirror_values import VALUES, check, same, told
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 URL, TOKEN = sys.argv[1:3]
@@ -17,42 +17,10 @@ def bearer():
     return {"Authorization": "Bearer " + TOKEN}
 
 
-VALUES = {
-    "BOOL": np.array([[True, False, True]]),
-    "UINT8": np.array([[0, 1, 255]], np.uint8),
-    "UINT16": np.array([[0, 1, 65535]], np.uint16),
-    "UINT32": np.array([[0, 1, 2**32 - 1]], np.uint32),
-    "UINT64": np.array([[0, 2**53 + 1, 2**64 - 1]], np.uint64),
-    "INT8": np.array([[-128, 0, 127]], np.int8),
-    "INT16": np.array([[-(2**15), 0, 2**15 - 1]], np.int16),
-    "INT32": np.array([[-(2**31), 0, 2**31 - 1]], np.int32),
-    "INT64": np.array([[-(2**63), 2**53 + 1, 2**63 - 1]], np.int64),
-    "FP16": np.array([[-0.0, 65504, np.inf]], np.float16),
-    "FP32": np.array([[0.1, np.nan, -np.inf]], np.float32),
-    "FP64": np.array([[0.1, 5e-324, np.nan]], np.float64),
-    "BYTES": np.array([["", "grüße", "a\x00b"]], object),
-}
-
-
-def told(what, fact=""):
-    print(json.dumps({"what": what, "fact": str(fact)}), flush=True)
-
-
-def check(condition, what):
-    if not condition:
-        raise AssertionError(what)
-
-
 def tensor(name, array, binary=True):
     made = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     made.set_data_from_numpy(array, binary_data=binary)
     return made
-
-
-def same(sent, got):
-    if sent.dtype == object:
-        return [text.encode() for text in sent.flatten()] == [bytes(x) if isinstance(x, bytes) else x.encode() for x in got.flatten()]
-    return sent.dtype == got.dtype and sent.shape == got.shape and np.array_equal(sent, got, equal_nan=sent.dtype.kind == "f")
 
 
 def mirror(client, names, binary_in, binary_out, **options):

@@ -6,5 +6,18 @@ export { ERROR_CODES, type ErrorCode, isTroupeError, TroupeError } from '../kern
 export type { OpenFile } from '../models/files.js';
 export { openModelFile } from '../models/model-file.js';
 export type { ActorDefinition, Isolation, LoadContext, PredictContext } from '../wire/definition.js';
+export type {
+  ChatMessage,
+  ChatRecord,
+  CompletionRecord,
+  EmbeddingAnswer,
+  EmbeddingRecord,
+  ServedKind,
+  TextAnswer,
+  TextPart,
+  TextRecord,
+  TextUsage,
+  TextWishes,
+} from '../wire/served-kinds.js';
 export type { Column, Columns, DType, NumericArray, Signature, TensorRecord, TensorSpec } from '../wire/tensor.js';
 export { defineActor } from './define-actor.js';

@@ -2,9 +2,43 @@ import type { Clock } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { toFault } from '../wire/fault.js';
-import type { AskRules } from './ask.js';
+import { type AskManyOptions, type AskRules, checkOptions, resolveAsk } from './ask.js';
 import type { InferTarget, Submission, Ticket } from './infer-target.js';
 import type { Outcome } from './outcome.js';
+
+/** What askMany was called with, checked. Where a name comes from a function, the rules have none. */
+export interface AskManyPlan<In> {
+  readonly records: readonly In[];
+  readonly rules: AskRules;
+  readonly names: { readonly keyOf: NameOf<In> | undefined; readonly modelOf: NameOf<In> | undefined };
+  readonly views: boolean;
+}
+
+/** Wrong options, and what is no iterable of records, throw a TypeError that names option, expectation and value. */
+export function planAskMany<In>(
+  inputs: Iterable<In>,
+  options: AskManyOptions<In>,
+  defaultTimeoutMs: number,
+): AskManyPlan<In> {
+  checkOptions('askMany', options);
+  const { key, model, views = false, ...plain } = options;
+  if (typeof views !== 'boolean') throw new TypeError(`askMany: views must be true or false, got ${typeof views}`);
+  const same: { key?: string; model?: string } = {};
+  if (key !== undefined && typeof key !== 'function') same.key = key;
+  if (model !== undefined && typeof model !== 'function') same.model = model;
+  const rules = resolveAsk({ ...plain, ...same }, defaultTimeoutMs);
+  const given: unknown = inputs;
+  // A string is taken for a mistake, not for its characters.
+  if (typeof given !== 'object' || given === null || !(Symbol.iterator in given)) {
+    const got = given === null ? 'null' : typeof given;
+    throw new TypeError(`askMany: expected an array or another iterable of records, got ${got}`);
+  }
+  const names = {
+    keyOf: typeof key === 'function' ? key : undefined,
+    modelOf: typeof model === 'function' ? model : undefined,
+  };
+  return { records: Array.isArray(inputs) ? (inputs as In[]) : [...inputs], rules, names, views };
+}
 
 /** One call of askMany: feeds the pool as it has room and collects the outcomes under one promise. */
 export class AskMany<In, Out> {
@@ -27,22 +61,15 @@ export class AskMany<In, Out> {
   #left: number;
 
   /** Without `keyOf` and `modelOf` the key and the model of the rules are those of every record. */
-  constructor(
-    pool: InferTarget<In, Out>,
-    records: readonly In[],
-    rules: AskRules,
-    { keyOf, modelOf }: { readonly keyOf: NameOf<In> | undefined; readonly modelOf: NameOf<In> | undefined },
-    clock: Clock,
-    views: boolean,
-    traceparent?: string,
-  ) {
+  constructor(pool: InferTarget<In, Out>, plan: AskManyPlan<In>, clock: Clock, traceparent?: string) {
+    const { records, rules, names, views } = plan;
     this.views = views;
     this.traceparent = traceparent;
     this.#pool = pool;
     this.#records = records;
     this.#rules = rules;
-    this.#keyOf = keyOf;
-    this.#modelOf = modelOf;
+    this.#keyOf = names.keyOf;
+    this.#modelOf = names.modelOf;
     this.#clock = clock;
     this.#left = records.length;
     this.#results = new Array<Outcome<Out>>(records.length);

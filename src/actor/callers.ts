@@ -2,13 +2,18 @@ import { type Breaker, verdictOf } from '../core/breaker.js';
 import { modelOf } from '../core/model-key.js';
 import type { Request } from '../core/request.js';
 import { LatencyWindow } from '../telemetry/latency.js';
+import { giveUp } from '../wire/token-stream.js';
 import { AskOwner, type Owner } from './ask.js';
 import type { Outcome } from './outcome.js';
 import type { PoolVoice } from './pool-events.js';
 import type { Readiness } from './readiness.js';
 
-/** Who told and did not ask. */
-export const NOBODY: Owner = { settled: () => undefined };
+/** Who told and did not ask: a token stream has no reader. */
+export const NOBODY: Owner = {
+  settled: (outcome) => {
+    if (outcome.ok) giveUp(outcome.value);
+  },
+};
 
 /** Tells those who sent a record what became of it, and keeps how long it took. User code runs in here. */
 export class Callers {

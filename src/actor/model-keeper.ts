@@ -29,8 +29,8 @@ interface Place {
   readonly config: LocatedModel['config'];
 }
 
-/** As many as the core knows models. */
-const PLACES_MAX = 4096;
+/** Models whose places, and whose tensors, are remembered: as many as the core knows. */
+const MODELS_MAX = 4096;
 
 export interface ModelKeeperParts {
   readonly pool: string;
@@ -93,7 +93,7 @@ export class ModelKeeper {
   async check(): Promise<void> {
     const { maxBytes } = this.#desk.limits;
     let bytes = 0;
-    for (const ref of this.#pin) bytes += (await this.#place(this.#catalog.keyOf(ref))).bytes;
+    for (const key of this.#pinnedKeys()) bytes += (await this.#place(key)).bytes;
     if (bytes > maxBytes) throw this.#pinsTooLarge(bytes);
   }
 
@@ -103,7 +103,7 @@ export class ModelKeeper {
     const pinned = deferred<void>();
     pinned.promise.catch(() => undefined);
     this.#pinned = pinned;
-    for (const ref of this.#pin) this.#desk.pin(this.#catalog.keyOf(ref));
+    for (const key of this.#pinnedKeys()) this.#desk.pin(key);
     this.#afterEvent();
     await pinned.promise;
   }
@@ -114,6 +114,13 @@ export class ModelKeeper {
     await this.#prepare(key, undefined, () => undefined);
   }
 
+  /** Has it go wherever it is held, when it has no work left; false: it is pinned. */
+  unload(ref: string): boolean {
+    const goes = this.#desk.dismiss(this.#catalog.keyOf(ref));
+    this.#afterEvent();
+    return goes;
+  }
+
   /** Lets the plain name of a model mean another version, once that is loaded wherever the old one is. */
   async swap(model: string, version: string): Promise<{ readonly from: string; readonly to: string }> {
     const from = this.#catalog.keyOf(model);
@@ -122,7 +129,7 @@ export class ModelKeeper {
     try {
       await this.#prepare(to, from, () => {
         this.#catalog.move(model, to);
-        this.#desk.replace(from, to);
+        this.#desk.replace(from, this.#pinnedKeys());
       });
       return { from, to };
     } catch (cause) {
@@ -212,11 +219,16 @@ export class ModelKeeper {
   #lookAtPins(): void {
     if (this.#pinned === undefined) return;
     let bytes = 0;
-    for (const ref of this.#pin) bytes += this.#desk.book.peek(this.#catalog.keyOf(ref))?.bytes ?? 0;
+    for (const key of this.#pinnedKeys()) bytes += this.#desk.book.peek(key)?.bytes ?? 0;
     if (bytes > this.#desk.limits.maxBytes) this.#pinned.reject(this.#pinsTooLarge(bytes));
     else if (this.#desk.hasPins) this.#pinned.resolve();
     else return;
     this.#pinned = undefined;
+  }
+
+  /** A pin without a version goes with the model where that is swapped; one of a version stays what it is. */
+  #pinnedKeys(): readonly string[] {
+    return [...new Set(this.#pin.map((ref) => this.#catalog.keyOf(ref)))];
   }
 
   #pinsTooLarge(bytes: number): TroupeError {
@@ -285,8 +297,21 @@ export class ModelKeeper {
     const isOneShape = signature?.inputs.some(({ shape }) => shape.includes(-1)) !== true;
     this.#core.batcher.seed(isOneShape ? costs : [], key);
     if (this.#signatures.has(key)) return;
+    if (this.#signatures.size >= MODELS_MAX) this.#forgetSignature();
     this.#signatures.set(key, signature);
     if (signature !== undefined) this.#core.mailbox.rebucket((request) => this.bucketOf(key, request.input), key);
+  }
+
+  /**
+   * One of a model that no replica holds, the longest known first: its next load tells it again. Of one that is held it
+   * stays, since records of two shapes must not share a batch.
+   */
+  #forgetSignature(): void {
+    for (const key of this.#signatures.keys()) {
+      if (this.#desk.holdings.isHeld(key)) continue;
+      this.#signatures.delete(key);
+      return;
+    }
   }
 
   async #place(key: string): Promise<Place> {
@@ -306,7 +331,7 @@ export class ModelKeeper {
       bytes,
       config: located?.config,
     };
-    if (this.#places.size >= PLACES_MAX) this.#places.delete(this.#places.keys().next().value as string);
+    if (this.#places.size >= MODELS_MAX) this.#places.delete(this.#places.keys().next().value as string);
     this.#places.set(key, place);
     return place;
   }

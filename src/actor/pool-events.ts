@@ -1,9 +1,11 @@
 import type { ScaleReason } from '../core/autoscaler.js';
+import { Burst, type BurstSummary } from '../core/burst.js';
 import type { BreakerChange, BreakerLimits, BreakerState } from '../core/breaker.js';
 import { type DeathNotice, describeDeath, type PoolNews } from '../core/effects.js';
 import type { RollbackReason, RolloutStep } from '../core/rollout.js';
 import { modelOf, versionOf } from '../core/model-key.js';
 import type { EvictionReason } from '../core/resident-models.js';
+import type { Clock, Timer } from '../kernel/clock.js';
 import type { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
 import type { Log } from '../telemetry/log.js';
@@ -97,12 +99,17 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
   readonly told: EventCounts = { events: new Map(), steps: new Map(), reasons: new Map() };
   readonly #pool: string;
   readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #deaths = new Burst();
+  readonly #givenUp = new Burst();
+  #timer: Timer | undefined;
   #untoldCount = 0;
   #toldAt = -Infinity;
 
-  constructor(pool: string, log: Log) {
+  constructor(pool: string, log: Log, clock: Clock) {
     super();
     this.#pool = pool;
+    this.#clock = clock;
     this.#log = (entry) => {
       try {
         log(entry);
@@ -130,20 +137,25 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
       case 'died': {
         const { replica, incarnation, version, death, heldCount } = news;
         if (death.cause !== 'stopped') {
-          const held = heldCount === 0 ? '' : `it held ${heldCount} ${heldCount === 1 ? 'record' : 'records'}; `;
-          const message = `replica ended: ${held}${describeDeath(death)}`;
-          this.#log({ level: 'warn', message, pool, replica, incarnation, ...named(version) });
+          const words = describeDeath(death);
+          if (this.#noted(this.#deaths, words, heldCount)) {
+            const message = `replica ended: ${heldText(heldCount)}${words}`;
+            this.#log({ level: 'warn', message, pool, replica, incarnation, ...named(version) });
+          }
         }
         this.emit('died', { replica, incarnation, version, death, heldCount });
         return;
       }
       case 'failed':
+        this.#sumUp();
         this.#log({ level: 'error', message: news.error.message, pool, code: news.error.code });
         this.emit('failed', { error: news.error });
         return;
       case 'replica-failed': {
         const { replica, death } = news;
-        this.#log({ level: 'error', message: `restarts used up: ${describeDeath(death)}`, pool, replica });
+        const words = describeDeath(death);
+        if (this.#noted(this.#givenUp, words, 0))
+          this.#log({ level: 'error', message: `restarts used up: ${words}`, pool, replica });
         this.emit('replica-failed', { replica, death });
         return;
       }
@@ -175,6 +187,7 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
         this.emit('freed', { version: news.version, ...(memory === undefined ? {} : { memory }) });
         return;
       case 'stopped':
+        this.#sumUp();
         this.emit('stopped');
         return;
       case 'ready':
@@ -221,6 +234,30 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     }
   }
 
+  /** One line for the first of a moment, and one for all of it when it is over; the events tell of each. */
+  #noted(burst: Burst, words: string, heldCount: number): boolean {
+    const now = this.#clock.now();
+    const isFirst = burst.note(words, heldCount, now);
+    const dueAt = burst.dueAt();
+    if (this.#timer === undefined && dueAt !== Infinity) {
+      this.#timer = this.#clock.at(dueAt, () => this.#sumUp());
+      // The first line has said it; nothing stays alive for the rest.
+      this.#timer.hold?.(false);
+    }
+    return isFirst;
+  }
+
+  #sumUp(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    const pool = this.#pool;
+    const deaths = this.#deaths.take();
+    if (deaths !== undefined) this.#log({ level: 'warn', message: burstText('replicas ended', deaths), pool });
+    const givenUp = this.#givenUp.take();
+    if (givenUp !== undefined)
+      this.#log({ level: 'error', message: burstText('replicas have used up their restarts', givenUp), pool });
+  }
+
   breakerChanged({ from, to, calls, failures }: BreakerChange, { windowMs, openMs }: BreakerLimits): void {
     const message = {
       open:
@@ -251,6 +288,18 @@ export class PoolVoice extends EventEmitter<PoolEvents> {
     this.#toldAt = now;
     this.#untoldCount = 0;
   }
+}
+
+/** `64 replicas ended within 0.2 s, and held 64 records: it was killed from outside by SIGKILL (64)`. */
+function burstText(what: string, { count, spanMs, heldCount, texts, otherCount }: BurstSummary): string {
+  const held = heldCount === 0 ? '' : `, and held ${heldCount} ${heldCount === 1 ? 'record' : 'records'}`;
+  const kinds = texts.map(([text, times]) => `${text} (${times})`);
+  if (otherCount > 0) kinds.push(`other causes (${otherCount})`);
+  return `${count} ${what} within ${(spanMs / 1000).toFixed(1)} s${held}: ${kinds.join('; ')}`;
+}
+
+function heldText(heldCount: number): string {
+  return heldCount === 0 ? '' : `it held ${heldCount} ${heldCount === 1 ? 'record' : 'records'}; `;
 }
 
 /** `2 -> 4 replicas: records waited too long`. */

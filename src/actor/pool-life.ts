@@ -10,6 +10,7 @@ import type { Clock } from '../kernel/clock.js';
 import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { checkOptions } from './ask.js';
+import type { LocatedVersion } from './generation-files.js';
 import type { Milestones } from './milestones.js';
 import type { PoolVoice } from './pool-events.js';
 import type { Pump } from './pump.js';
@@ -17,6 +18,11 @@ import type { Turn } from './turn.js';
 
 export interface StopOptions {
   /** How long what is held may still be finished; what is left then settles with POOL_STOPPED. Default 10,000. */
+  readonly timeoutMs?: number;
+}
+
+export interface DrainOptions {
+  /** How long to wait, in milliseconds; then the drain goes on by itself. Default: as long as it takes. */
   readonly timeoutMs?: number;
 }
 
@@ -28,13 +34,17 @@ export interface StopReport {
 
 /** Checks the options of a stop; wrong ones throw a TypeError that names option, expectation and value. */
 export function stopTimeoutOf(options: StopOptions): number {
-  checkOptions('stop', options);
+  return timeoutOf('stop', options) ?? 10_000;
+}
+
+function timeoutOf(what: string, options: StopOptions | DrainOptions): number | undefined {
+  checkOptions(what, options);
   for (const key of Object.keys(options)) {
-    if (key !== 'timeoutMs') throw new TypeError(`stop: unknown option "${key}"; expected timeoutMs`);
+    if (key !== 'timeoutMs') throw new TypeError(`${what}: unknown option "${key}"; expected timeoutMs`);
   }
-  const { timeoutMs = 10_000 } = options;
-  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0))
-    throw new TypeError(`stop: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
+  const { timeoutMs } = options;
+  if (timeoutMs !== undefined && (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)))
+    throw new TypeError(`${what}: timeoutMs must be a number of at least 0, got ${String(timeoutMs)}`);
   return timeoutMs;
 }
 
@@ -88,11 +98,12 @@ export class PoolLife {
     );
   }
 
-  start(locate: () => Promise<string | undefined>, replicas: number): Promise<void> {
+  start(locate: () => Promise<LocatedVersion>, replicas: number): Promise<void> {
     return this.operation(async () => {
-      const version = await locate();
+      const located = await locate();
       const up = this.#milestones.next('rolled-out');
-      this.#core.rollOut(version, replicas, this.#clock.now());
+      this.#pump.links.files.rollOut(located);
+      this.#core.rollOut(located.version, replicas, this.#clock.now());
       this.#pump.run();
       await up;
     });
@@ -147,13 +158,35 @@ export class PoolLife {
     await up;
   }
 
-  async drain(): Promise<void> {
+  async drain(options: DrainOptions = {}): Promise<void> {
+    const timeoutMs = timeoutOf('drain', options);
     if (this.#core.state === 'failed' || this.#core.state === 'stopped' || this.#core.state === 'stopping') return;
     this.#drained ??= this.#milestones.next('drained');
     this.#core.drain();
     this.#core.flush(this.#clock.now());
     this.#turn.schedule();
-    await this.#drained;
+    if (timeoutMs === undefined || timeoutMs === Infinity) return this.#drained;
+    const overdue = deferred<never>();
+    const timer = this.#clock.at(this.#clock.now() + timeoutMs, () => overdue.reject(this.#drainOverdue(timeoutMs)));
+    try {
+      await Promise.race([this.#drained, overdue.promise]);
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  #drainOverdue(timeoutMs: number): TroupeError {
+    const message = `Pool "${this.#name}" has not finished within ${timeoutMs} ms: ${this.underWay()}; it takes nothing more and goes on`;
+    return new TroupeError('DRAIN_OVERDUE', message, { actor: this.#name });
+  }
+
+  /** What it holds, in words: `it holds 3 records, 1 of them with a replica, and 1 token stream`. */
+  underWay(): string {
+    const { fleet, heldCount, mailbox } = this.#core;
+    const sent = heldCount - mailbox.held;
+    const streams = fleet.streamCount;
+    const records = `${heldCount} record${heldCount === 1 ? '' : 's'}, ${sent} of them with a replica`;
+    return `it holds ${records}${streams === 0 ? '' : `, and ${streams} token stream${streams === 1 ? '' : 's'}`}`;
   }
 
   stop(options: StopOptions): Promise<StopReport> {
@@ -210,7 +243,10 @@ export class PoolLife {
     this.#core.stop(this.#core.heldCount > 0);
     this.#pump.run();
     const actor = this.#name;
-    this.#milestones.abandon(new TroupeError('POOL_STOPPED', `Pool "${actor}" was stopped`, { actor }));
+    // Where a listener asks for the stop, what the core tells those who wait comes when it has returned, and goes first.
+    queueMicrotask(() =>
+      this.#milestones.abandon(new TroupeError('POOL_STOPPED', `Pool "${actor}" was stopped`, { actor })),
+    );
     return this.#stopped;
   }
 }

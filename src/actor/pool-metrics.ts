@@ -60,6 +60,9 @@ function collectRecords(into: Exposition, of: { pool: string }, { stats, told, .
   into.add('troupe_mailbox_door_records', of, mailbox.waitingAtDoor);
   into.add('troupe_held_records', of, stats.held);
   into.add('troupe_in_flight_batches', of, stats.asyncBatch.inflightBatches);
+  let streams = 0;
+  for (const { tokenStreams } of stats.replicas) streams += tokenStreams;
+  into.add('troupe_token_streams', of, streams);
   into.add('troupe_accepted_records_total', of, stats.accepted);
   into.add('troupe_refused_records_total', { ...of, reason: 'overloaded' }, stats.overloaded);
   into.add('troupe_refused_records_total', { ...of, reason: 'full' }, stats.refused - stats.overloaded);
@@ -106,7 +109,8 @@ function collectBatches(into: Exposition, of: { pool: string }, { stats, maxBatc
 function collectReplicas(into: Exposition, of: { pool: string }, { stats, residentBytes }: PoolMeters): void {
   const serving = stats.version ?? '';
   into.add('troupe_replicas', { ...of, state: 'ready', version: serving }, 0);
-  for (const { state, version = '' } of stats.replicas) into.add('troupe_replicas', { ...of, state, version }, 1);
+  for (const { state, isWaiting, version = '' } of stats.replicas)
+    into.add('troupe_replicas', { ...of, state: isWaiting ? 'waiting' : state, version }, 1);
   into.add('troupe_replicas_wanted', of, stats.wanted);
   collectScaling(into, of, stats);
   for (const [cause, count] of Object.entries(stats.deaths))

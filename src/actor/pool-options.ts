@@ -58,6 +58,12 @@ export const batchingSchema = z
       .max(16)
       .default(1)
       .describe('Batches a replica may hold at once: one running, the others staged.'),
+    maxStreams: count
+      .max(4096)
+      .default(32)
+      .describe(
+        'Token streams with which a replica takes no further batch; one in flight may begin as many more as it has records.',
+      ),
   })
   .prefault({});
 
@@ -187,7 +193,9 @@ export const poolOptionsSchema = z
     actor: z
       .string()
       .min(1)
-      .describe('File URL or path of the actor module, or the name of a ready-made actor (onnx, mock).'),
+      .describe(
+        'File URL or path of the actor module, or the name of a ready-made actor (onnx, mock, triton, http, openai).',
+      ),
     model: z
       .string()
       .min(1)

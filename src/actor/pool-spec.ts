@@ -50,6 +50,7 @@ export function limitsOf<In>({ name, options }: PoolSpec<In>): PoolLimits {
       targetLatencyMs: batching.targetLatencyMs ?? Infinity,
     },
     maxInFlight: batching.maxInFlight,
+    maxStreams: batching.maxStreams,
     batchTimeoutMs,
     attempts,
     cancellation,

@@ -11,12 +11,14 @@ import { TroupeError } from '../kernel/errors.js';
 import { systemRandom } from '../kernel/random.js';
 import { Breaker } from '../core/breaker.js';
 import type { PoolNews } from '../core/effects.js';
+import type { Overflow } from '../core/mailbox.js';
 import { versionOf } from '../core/model-key.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import { checkName, LATEST } from '../models/names.js';
 import { ModelRepository } from '../models/repository.js';
 import type { MetricsRegistry } from '../telemetry/registry.js';
+import type { ServedKind } from '../wire/served-kinds.js';
 import type { Signature } from '../wire/tensor.js';
 import {
   APPLICATION,
@@ -29,19 +31,21 @@ import {
   plainRules,
   resolveAsk,
 } from './ask.js';
-import { AskMany } from './ask-many.js';
+import { AskMany, planAskMany } from './ask-many.js';
 import { AsyncBatchMeter } from './async-batch.js';
 import { BatchTraces } from './batch-traces.js';
 import { Callers, NOBODY } from './callers.js';
-import type { InferTarget, Submission, Ticket } from './infer-target.js';
+import type { LocatedVersion } from './generation-files.js';
+import type { Submission } from './infer-target.js';
 import { Intake } from './intake.js';
 import { locateModel } from './locate.js';
 import { Milestones } from './milestones.js';
 import { ModelCatalog } from './model-catalog.js';
 import { ModelKeeper } from './model-keeper.js';
 import type { Outcome } from './outcome.js';
+import type { PoolClient } from './pool-client.js';
 import { type PoolEvents, PoolVoice } from './pool-events.js';
-import { PoolLife, type StopOptions, type StopReport } from './pool-life.js';
+import { type DrainOptions, PoolLife, type StopOptions, type StopReport } from './pool-life.js';
 import type { PoolMeters } from './pool-metrics.js';
 import { limitsOf, type PoolParts, type PoolSpec } from './pool-spec.js';
 import { Pump } from './pump.js';
@@ -49,10 +53,10 @@ import { type PoolHealth, Readiness } from './readiness.js';
 import { type PoolVersions, Rollouts, type SwapPreview } from './rollouts.js';
 import { type PoolStats, poolStats } from './stats.js';
 import { planSwap, type SwapOptions } from './swap-options.js';
-import { NO_TICKET, RequestTicket } from './ticket.js';
+import { NO_TICKET, type PoolTicket, RequestTicket } from './ticket.js';
 import { Turn } from './turn.js';
 
-export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, AsyncDisposable {
+export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, AsyncDisposable {
   readonly name: string;
   readonly metrics: MetricsRegistry | undefined;
   readonly #spec: PoolSpec<In>;
@@ -87,7 +91,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#clock = clock;
     this.#startedAt = clock.now();
     this.#models = parts.models ?? new ModelRepository();
-    const voice = new PoolVoice(name, parts.log);
+    const voice = new PoolVoice(name, parts.log, clock);
     this.#voice = voice;
     const core = new PoolCore(limitsOf(spec), parts.random ?? systemRandom, (end) => {
       if (!this.#readiness.ended(end.batchId)) this.#calls.count(end);
@@ -134,6 +138,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       milestones,
       now: () => clock.now(),
       locate: (version) => this.#locate(version),
+      rollOut: (located, rules) => {
+        links.files.rollOut(located);
+        core.rollOut(located.version, core.fleet.replicas, clock.now(), rules);
+      },
       compare: (comparison) => (pump.comparison = comparison),
       residentMemory: () => links.residentMemory(),
       probe: (cell, records) => links.probe(cell, records),
@@ -161,6 +169,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   /** Tensor signature, once a replica is up and if the actor has one. */
   get signature(): Signature | undefined {
     return this.#pump.links.description?.signature;
+  }
+
+  /** What of OpenAI's routes its actor answers, once a replica is up. */
+  get kinds(): readonly ServedKind[] {
+    return this.#pump.links.description?.kinds ?? [];
   }
 
   /** Loads the first replicas. Rejects with the typed error of the load that failed; nothing is left running then. */
@@ -192,28 +205,10 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    * itself as the mailbox has room, so any number is fine. timeoutMs counts for each record from its acceptance.
    */
   async askMany(inputs: Iterable<In>, options: AskManyOptions<In> = {}): Promise<Outcome<Out>[]> {
-    checkOptions('askMany', options);
-    const { key, model, views = false, ...plain } = options;
-    if (typeof views !== 'boolean') throw new TypeError(`askMany: views must be true or false, got ${typeof views}`);
-    const same: { key?: string; model?: string } = {};
-    if (key !== undefined && typeof key !== 'function') same.key = key;
-    if (model !== undefined && typeof model !== 'function') same.model = model;
-    const rules = resolveAsk({ ...plain, ...same }, this.#spec.options.timeoutMs);
-    if (typeof model !== 'function') this.#checkModel('askMany', rules.model);
-    const given: unknown = inputs;
-    // A string is taken for a mistake, not for its characters.
-    if (typeof given !== 'object' || given === null || !(Symbol.iterator in given)) {
-      const got = given === null ? 'null' : typeof given;
-      throw new TypeError(`askMany: expected an array or another iterable of records, got ${got}`);
-    }
-    const records = Array.isArray(inputs) ? (inputs as In[]) : [...inputs];
-    const names = {
-      keyOf: typeof key === 'function' ? key : undefined,
-      modelOf: typeof model === 'function' ? model : undefined,
-    };
+    const plan = planAskMany(inputs, options, this.#spec.options.timeoutMs);
+    if (plan.names.modelOf === undefined) this.#checkModel('askMany', plan.rules.model);
     const traceparent = this.#traces?.activeTraceparent();
-    const run = new AskMany<In, Out>(this, records, rules, names, this.#clock, views, traceparent);
-    return run.outcomes;
+    return new AskMany<In, Out>(this, plan, this.#clock, traceparent).outcomes;
   }
 
   /** Sends one record without wanting its result. Never throws for the pool's sake: what fails becomes a `dead-letter` event. */
@@ -295,13 +290,22 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
    */
   async restart(): Promise<void> {
     const { links } = this.#pump;
-    await links.checkFiles(this.#core.fleet.version);
+    await links.checkFiles(this.#core.fleet.servingGeneration);
     await this.#life.restart();
   }
 
-  /** Takes no more records and resolves when the last one held is settled. The replicas stay up until `stop`. */
-  drain(): Promise<void> {
-    return this.#life.drain();
+  /**
+   * Takes no more records and resolves when the last one held is settled and the last token stream has ended. The replicas
+   * stay up until `stop`. With `timeoutMs` rejects with DRAIN_OVERDUE when that is over: nothing is given up, and the drain
+   * goes on.
+   */
+  drain(options: DrainOptions = {}): Promise<void> {
+    return this.#life.drain(options);
+  }
+
+  /** What it holds, in words, for those who wait for its end. */
+  underWay(): string {
+    return this.#life.underWay();
   }
 
   /** Drains for at most timeoutMs, rejects what is left with POOL_STOPPED, and stops every replica. May be called twice. */
@@ -337,6 +341,7 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
       breaker: this.#breaker,
       probes: this.#readiness.counts,
       probesInFlight: this.#readiness.inFlightCount,
+      isWaiting: (cell: number) => this.#pump.links.isWaiting(cell),
       startedAt: this.#startedAt,
     };
     return poolStats(this.#core, edge, this.#clock.now());
@@ -384,6 +389,17 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     await keeper.preload(model);
   }
 
+  /**
+   * In a pool of many models: has one go wherever it is held, as soon as it has no work left; the event `model-evicted` tells
+   * of it. The next record for it loads it again. False: it is pinned, and stays. Throws MODEL_NOT_FOUND.
+   */
+  unload(model: string): boolean {
+    if (typeof model !== 'string') throw new TypeError(`unload: expected the name of a model, got ${typeof model}`);
+    const keeper = this.#many('unload');
+    this.#life.refuseUnlessRunning('unload');
+    return keeper.unload(model);
+  }
+
   /** In a pool of many models: the tensors of one, once it has been loaded and if it has any. */
   signatureOf(model: string): Signature | undefined {
     return this.#many('signatureOf').signatureOf(model);
@@ -408,14 +424,13 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     this.#turn.schedule();
   }
 
-  offer(submission: Submission<In, Out>): Ticket | undefined {
-    const now = this.#clock.now();
-    const refused = this.#intake.offer(submission.input, submission, submission, submission.deadlineAt, 'try', now);
-    if (refused instanceof Request) return new RequestTicket(this, refused);
-    if (refused === undefined) return undefined;
-    // Refused for good: it counts as accepted and settled at once, so that the caller has one way to hear of it.
-    process.nextTick(() => submission.settled({ ok: false, error: refused }));
-    return NO_TICKET;
+  offer(submission: Submission<In, Out>): PoolTicket | undefined {
+    return this.#offerBulk(submission, 'try');
+  }
+
+  /** As `offer`, where the overflow rule of the pool decides about a full mailbox, as it does for an ask: always a ticket. */
+  offerAsked(submission: Submission<In, Out>): PoolTicket {
+    return this.#offerBulk(submission, this.#spec.options.mailbox.overflow) ?? NO_TICKET;
   }
 
   onRoom(sender: number, callback: () => void): void {
@@ -426,6 +441,16 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
   flush(): void {
     this.#core.flush(this.#clock.now());
     this.#turn.schedule();
+  }
+
+  /** How often a record is sent to a replica at most, where replicas die under it. */
+  get attempts(): number {
+    return this.#spec.options.attempts;
+  }
+
+  /** Whether predict may run again for a record that may have run; known once a replica is up. */
+  get repeatable(): boolean | undefined {
+    return this.#pump.links.description?.repeatable;
   }
 
   /** For tickets: one accepted request is given up. */
@@ -452,6 +477,16 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     const now = this.#clock.now();
     const { overflow } = this.#spec.options.mailbox;
     return this.#intake.offer(input, owner, rules, now + rules.timeoutMs, overflow, now);
+  }
+
+  #offerBulk(submission: Submission<In, Out>, overflow: Overflow): PoolTicket | undefined {
+    const now = this.#clock.now();
+    const refused = this.#intake.offer(submission.input, submission, submission, submission.deadlineAt, overflow, now);
+    if (refused instanceof Request) return new RequestTicket(this, refused);
+    if (refused === undefined) return undefined;
+    // Refused for good: it counts as accepted and settled at once, so that the caller has one way to hear of it.
+    process.nextTick(() => submission.settled({ ok: false, error: refused }));
+    return NO_TICKET;
   }
 
   /** Apart from `ask`, so that one without a signal makes no closure. */
@@ -519,15 +554,11 @@ export class Pool<In = unknown, Out = unknown> implements InferTarget<In, Out>, 
     return new ModelKeeper({ pool: this.name, core, desk, links, catalog, clock, pin, loadTimeoutMs, afterEvent });
   }
 
-  async #locate(version: string): Promise<string | undefined> {
-    const { model } = this.#spec.options;
-    if (model === undefined) {
-      const plain = version === LATEST ? undefined : checkName('version', version);
-      this.#pump.links.setModel(plain, undefined);
-      return plain;
-    }
-    const located = await locateModel(this.name, this.#models, model, version);
-    this.#pump.links.setModel(located.version, located);
-    return located.version;
+  async #locate(wanted: string): Promise<LocatedVersion> {
+    const { model: name } = this.#spec.options;
+    if (name === undefined)
+      return { version: wanted === LATEST ? undefined : checkName('version', wanted), model: undefined };
+    const model = await locateModel(this.name, this.#models, name, wanted);
+    return { version: model.version, model };
   }
 }

@@ -4,16 +4,19 @@
  *
  * E1 effects are carried out before callers hear of results: user code runs last, when our own state is whole.
  * E2 a turn of asks is dispatched once, at its end, so that they share batches.
+ * E3 effects are carried out in the order in which they were decided, also those that a listener brings about while
+ * others are still to come: a replica is not told to stop before it is started.
  */
 
 import type { Clock } from '../kernel/clock.js';
 import type { Effect, PoolNews } from '../core/effects.js';
 import type { PoolCore } from '../core/pool-core.js';
 import { PROBE_BUCKET, type Request } from '../core/request.js';
-import type { Description, RecordResult, StartLink } from '../host/link.js';
+import type { Description, RecordResult, ReplyStreams, StartLink } from '../host/link.js';
 import { FIRST_SHOWN_ID } from '../core/shadow.js';
 import { shapeKey } from '../wire/columns.js';
 import { PING } from '../wire/messages.js';
+import { giveUp } from '../wire/token-stream.js';
 import { sharesResults } from './ask-many.js';
 import type { BatchTraces } from './batch-traces.js';
 import type { Callers } from './callers.js';
@@ -53,6 +56,7 @@ export class Pump {
   readonly #traces: BatchTraces | undefined;
   readonly #onNews: (news: PoolNews) => void;
   readonly #timer: PoolTimer;
+  #isRunning = false;
 
   constructor({ core, clock, turn, plan, startLink, callers, readiness, traces, onNews }: PumpParts) {
     this.#core = core;
@@ -70,11 +74,21 @@ export class Pump {
         core.ready(cell, incarnation, clock.now(), warmUpOf(description));
         this.afterEvent();
       },
-      reply: (cell, incarnation, batchId, results) => {
-        if (batchId >= FIRST_SHOWN_ID) return this.#shown(cell, batchId, results);
+      reply: (cell, incarnation, batchId, results, streams) => {
+        if (batchId >= FIRST_SHOWN_ID) {
+          for (const [, stream] of streams ?? []) giveUp(stream);
+          return this.#shown(cell, batchId, results);
+        }
         traces?.replied(batchId, results);
+        const requests = streams === undefined ? undefined : core.ledger.get(cell, batchId)?.requests;
         core.reply(cell, incarnation, batchId, results, clock.now());
+        if (streams !== undefined) giveUpUnwanted(streams, requests);
         this.#afterReply();
+      },
+      streamsBegan: (cell, incarnation, count, model) => core.streamsBegan(cell, incarnation, count, model),
+      streamEnded: (cell, incarnation, model) => {
+        core.streamEnded(cell, incarnation, model);
+        this.afterEvent();
       },
       failed: (cell, incarnation, batchId, error) => {
         if (batchId >= FIRST_SHOWN_ID) return this.#shown(cell, batchId, undefined);
@@ -93,25 +107,37 @@ export class Pump {
     });
   }
 
-  /** Carries out effects, then tells the callers (E1), until there is nothing left to do. */
+  /**
+   * Carries out effects, then tells the callers (E1), until there is nothing left to do. Called from within, by a listener
+   * or a caller that is told, it returns at once: what was decided is carried out when that has returned (E3).
+   */
   run(): void {
-    for (;;) {
-      const effects = this.#core.takeEffects();
-      const settled = this.#core.takeSettled();
-      if (effects.length === 0 && settled.length === 0) break;
-      for (let i = 0; i < effects.length; i++) this.#carryOut(effects[i] as Effect);
-      if (settled.length > 0) {
-        const now = this.#clock.now();
-        const { comparison } = this;
-        for (let i = 0; i < settled.length; i++) {
-          comparison?.settled(settled[i] as Request);
-          this.#callers.tell(settled[i] as Request, now);
-        }
-        if (!this.room.isEmpty) this.#turn.schedule();
-      }
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    try {
+      this.#runAll();
+    } finally {
+      this.#isRunning = false;
     }
     if (this.#core.state === 'stopped') this.#timer.cancel();
     else this.#timer.arm(this.#core.nextWakeAt(), this.#core.onlyLooks);
+  }
+
+  #runAll(): void {
+    for (;;) {
+      const effects = this.#core.takeEffects();
+      const settled = this.#core.takeSettled();
+      if (effects.length === 0 && settled.length === 0) return;
+      for (let i = 0; i < effects.length; i++) this.#carryOut(effects[i] as Effect);
+      if (settled.length === 0) continue;
+      const now = this.#clock.now();
+      const { comparison } = this;
+      for (let i = 0; i < settled.length; i++) {
+        comparison?.settled(settled[i] as Request);
+        this.#callers.tell(settled[i] as Request, now);
+      }
+      if (!this.room.isEmpty) this.#turn.schedule();
+    }
   }
 
   /** Something has happened beside the records. */
@@ -161,7 +187,7 @@ export class Pump {
         this.links.link(effect.cell)?.abandon(effect.batchId);
         return;
       case 'start':
-        this.links.start(effect);
+        this.links.start(effect, this.#core.fleet.cells.get(effect.cell)?.generation ?? 0);
         return;
       case 'stop':
         this.links.link(effect.cell)?.stop({ now: effect.now });
@@ -176,9 +202,22 @@ export class Pump {
         return;
       case 'news':
         if (effect.news.name === 'stopped') this.#timer.cancel();
+        this.#keepFiles(effect.news);
         this.#onNews(effect.news);
         return;
     }
+  }
+
+  #keepFiles(news: PoolNews): void {
+    const { files } = this.links;
+    const { list, rollout, servingGeneration } = this.#core.fleet;
+    if (news.name === 'rollout' && news.step === 'rolled-back') files.rolledBack();
+    if (news.name === 'up') files.serves(servingGeneration);
+    if (news.name !== 'up' && news.name !== 'freed') return;
+    const kept = new Set([servingGeneration, ...list.map((cell) => cell.generation)]);
+    // The old version may have no replica left, and is started again where the new one is given up.
+    if (rollout !== undefined) kept.add(rollout.sides.fromGeneration);
+    files.keep(kept);
   }
 
   /** The answer to a batch that a replica was only shown. */
@@ -225,6 +264,11 @@ function inputsOf(requests: readonly Request[]): unknown[] {
 /** Of records that all have one shape; runs on zeros of some other shape would tell nothing. */
 function warmUpOf({ signature, costs }: Description): Description['costs'] {
   return signature?.inputs.some(({ shape }) => shape.includes(-1)) ? undefined : costs;
+}
+
+/** Token streams of records that were settled before: by their deadline, or by their caller. */
+function giveUpUnwanted(streams: ReplyStreams, requests: readonly Request[] | undefined): void {
+  for (const [index, stream] of streams) if (requests?.[index]?.value !== stream) giveUp(stream);
 }
 
 /** The answer to a probe. */

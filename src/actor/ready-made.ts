@@ -1,9 +1,15 @@
 import type { Isolation } from '../wire/definition.js';
 
-/** Actors that come with Troupe, by name. Native engines live in processes: a busy native thread cannot be ended. */
+/**
+ * Actors that come with Troupe, by name. Native engines live in processes: a busy native thread cannot be ended. Those that
+ * ask a server wait most of the time, and need no place of their own for it.
+ */
 const READY_MADE: ReadonlyMap<string, { readonly file: string; readonly isolation: Isolation }> = new Map([
   ['onnx', { file: 'onnx.js', isolation: 'process' }],
   ['mock', { file: 'mock.js', isolation: 'thread' }],
+  ['triton', { file: 'triton.js', isolation: 'inline' }],
+  ['http', { file: 'http.js', isolation: 'inline' }],
+  ['openai', { file: 'openai.js', isolation: 'inline' }],
 ] as const);
 
 export interface ResolvedActor {

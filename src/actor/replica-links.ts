@@ -3,7 +3,7 @@ import type { DeathNotice, Effect } from '../core/effects.js';
 import type { Clock } from '../kernel/clock.js';
 import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
-import type { Description, Link, RecordResult, StartLink } from '../host/link.js';
+import type { Description, Link, RecordResult, ReplyStreams, StartLink } from '../host/link.js';
 import { residentBytesOf } from '../host/resident.js';
 import { checkContentHash } from '../models/content-hash.js';
 import { declaredDifferences } from '../models/declared-signature.js';
@@ -11,6 +11,8 @@ import type { LocatedModel } from '../models/repository.js';
 import { shapeKey } from '../wire/columns.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import { signatureDifferences } from '../wire/signature-difference.js';
+import { giveUp } from '../wire/token-stream.js';
+import { GenerationFiles } from './generation-files.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import { Probes } from './probes.js';
 import { copyOf } from './value-copy.js';
@@ -25,7 +27,16 @@ import { copyOf } from './value-copy.js';
 
 export interface LinkListener {
   ready(cell: number, incarnation: number, description: Description): void;
-  reply(cell: number, incarnation: number, batchId: number, results: readonly RecordResult[]): void;
+  reply(
+    cell: number,
+    incarnation: number,
+    batchId: number,
+    results: readonly RecordResult[],
+    streams?: ReplyStreams,
+  ): void;
+  /** Before the answer that has them. */
+  streamsBegan(cell: number, incarnation: number, count: number, model: string | undefined): void;
+  streamEnded(cell: number, incarnation: number, model: string | undefined): void;
   failed(cell: number, incarnation: number, batchId: number, error: TroupeError): void;
   exited(cell: number, incarnation: number, death: DeathNotice): void;
   stale(cell: number, incarnation: number, batchId: number): void;
@@ -48,6 +59,7 @@ interface Held {
   readonly link: Link;
   readonly incarnation: number;
   readonly version: string | undefined;
+  readonly config: LocatedModel['config'];
   /** Of a child process, once it is ready. */
   pid: number | undefined;
 }
@@ -55,13 +67,13 @@ interface Held {
 export class ReplicaLinks {
   /** What the first replica said of itself; later ones must agree. */
   description: Description | undefined;
+  readonly files = new GenerationFiles();
   readonly #plan: ReplicaPlan;
   readonly #startLink: StartLink;
   readonly #clock: Clock;
   readonly #listener: LinkListener;
   readonly #held = new Map<number, Held>();
   readonly #probes = new Probes();
-  readonly #models = new Map<string | undefined, LocatedModel | undefined>();
 
   constructor(plan: ReplicaPlan, startLink: StartLink, clock: Clock, listener: LinkListener) {
     this.#plan = plan;
@@ -70,19 +82,19 @@ export class ReplicaLinks {
     this.#listener = listener;
   }
 
-  /** Where the files of a version lie, told before a replica of it is started. */
-  setModel(version: string | undefined, model: LocatedModel | undefined): void {
-    this.#models.set(version, model);
-  }
-
-  /** Rejects with HASH_MISMATCH where the files of a version are not those that are pinned; undefined where none are. */
-  checkFiles(version: string | undefined): Promise<void> | undefined {
-    const model = this.#models.get(version);
+  /** Rejects with HASH_MISMATCH where the files of a generation are not those that are pinned; undefined where none are. */
+  checkFiles(generation: number): Promise<void> | undefined {
+    const model = this.files.of(generation);
     return model?.hash === undefined ? undefined : checkContentHash(model.modelDir, model.hash);
   }
 
   link(cell: number): Link | undefined {
     return this.#held.get(cell)?.link;
+  }
+
+  /** Its start waits for its turn. */
+  isWaiting(cell: number): boolean {
+    return this.#held.get(cell)?.link.isWaiting === true;
   }
 
   /** The link of some ready replica. */
@@ -94,10 +106,11 @@ export class ReplicaLinks {
     return undefined;
   }
 
-  start({ cell, replica, replicas, incarnation, version }: Extract<Effect, { kind: 'start' }>): void {
+  start(effect: Extract<Effect, { kind: 'start' }>, generation: number): void {
+    const { cell, replica, replicas, incarnation, version } = effect;
     const { pool, options, actor, isolation } = this.#plan;
     const listener = this.#listener;
-    const model = this.#models.get(version);
+    const model = this.files.startOf(generation);
     const link = this.#startLink(
       {
         pool,
@@ -116,14 +129,18 @@ export class ReplicaLinks {
         loadTimeoutMs: options.loadTimeoutMs,
         heartbeatMs: options.heartbeatMs,
         stopTimeoutMs: options.stopTimeoutMs,
+        pieceTimeoutMs: options.batchTimeoutMs,
         memoryLimitBytes: options.memoryLimitBytes,
         manyModels: options.models !== undefined,
       },
       {
         ready: (description) => this.#ready(cell, incarnation, description),
-        reply: (batchId, results) => {
-          if (!this.#probes.answered(batchId, results)) listener.reply(cell, incarnation, batchId, results);
+        reply: (batchId, results, streams, model) => {
+          if (streams !== undefined) listener.streamsBegan(cell, incarnation, streams.length, model);
+          if (!this.#probes.answered(batchId, results)) listener.reply(cell, incarnation, batchId, results, streams);
+          else for (const [, stream] of streams ?? []) giveUp(stream);
         },
+        streamEnded: (model) => listener.streamEnded(cell, incarnation, model),
         failed: (batchId, error) => {
           if (!this.#probes.failed(batchId, error)) listener.failed(cell, incarnation, batchId, error);
         },
@@ -135,7 +152,7 @@ export class ReplicaLinks {
         stale: (batchId) => listener.stale(cell, incarnation, batchId),
       },
     );
-    this.#held.set(cell, { link, incarnation, version, pid: undefined });
+    this.#held.set(cell, { link, incarnation, version, config: model?.config, pid: undefined });
   }
 
   /** Shows a batch to a replica that nobody waits for. In this process it is given copies: callers may change theirs. */
@@ -193,7 +210,7 @@ export class ReplicaLinks {
     const held = this.#held.get(cell);
     if (held === undefined || held.incarnation !== incarnation) return;
     if (this.#plan.isolation === 'process') held.pid = description.pid;
-    const problem = this.#objection(held.version, description);
+    const problem = this.#objection(held, description);
     if (problem === undefined) {
       this.description ??= description;
       this.#listener.ready(cell, incarnation, description);
@@ -208,8 +225,7 @@ export class ReplicaLinks {
     });
   }
 
-  #objection(version: string | undefined, { signature }: Description): string | undefined {
-    const config = this.#models.get(version)?.config;
+  #objection({ version, config }: Held, { signature }: Description): string | undefined {
     const which = `Version ${version ?? 'none'} of "${this.#plan.pool}"`;
     const undeclared = config === undefined ? undefined : objectionToModel(which, config, signature);
     if (undeclared !== undefined || this.description === undefined) return undeclared;

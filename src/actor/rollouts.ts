@@ -10,14 +10,15 @@
 
 import type { PoolNews } from '../core/effects.js';
 import type { PoolCore } from '../core/pool-core.js';
-import type { RollbackReason, Rollout, RolloutStep, SwapStrategy } from '../core/rollout.js';
+import type { RollbackReason, Rollout, RolloutRules, RolloutStep, SwapStrategy } from '../core/rollout.js';
 import type { Compared } from '../core/shadow.js';
 import type { RecordResult } from '../host/link.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
-import { TroupeError } from '../kernel/errors.js';
+import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import { plainName } from '../models/names.js';
 import { LatencyWindow } from '../telemetry/latency.js';
 import { Comparison, type ShadowReport, type ShadowTotals } from './comparison.js';
+import type { LocatedVersion } from './generation-files.js';
 import type { Milestones } from './milestones.js';
 import type { FreedMemory, NewsDetails, PoolVoice } from './pool-events.js';
 import { problemOf, type Verification } from './verification.js';
@@ -70,7 +71,9 @@ export interface RolloutHost {
   readonly milestones: Milestones;
   now(): number;
   /** The version that a name means. */
-  locate(version: string): Promise<string | undefined>;
+  locate(version: string): Promise<LocatedVersion>;
+  /** Begins to load it, as many replicas as there are to be. */
+  rollOut(located: LocatedVersion, rules: RolloutRules): void;
   /** What one replica answers to these records; rejects where it ends, or takes longer than a load may. */
   probe(cell: number, records: readonly unknown[]): Promise<readonly RecordResult[]>;
   /** Throws unless the pool runs. */
@@ -125,7 +128,7 @@ export class Rollouts {
   async plan(version: string | number, options: SwapOptions): Promise<SwapPreview> {
     const plan = planSwap(version, options);
     const { strategy, share, shadow, bakeMs, verifies, keepMs } = plan.rules;
-    const to = await this.#host.locate(plan.version);
+    const { version: to } = await this.#host.locate(plan.version);
     const { fleet } = this.#host.core;
     const newest = this.#waiting ?? this.#active;
     const isUnderWay = isOpen(newest);
@@ -159,8 +162,10 @@ export class Rollouts {
   async promote(): Promise<void> {
     const { core } = this.#host;
     const swap = this.#active;
+    const from = core.fleet.rollout?.sides.fromVersion;
     if (swap === undefined || !core.promote(this.#host.now()))
       throw this.#noRollout('promote', 'no version is on trial');
+    this.#decided(swap, 'promoted', from);
     this.#host.pump();
     await swap.done.promise;
   }
@@ -223,14 +228,14 @@ export class Rollouts {
       this.#host.refuseUnlessRunning('swap');
       this.#freeKept();
       await this.#settled();
-      const to = swap.isOver ? undefined : await this.#host.locate(swap.plan.version);
-      if (!swap.isOver) {
+      const located = swap.isOver ? undefined : await this.#host.locate(swap.plan.version);
+      if (located !== undefined && !swap.isOver) {
         this.#host.refuseUnlessRunning('swap');
         const promoted = milestones.next('promoted');
-        core.rollOut(to, core.fleet.replicas, this.#host.now(), swap.plan.rules);
+        this.#host.rollOut(located, swap.plan.rules);
         this.#host.pump();
         await promoted;
-        voice.emit('swapped', { from, to });
+        voice.emit('swapped', { from, to: located.version });
         await this.#settled();
         this.#end(swap, undefined);
       }
@@ -271,11 +276,8 @@ export class Rollouts {
   /** The core tells what it does; what it waits for is done here. To be called before those who listen are told. */
   hear(news: PoolNews): void {
     if (news.name !== 'rollout') return;
-    if (this.#active !== undefined && (news.step === 'promoted' || news.step === 'rolled-back')) {
-      this.#active.verdict = news.step;
-      const { strategy } = this.#active.plan.rules;
-      if (news.step === 'promoted') this.#previous = { version: news.from, strategy };
-    }
+    if (this.#active !== undefined && (news.step === 'promoted' || news.step === 'rolled-back'))
+      this.#decided(this.#active, news.step, news.from);
     if (news.step === 'baking') this.#beginComparison();
     if (news.step === 'promoted' || news.step === 'rolled-back') this.#compareWith(undefined);
     const isFirst = news.step === 'draining' || (news.step === 'loading' && this.#host.core.fleet.rollout?.takesPlaces);
@@ -284,6 +286,12 @@ export class Rollouts {
     const { rollout } = this.#host.core.fleet;
     const verify = this.#active?.plan.verify;
     if (rollout !== undefined && verify !== undefined) void this.#verify(rollout, verify);
+  }
+
+  /** Known at once to those who decided it themselves: a listener may ask for more before the news is told. */
+  #decided(swap: Swap, verdict: 'promoted' | 'rolled-back', from: string | undefined): void {
+    swap.verdict = verdict;
+    if (verdict === 'promoted') this.#previous = { version: from, strategy: swap.plan.rules.strategy };
   }
 
   #beginComparison(): void {
@@ -309,9 +317,12 @@ export class Rollouts {
     let problem: string | undefined;
     let cause: unknown;
     let passed = 0;
+    let deaths = 0;
     for (const answer of answers) {
-      if (answer.status === 'rejected') cause ??= answer.reason;
-      else {
+      if (answer.status === 'rejected') {
+        cause ??= answer.reason;
+        if (isTroupeError(answer.reason) && answer.reason.code === 'ACTOR_CRASHED') deaths++;
+      } else {
         problem ??= problemOf(answer.value, verify);
         passed++;
       }
@@ -320,7 +331,11 @@ export class Rollouts {
     if (passed === 0) problem = cause instanceof Error ? cause.message : String(cause);
     const now = this.#host.now();
     if (problem === undefined) core.verified(now);
-    else core.rollBack('verification-failed', problem, now, passed === 0 ? cause : undefined);
+    else {
+      // The core knows already of one that ended by its own fault: these were killed, and have said nothing of the version.
+      const reason = passed === 0 && deaths === answers.length ? 'replicas-died' : 'verification-failed';
+      core.rollBack(reason, problem, now, passed === 0 ? cause : undefined);
+    }
     this.#host.pump();
   }
 
@@ -329,9 +344,12 @@ export class Rollouts {
     const { core, voice } = this.#host;
     const from = core.fleet.version;
     if (!core.restore(this.#host.now())) return false;
+    const to = core.fleet.version;
     this.#previous = { version: from, strategy: 'beside' };
     this.#host.pump();
-    voice.emit('swapped', { from, to: core.fleet.version });
+    // Where a listener asks for it, the steps are told when that has returned, and go first.
+    await Promise.resolve();
+    voice.emit('swapped', { from, to });
     await this.#settled();
     return true;
   }
@@ -357,7 +375,9 @@ export class Rollouts {
 
   #giveUp(swap: Swap, reason: RollbackReason, why: string): void {
     // Between two steps of its own it has nothing in the core yet.
-    if (!this.#host.core.rollBack(reason, why, this.#host.now())) this.#forget(swap, reason, why);
+    const { core } = this.#host;
+    if (core.rollBack(reason, why, this.#host.now())) this.#decided(swap, 'rolled-back', core.fleet.version);
+    else this.#forget(swap, reason, why);
     this.#host.pump();
   }
 

@@ -29,10 +29,14 @@ export interface PoolStats {
   readonly replicas: readonly {
     readonly replica: number;
     readonly state: ReplicaState;
+    /** It is to start, and waits for its turn: others of the system start before it. */
+    readonly isWaiting: boolean;
     /** How often this replica has been started. */
     readonly incarnation: number;
     readonly version: string | undefined;
     readonly inFlightBatches: number;
+    /** Token streams it has begun to answer with and not ended. */
+    readonly tokenStreams: number;
   }[];
   /** How many replicas there are to be. */
   readonly wanted: number;
@@ -129,6 +133,8 @@ export interface SeenByEdge {
   /** What of the core's counters is no work, but probes of readiness. */
   readonly probes: ProbeCounts;
   readonly probesInFlight: number;
+  /** Of the replica in this cell: its start waits for its turn. */
+  readonly isWaiting: (cell: number) => boolean;
   readonly startedAt: number;
 }
 
@@ -145,9 +151,11 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     replicas: [...core.fleet.cells.values()].map((cell) => ({
       replica: cell.replica,
       state: cell.state,
+      isWaiting: edge.isWaiting(cell.id),
       incarnation: cell.incarnation,
       version: cell.version,
       inFlightBatches: core.ledger.count(cell.id),
+      tokenStreams: cell.streams,
     })),
     wanted: core.fleet.replicas,
     scaling: scalingStats(core),

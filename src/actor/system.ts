@@ -11,7 +11,9 @@ import { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
 import { plainIssues, z } from '../kernel/schema.js';
 import { SupervisorCore, type SupervisorEffect } from '../core/supervisor.js';
+import type { StartLink } from '../host/link.js';
 import { startLink } from '../host/start-link.js';
+import { inTurn, StartTurns } from '../host/start-turns.js';
 import { type Log, stderrLog } from '../telemetry/log.js';
 import { MetricsRegistry } from '../telemetry/registry.js';
 import type { Tracing } from '../telemetry/tracing.js';
@@ -38,6 +40,7 @@ const systemOptionsSchema = z.strictObject({
     })
     .prefault({}),
   models: modelsSchema,
+  startsAtOnce: z.number().int().min(1).optional(),
 });
 
 export interface SystemOptions {
@@ -54,6 +57,11 @@ export interface SystemOptions {
   };
   /** Where models lie, and own names of their versions. Default: no roots; pools give their models by path. */
   readonly models?: ModelsOptions;
+  /**
+   * Threads and child processes, of all pools together, that start at the same time; the others wait for their turn, which
+   * comes after two seconds of another one's start at the latest. Default twice as many as there are CPUs to use, 4 at least.
+   */
+  readonly startsAtOnce?: number;
   /** Makes a span for each batch. Default: none. */
   readonly tracing?: Tracing | undefined;
   /** Where warnings and errors go. Default: one line each on stderr. */
@@ -105,6 +113,7 @@ export class System implements AsyncDisposable {
   /** The models on disk: what there is, in which versions, and what is in them. */
   readonly models: ModelRepository;
   readonly #log: Log;
+  readonly #startLink: StartLink;
   readonly #tracing: Tracing | undefined;
   readonly #supervisor: SupervisorCore;
   readonly #pools = new Map<string, Pool<any, any>>();
@@ -129,6 +138,7 @@ export class System implements AsyncDisposable {
     this.name = resolved.name;
     this.models = new ModelRepository(resolved.models);
     this.#log = log ?? stderrLog;
+    this.#startLink = inTurn(startLink, new StartTurns(resolved.startsAtOnce));
     this.#tracing = tracing === undefined ? undefined : checkTracing(tracing);
     const { strategy, max, withinMs } = resolved.supervision;
     this.#supervisor = new SupervisorCore({ strategy, intensity: { max, withinMs } });
@@ -154,7 +164,7 @@ export class System implements AsyncDisposable {
     if (this.#pools.has(name))
       throw new TypeError(`spawn: a pool named "${name}" exists already; every pool has its own name`);
     const pool = new Pool<In, Out>(this.#specOf(name, options), {
-      startLink,
+      startLink: this.#startLink,
       log: this.#log,
       metrics: this.registry,
       tracing: this.#tracing,

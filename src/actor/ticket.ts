@@ -6,8 +6,14 @@ export interface Canceller {
   cancelRequest(request: Request, reason: unknown): void;
 }
 
+/** The ticket of a pool of this process, which knows where the record is. */
+export interface PoolTicket extends Ticket {
+  /** Gives the record up only if no replica has had it; false where one has, or where it has settled. */
+  withdraw(reason: unknown): boolean;
+}
+
 /** Gives up one accepted request. */
-export class RequestTicket implements Ticket {
+export class RequestTicket implements PoolTicket {
   readonly #pool: Canceller;
   readonly #request: Request;
   constructor(pool: Canceller, request: Request) {
@@ -18,7 +24,14 @@ export class RequestTicket implements Ticket {
   cancel(reason?: unknown): void {
     this.#pool.cancelRequest(this.#request, reason);
   }
+
+  withdraw(reason: unknown): boolean {
+    const { place, sendCount } = this.#request;
+    if (sendCount > 0 || place === 'in-flight' || place === 'settled') return false;
+    this.#pool.cancelRequest(this.#request, reason);
+    return true;
+  }
 }
 
 /** For what settled at once. */
-export const NO_TICKET: Ticket = { cancel: () => undefined };
+export const NO_TICKET: PoolTicket = { cancel: () => undefined, withdraw: () => false };

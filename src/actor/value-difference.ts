@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { isTokenStream } from '../wire/token-stream.js';
 
 /**
  * Where two outputs of a model differ. Of an object the named fields count, others may be there; a list stands for any array
@@ -24,6 +25,8 @@ export function differenceOf(
     if (isNear(got, wanted, tolerance)) return undefined;
     return tolerance === 0 ? wrong() : `${wrong()} (tolerance ${tolerance})`;
   }
+  // The pieces of a stream are for one reader alone.
+  if (isTokenStream(wanted)) return isTokenStream(got) ? undefined : wrong();
   if (typeof wanted !== 'object' || wanted === null) return Object.is(got, wanted) ? undefined : wrong();
   if (depth > DEPTH_MAX || isWhole(wanted)) return isDeepStrictEqual(got, wanted) ? undefined : wrong();
   if (typeof got !== 'object' || got === null) return wrong();

@@ -68,6 +68,7 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
     {
       name: config.name,
       models: config.models,
+      ...(config.startsAtOnce === undefined ? {} : { startsAtOnce: config.startsAtOnce }),
       log: options.log,
       ...(config.tracing ? { tracing: await openTelemetry() } : {}),
     },

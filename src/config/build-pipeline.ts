@@ -154,9 +154,10 @@ export function objectionsToServing(serve: Config['serve']): readonly string[] {
 }
 
 /** Those that the file does not say are the server's to fill in. */
-export function serveOptions({ tls, tokens, ...rest }: NonNullable<Config['serve']>): ServeOptions {
+export function serveOptions({ tls, tokens, grpc, ...rest }: NonNullable<Config['serve']>): ServeOptions {
   return withoutUndefined({
     ...rest,
+    grpc: grpc === undefined ? undefined : withoutUndefined(grpc),
     tls: tls === undefined ? undefined : withoutUndefined(tls),
     tokens: tokens === undefined ? undefined : withoutUndefined(tokens),
   });

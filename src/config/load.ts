@@ -233,11 +233,13 @@ function resolveReferences(config: Config, dir: string, tree: TreeNode): { confi
 }
 
 function withPaths(serve: NonNullable<Config['serve']>, absolute: (file: string) => string): Config['serve'] {
-  const { socket, tls } = serve;
+  const { socket, lane, tls, grpc } = serve;
   const files = tls === undefined ? undefined : { ...tls, cert: absolute(tls.cert), key: absolute(tls.key) };
   return {
     ...serve,
     ...(socket === undefined ? {} : { socket: absolute(socket) }),
+    ...(grpc?.socket === undefined ? {} : { grpc: { ...grpc, socket: absolute(grpc.socket) } }),
+    ...(lane === undefined ? {} : { lane: absolute(lane) }),
     ...(files === undefined ? {} : { tls: files.ca === undefined ? files : { ...files, ca: absolute(files.ca) } }),
   };
 }

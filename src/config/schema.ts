@@ -211,6 +211,14 @@ export const controlSchema = z.strictObject({
 export const configSchema = z.strictObject({
   name: nameSchema.default('troupe').describe('Name of the system, for logs and reports.'),
   models: modelsSchema.describe('Where models lie, and own names of their versions.'),
+  startsAtOnce: z
+    .number()
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'Threads and child processes of all pools together that start at the same time; twice as many as there are CPUs to use, and 4 at least, without it.',
+    ),
   pools: z.record(nameSchema, poolOptionsSchema).default({}).describe('Pools by name, each with the options of spawn.'),
   pipelines: z.record(nameSchema, pipelineSchema).default({}).describe('Pipelines by name.'),
   control: controlSchema

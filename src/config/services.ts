@@ -8,6 +8,12 @@ import { isLoopback } from '../stream/http-listener.js';
 
 const atLeast = (least: number) => z.number().int().min(least);
 const text = z.string().min(1);
+const port = z.number().int().min(0).max(65_535);
+const unixSocket = text
+  .optional()
+  .describe(
+    'Unix socket to listen at, in a directory that nobody else can enter. Relative paths start at the folder of the config file.',
+  );
 
 const backoff = (what: string) =>
   z
@@ -20,7 +26,7 @@ const backoff = (what: string) =>
     .describe(what);
 
 const listen = {
-  port: z.number().int().min(0).max(65_535).describe('Port to listen at; 0 takes a free one.'),
+  port: port.describe('Port to listen at; 0 takes a free one.'),
   host: text.optional().describe('Address to listen at; 127.0.0.1 without it. Anything but loopback needs a token.'),
   path: text.optional().describe('The one path there is; / without it.'),
   token: z.string().min(16).optional().describe('Asked for as Authorization: Bearer TOKEN; write it as ${VARIABLE}.'),
@@ -38,7 +44,7 @@ const createTable = z.boolean().optional().describe('Makes the table where it is
 /** `port` and the others as in `listen`; what else is served and from which pages is not for the config to say. */
 export const metricsSchema = z
   .strictObject({
-    port: z.number().int().min(0).max(65_535).default(9464).describe('Port to listen at; 0 takes a free one.'),
+    port: port.default(9464).describe('Port to listen at; 0 takes a free one.'),
     host: listen.host,
     token: listen.token,
     hosts: listen.hosts,
@@ -57,21 +63,27 @@ export const metricsSchema = z
 
 /** As `metricsSchema`. What is left out is as in `ServeOptions`, so that the defaults stand in one place. */
 export const serveSchema = z.strictObject({
-  port: z
-    .number()
-    .int()
-    .min(0)
-    .max(65_535)
+  port: port
     .optional()
-    .describe('Port to listen at; 0 takes a free one. 8000 without it, or none where there is a socket.'),
+    .describe('Port to listen at; 0 takes a free one. 8000 without it, or none where there is a socket or a lane.'),
   host: text
     .optional()
     .describe('Address to listen at; 127.0.0.1 without it. Anything but loopback needs tls and tokens.'),
   hosts: listen.hosts,
-  socket: text
+  socket: unixSocket,
+  grpc: z
+    .strictObject({
+      port: port
+        .optional()
+        .describe('Port to listen at; 0 takes a free one. 8001 without it, or none where there is a socket.'),
+      socket: unixSocket,
+    })
+    .optional()
+    .describe('gRPC beside HTTP, with the same host, hosts, tls, tokens and limits; {} is port 8001. None without it.'),
+  lane: text
     .optional()
     .describe(
-      'Unix socket to listen at, in a directory that nobody else can enter. Relative paths start at the folder of the config file.',
+      'Unix socket for connect() of other Troupe processes, in a directory that nobody else can enter. Relative paths start at the folder of the config file.',
     ),
   tls: z
     .strictObject({
@@ -84,7 +96,7 @@ export const serveSchema = z.strictObject({
         ),
     })
     .optional()
-    .describe('HTTPS at the port; plain HTTP without it.'),
+    .describe('TLS at the ports; plain HTTP and gRPC without it.'),
   tokens: z
     .strictObject({
       infer: z.array(z.string().min(16)).optional().describe('Each allows inference; write them as ${VARIABLE}.'),

@@ -18,6 +18,8 @@ export interface PoolLine {
   /** Replicas that are ready, and those there should be. */
   readonly ready: number;
   readonly replicas: number;
+  /** Of those that are not ready: how many wait for their turn to start; absent for none. */
+  readonly waiting?: number;
   /** Of a pool that scales by itself: its bounds, and whether it has gone to 0 until the next record comes. */
   readonly scaling?: { readonly min: number; readonly max: number; readonly asleep: boolean };
   /** Records in the mailbox and with replicas, and what the mailbox can hold. */

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { PoolStats } from '../actor/stats.js';
-import type { SwapOptions } from '../actor/swap-options.js';
+import type { DrainOptions } from '../actor/pool-life.js';
+import type { ShadowOptions, SwapOptions } from '../actor/swap-options.js';
 import type {
   ApplyAnswer,
   AskAnswer,
@@ -31,6 +32,9 @@ export interface AskRecordOptions {
 
 /** As of a swap. */
 export type CanaryOptions = Omit<SwapOptions, 'canary'>;
+/** As of a swap, and of its shadow. */
+export type ShadowTrialOptions = Omit<SwapOptions, 'canary' | 'shadow' | 'strategy' | 'model'> &
+  Omit<ShadowOptions, 'share'>;
 
 /**
  * The verbs of the control plane as methods, the same over a socket and within the process. They reject with the errors
@@ -109,6 +113,19 @@ export abstract class Calls {
     return this.#call('canary', { ...options, pool, version, share });
   }
 
+  /**
+   * Shows another version a share of the records, 0.1 without it, and compares what it answers; callers get the old one's.
+   * Resolves when it is shown some; then `promote` or `rollback` ends the trial, or its own time and rules do.
+   */
+  shadow(
+    pool: string,
+    version: string | number,
+    share?: number,
+    options: ShadowTrialOptions = {},
+  ): Promise<VersionsAnswer> {
+    return this.#call('shadow', { ...options, pool, version, share });
+  }
+
   /** Ends the watch over a new version in its favour. Rejects with NO_ROLLOUT where none is on trial. */
   promote(pool: string): Promise<Done> {
     return this.#call('promote', { pool });
@@ -129,9 +146,22 @@ export abstract class Calls {
     return this.#call('restart', { pool });
   }
 
-  /** Finishes what the pool holds; it takes nothing more, for good. */
-  drain(pool: string): Promise<Done> {
-    return this.#call('drain', { pool });
+  /** In a pool of many models: loads one before anybody asks for it. Rejects with what its load threw. */
+  preload(pool: string, model: string): Promise<Done> {
+    return this.#call('preload', { pool, model });
+  }
+
+  /** In a pool of many models: has one go when it has no work left; a TypeError where it is pinned. */
+  unload(pool: string, model: string): Promise<Done> {
+    return this.#call('unload', { pool, model });
+  }
+
+  /**
+   * Finishes what the pool holds; it takes nothing more, for good. With `timeoutMs` rejects with DRAIN_OVERDUE when that is
+   * over, and the pool goes on.
+   */
+  drain(pool: string, options: DrainOptions = {}): Promise<Done> {
+    return this.#call('drain', { ...options, pool });
   }
 
   /** The types say what the other side of the grammar gives. */

@@ -1,31 +1,46 @@
 import { resolve } from 'node:path';
+import type { Pool } from '../actor/pool.js';
+import type { RolloutNotice } from '../actor/pool-events.js';
 import type { SwapOptions } from '../actor/swap-options.js';
 import type { System } from '../actor/system.js';
 import { type LoadedConfig, loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
+import { type Clock, systemClock, type Timer } from '../kernel/clock.js';
+import { deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { toFault } from '../wire/fault.js';
 import type { ApplyAnswer, PlanAnswer } from './answers.js';
 import { followedAfter, planOf, type PlanStep, type RunningPool } from './desired-state.js';
 
 /** How `apply` brings another version in. */
-export type ApplyOptions = Pick<SwapOptions, 'canary' | 'bakeMs'>;
+export interface ApplyOptions extends Pick<SwapOptions, 'canary' | 'bakeMs' | 'rollbackOn'> {
+  /**
+   * How long a pool that is taken out, or the old version of one that is swapped, may finish what it holds, in milliseconds;
+   * then the step fails with DRAIN_OVERDUE, and what was to finish goes on by itself. Default 60,000.
+   */
+  readonly drainTimeoutMs?: number;
+}
+
+const DRAIN_TIMEOUT_MS = 60_000;
 
 /**
  * Brings a running system to what its config file says, step by step.
  *
  * V1 the whole file is read, checked and compared, versions looked up, before the first step: a file that is not valid, of
  * another system, or with a version that is not there, changes nothing. V2 one apply at a time; another waits. V3 the first
- * step that fails is the last; what was done stays, and is what the next plan starts from.
+ * step that fails is the last; what was done stays, and is what the next plan starts from. V4 no step waits for the end of
+ * other people's work without a limit.
  */
 export class Convergence {
   readonly #system: System;
+  readonly #clock: Clock;
   #loaded: LoadedConfig | undefined;
   #followed: Config | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(system: System, loaded: LoadedConfig | undefined) {
+  constructor(system: System, loaded: LoadedConfig | undefined, clock: Clock = systemClock) {
     this.#system = system;
+    this.#clock = clock;
     this.#loaded = loaded;
     this.#followed = loaded?.config;
   }
@@ -113,6 +128,7 @@ export class Convergence {
   }
 
   async #take({ action, pool: name, to }: PlanStep, wanted: Config, options: ApplyOptions): Promise<void> {
+    const { drainTimeoutMs = DRAIN_TIMEOUT_MS, ...swapOptions } = options;
     const entry = wanted.pools[name];
     if (action === 'spawn') {
       if (entry !== undefined) await this.#system.spawn(name, entry);
@@ -122,14 +138,38 @@ export class Convergence {
     if (pool === undefined) throw new TroupeError('POOL_NOT_FOUND', `Pool "${name}" has gone since the plan was made`);
     switch (action) {
       case 'restart':
-        return pool.restart();
+        return this.#untilDrained(pool, drainTimeoutMs, pool.restart());
       case 'scale':
-        return pool.scale(Number(to));
+        return this.#untilDrained(pool, drainTimeoutMs, pool.scale(Number(to)));
       case 'swap':
-        return pool.swap(String(to), options);
+        return this.#untilDrained(pool, drainTimeoutMs, pool.swap(String(to), swapOptions));
       case 'stop':
-        await pool.drain();
+        await pool.drain({ timeoutMs: drainTimeoutMs });
         await pool.stop();
+    }
+  }
+
+  /** V4: of a version that goes, of this change or of one before it, the last batches and token streams may take any time. */
+  async #untilDrained(pool: Pool, timeoutMs: number, change: Promise<void>): Promise<void> {
+    const overdue = deferred<never>();
+    let timer: Timer | undefined;
+    const look = (isDraining: boolean): void => {
+      timer?.cancel();
+      timer = isDraining ? this.#clock.at(this.#clock.now() + timeoutMs, tell) : undefined;
+    };
+    const tell = (): void => {
+      const { current } = pool.versions();
+      const message = `Pool "${pool.name}" is at version ${current ?? 'none'}, and what the other one began was not finished within ${timeoutMs} ms: ${pool.underWay()}; it goes on, and so does the change`;
+      overdue.reject(new TroupeError('DRAIN_OVERDUE', message, { actor: pool.name }));
+    };
+    const hear = ({ step }: RolloutNotice): void => look(step === 'draining');
+    pool.on('rollout', hear);
+    look(pool.versions().step === 'draining');
+    try {
+      await Promise.race([change, overdue.promise]);
+    } finally {
+      look(false);
+      pool.off('rollout', hear);
     }
   }
 

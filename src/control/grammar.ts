@@ -79,12 +79,16 @@ const bakeMs = z.number().positive().max(timeMax);
 const keepPreviousMs = z.number().min(0).max(timeMax);
 const SHARE = 'must be a share above 0 and below 1, such as 0.1 for a tenth';
 const share = z.number(SHARE).gt(0, SHARE).lt(1, SHARE);
+const tolerance = z.number().min(0);
+const minAgreement = z.number().min(0).max(1);
+const SHOWN = 'must be a share above 0 and at most 1, such as 0.1 for a tenth';
+const shownShare = z.number(SHOWN).gt(0, SHOWN).max(1, SHOWN);
 const shadow = z.union([
-  z.number().gt(0).max(1),
+  shownShare,
   z.strictObject({
-    share: z.number().gt(0).max(1).optional(),
-    tolerance: z.number().min(0).optional(),
-    minAgreement: z.number().min(0).max(1).optional(),
+    share: shownShare.optional(),
+    tolerance: tolerance.optional(),
+    minAgreement: minAgreement.optional(),
   }),
 ]);
 const rollbackOn = z.strictObject({
@@ -95,7 +99,7 @@ const rollbackOn = z.strictObject({
 const verify = z.strictObject({
   records: z.array(z.unknown()).min(1).max(1000),
   expect: z.array(z.unknown()).optional(),
-  tolerance: z.number().min(0).optional(),
+  tolerance: tolerance.optional(),
 });
 const VERIFY = {
   name: 'verify',
@@ -112,6 +116,12 @@ const KEEP = {
   kind: 'number',
   what: 'how long the old version stays loaded, for a rollback at once',
 } as const;
+const MIN_AGREEMENT = {
+  name: 'minAgreement',
+  kind: 'number',
+  what: 'with a smaller share of equal answers it is rolled back in the end; 0.99',
+} as const;
+const MODEL = { name: 'model', kind: 'text' } as const;
 const ROLLBACK_ON = {
   name: 'rollbackOn',
   kind: 'json',
@@ -193,12 +203,18 @@ export const VERBS = {
       canary: share.optional(),
       bakeMs: bakeMs.optional(),
       rollbackOn: rollbackOn.optional(),
+      drainTimeoutMs: timeoutMs.optional(),
     }),
     places: [FILE],
     options: [
       { name: 'canary', kind: 'number', what: 'share of the records a new version gets first' },
       BAKE,
       ROLLBACK_ON,
+      {
+        name: 'drainTimeoutMs',
+        kind: 'number',
+        what: 'how long a pool or version that goes may finish what it holds; 60,000',
+      },
     ],
     what: 'bring the system to what its config file says now',
     example: 'apply()',
@@ -251,6 +267,31 @@ export const VERBS = {
     what: 'give another version a share of the records and watch it; does not wait',
     example: `canary('filetype', 2, 0.1)`,
   },
+  shadow: {
+    access: 'write',
+    params: z.strictObject({
+      pool,
+      version,
+      share: shownShare.default(0.1),
+      tolerance: tolerance.optional(),
+      minAgreement: minAgreement.optional(),
+      bakeMs: bakeMs.optional(),
+      keepPreviousMs: keepPreviousMs.optional(),
+      verify: verify.optional(),
+      rollbackOn: rollbackOn.optional(),
+    }),
+    places: [POOL, { name: 'version', kind: 'text' }, { name: 'share', kind: 'number', isOptional: true }],
+    options: [
+      { name: 'tolerance', kind: 'number', what: 'how far a number in an answer may be off; 0' },
+      MIN_AGREEMENT,
+      BAKE,
+      KEEP,
+      VERIFY,
+      ROLLBACK_ON,
+    ],
+    what: 'show another version a share of the records and compare its answers; does not wait',
+    example: `shadow('filetype', 2, 0.1)`,
+  },
   promote: {
     access: 'write',
     params: z.strictObject({ pool }),
@@ -290,11 +331,27 @@ export const VERBS = {
     what: 'start the replicas anew, also those of a failed pool; nothing is lost',
     example: `restart('filetype')`,
   },
+  preload: {
+    access: 'write',
+    params: z.strictObject({ pool, model }),
+    places: [POOL, MODEL],
+    options: [],
+    what: 'load one of many models before anybody asks for it',
+    example: `preload('translate', 'fr')`,
+  },
+  unload: {
+    access: 'write',
+    params: z.strictObject({ pool, model }),
+    places: [POOL, MODEL],
+    options: [],
+    what: 'have one of many models go when it has no work left; who asks for it loads it again',
+    example: `unload('translate', 'fr')`,
+  },
   drain: {
     access: 'write',
-    params: z.strictObject({ pool }),
+    params: z.strictObject({ pool, timeoutMs: timeoutMs.optional() }),
     places: [POOL],
-    options: [],
+    options: [{ name: 'timeoutMs', kind: 'number', what: 'say what is left after this long; the pool goes on' }],
     what: 'finish what the pool holds and take nothing more, for good',
     example: `drain('filetype')`,
   },

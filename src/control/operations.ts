@@ -22,6 +22,7 @@ import { TroupeError } from '../kernel/errors.js';
 import type { Log } from '../telemetry/log.js';
 import { toFault } from '../wire/fault.js';
 import type { Signature } from '../wire/tensor.js';
+import { gathered, giveUp, isTokenStream } from '../wire/token-stream.js';
 import type { AskAnswer, ExplainAnswer, LettersAnswer, PoolLine, PsAnswer, VersionsAnswer } from './answers.js';
 import type { Convergence } from './convergence.js';
 import type { ControlEvent, EventLog } from './event-log.js';
@@ -145,7 +146,10 @@ export class Operations {
       case 'plan':
         return this.#parts.convergence.plan(params.file);
       case 'apply':
-        return this.#parts.convergence.apply(params.file, swapOptions(params, undefined));
+        return this.#parts.convergence.apply(params.file, {
+          ...swapOptions(params, undefined),
+          ...(params.drainTimeoutMs === undefined ? {} : { drainTimeoutMs: params.drainTimeoutMs }),
+        });
       case 'ask':
         return this.#ask(this.#pool(params.pool), params, caller);
       case 'swap': {
@@ -158,6 +162,19 @@ export class Operations {
         await untilBaking(pool, params.version as string, {
           ...swapOptions(params, pool.signature),
           canary: params.share as number,
+        });
+        return this.#versions(pool);
+      }
+      case 'shadow': {
+        const pool = this.#pool(params.pool);
+        const { share, tolerance, minAgreement } = params;
+        await untilBaking(pool, params.version as string, {
+          ...swapOptions(params, pool.signature),
+          shadow: {
+            ...(share === undefined ? {} : { share }),
+            ...(tolerance === undefined ? {} : { tolerance }),
+            ...(minAgreement === undefined ? {} : { minAgreement }),
+          },
         });
         return this.#versions(pool);
       }
@@ -181,9 +198,23 @@ export class Operations {
         await pool.restart();
         return poolLine(pool);
       }
+      case 'preload': {
+        const pool = this.#pool(params.pool);
+        await pool.preload(params.model as string);
+        return poolLine(pool);
+      }
+      case 'unload': {
+        const pool = this.#pool(params.pool);
+        if (!pool.unload(params.model as string))
+          throw new TypeError(
+            `unload: model ${quote(String(params.model))} of pool "${pool.name}" is pinned, and stays`,
+          );
+        return poolLine(pool);
+      }
       case 'drain': {
         const pool = this.#pool(params.pool);
-        await pool.drain();
+        const { timeoutMs } = params;
+        await pool.drain(timeoutMs === undefined ? {} : { timeoutMs });
         return poolLine(pool);
       }
       case 'tail':
@@ -276,9 +307,20 @@ export class Operations {
     // Not `ask`, which does not tell the version.
     const [outcome] = await pool.askMany([tensorsOf(record, signature)], options);
     if (outcome?.ok === false) throw outcome.error;
-    return { value: jsonSafe(outcome?.value), version: outcome?.version };
+    const value: unknown = outcome?.value;
+    if (!isTokenStream(value)) return { value: jsonSafe(value), version: outcome?.version };
+    const quit = (): void => giveUp(value);
+    signal.addEventListener('abort', quit);
+    try {
+      return { value: jsonSafe(await gathered(value, PIECES_MAX)), version: outcome?.version };
+    } finally {
+      signal.removeEventListener('abort', quit);
+    }
   }
 }
+
+/** Of a token stream: more would not fit into an answer. */
+const PIECES_MAX = 10_000;
 
 /** The parameters of all verbs together; the schema of each says which it has. */
 interface Params {
@@ -295,6 +337,9 @@ interface Params {
   readonly share?: number;
   readonly strategy?: SwapStrategy;
   readonly shadow?: number | ShadowOptions;
+  readonly tolerance?: number;
+  readonly minAgreement?: number;
+  readonly drainTimeoutMs?: number;
   readonly bakeMs?: number;
   readonly keepPreviousMs?: number;
   readonly verify?: Verification;
@@ -316,7 +361,7 @@ function swapOptions(params: Params, signature: Signature | undefined): SwapOpti
   };
 }
 
-/** Resolves when the version has its share of the records; what comes of it is told by events. Rejects as the swap does. */
+/** Resolves when the version has its share of the records, or is shown it; what comes of it is told by events. Rejects as the swap does. */
 async function untilBaking(pool: Pool<any, any>, version: string, options: SwapOptions): Promise<void> {
   const baking = deferred<void>();
   const hear = ({ step }: RolloutNotice): void => {
@@ -383,6 +428,7 @@ function poolLine(pool: Pool<any, any>): PoolLine {
   const { next, share } = pool.versions();
   const { replicas, errors, latencyMs, mailbox, scaling } = stats;
   const wanted = replicas.filter(({ state }) => state !== 'draining' && state !== 'stopping' && state !== 'stopped');
+  const waiting = replicas.filter(({ isWaiting }) => isWaiting).length;
   return {
     name: stats.name,
     state: stats.state,
@@ -392,6 +438,7 @@ function poolLine(pool: Pool<any, any>): PoolLine {
     ...(share === undefined ? {} : { share }),
     ready: replicas.filter(({ state }) => state === 'ready').length,
     replicas: wanted.length,
+    ...(waiting === 0 ? {} : { waiting }),
     ...(scaling && { scaling: { min: scaling.min, max: scaling.max, asleep: scaling.asleep } }),
     held: stats.held,
     capacity: mailbox.capacity,

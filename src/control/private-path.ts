@@ -82,7 +82,7 @@ export function defaultSockets(): readonly string[] {
  */
 export function privateSocketPath(socket: string, isMade: boolean): string {
   const absolute = path.resolve(socket);
-  if (absolute.includes('\0')) throw refusal('a path has no NUL in it', 'give another control.socket');
+  if (absolute.includes('\0')) throw refusal('a path has no NUL in it', 'give another path');
   checkLength(absolute);
   const real = path.join(privateDirectory(path.dirname(absolute), isMade), path.basename(absolute));
   checkLength(real);
@@ -94,7 +94,7 @@ function checkLength(socket: string): void {
   if (bytes <= SOCKET_PATH_BYTES_MAX) return;
   throw refusal(
     `the path of a socket may have ${SOCKET_PATH_BYTES_MAX} bytes, and ${quote(socket)} has ${bytes}`,
-    'give a shorter control.socket',
+    'give a shorter one',
   );
 }
 
@@ -109,7 +109,7 @@ function privateDirectory(directory: string, isMade: boolean): string {
   const stats = statOf(real);
   if (stats === undefined) throw missing(`there is no directory ${quote(real)}`);
   if (stats.isSymbolicLink()) throw refusal(`${quote(real)} is a symbolic link`, 'name the directory itself');
-  if (!stats.isDirectory()) throw refusal(`${quote(real)} is not a directory`, 'give another control.socket');
+  if (!stats.isDirectory()) throw refusal(`${quote(real)} is not a directory`, 'give another path');
   if (stats.uid !== ownUid()) {
     throw refusal(
       `${quote(real)} belongs to user ${stats.uid}, and this process runs as user ${ownUid()}`,
@@ -148,11 +148,7 @@ function makeDirectory(directory: string): void {
     mkdirSync(directory, { mode: 0o700 });
   } catch (error) {
     if (codeOf(error) === 'EEXIST') return;
-    throw refusal(
-      `${quote(directory)} cannot be made (${codeOf(error)})`,
-      'make it, or give another control.socket',
-      error,
-    );
+    throw refusal(`${quote(directory)} cannot be made (${codeOf(error)})`, 'make it, or give another path', error);
   }
   // Only its owner can move it away (P2), so this is the one that was made.
   chmodSync(directory, 0o700);
@@ -163,11 +159,7 @@ function realpathOf(directory: string, isMade: boolean): string {
     return realpathSync(directory);
   } catch (error) {
     if (!isMade && codeOf(error) === 'ENOENT') throw missing(`there is no directory ${quote(directory)}`);
-    throw refusal(
-      `${quote(directory)} cannot be reached (${codeOf(error)})`,
-      'make it, or give another control.socket',
-      error,
-    );
+    throw refusal(`${quote(directory)} cannot be reached (${codeOf(error)})`, 'make it, or give another path', error);
   }
 }
 
@@ -183,16 +175,10 @@ export function socketAt(socket: string): FileIdentity | undefined {
   const stats = statOf(socket);
   if (stats === undefined) return undefined;
   if (!stats.isSocket()) {
-    throw refusal(
-      `there is something at ${quote(socket)} that is no socket`,
-      'remove it, or give another control.socket',
-    );
+    throw refusal(`there is something at ${quote(socket)} that is no socket`, 'remove it, or give another path');
   }
   if (stats.uid !== ownUid()) {
-    throw refusal(
-      `the socket ${quote(socket)} belongs to user ${stats.uid}`,
-      'remove it, or give another control.socket',
-    );
+    throw refusal(`the socket ${quote(socket)} belongs to user ${stats.uid}`, 'remove it, or give another path');
   }
   return { dev: stats.dev, ino: stats.ino };
 }
@@ -208,7 +194,7 @@ export function tryName(file: string, name: string): boolean {
     linkSync(file, name);
   } catch (error) {
     if (codeOf(error) === 'EEXIST') return false;
-    throw refusal(`${quote(name)} cannot be made (${codeOf(error)})`, 'give another control.socket', error);
+    throw refusal(`${quote(name)} cannot be made (${codeOf(error)})`, 'give another path', error);
   }
   unlinkSync(file);
   return true;
@@ -314,5 +300,5 @@ function missing(what: string): TroupeError {
 }
 
 function refusal(what: string, advice: string, cause?: unknown): TroupeError {
-  return new TroupeError('CONTROL_PATH_REFUSED', `Control socket: ${what}; ${advice}`, { cause });
+  return new TroupeError('CONTROL_PATH_REFUSED', `Socket: ${what}; ${advice}`, { cause });
 }

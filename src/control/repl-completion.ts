@@ -37,7 +37,7 @@ async function candidates(name: VerbName, pool: string | undefined, calls: Calls
   const place = places[pool === undefined ? 0 : 1]?.name;
   if (place === 'pool') return (await calls.ps()).pools.map((line) => line.name);
   if (place === 'pipeline') return (await calls.ps()).pipelines.map((line) => line.name);
-  if (place !== 'version' || pool === undefined) return [];
+  if ((place !== 'version' && place !== 'model') || pool === undefined) return [];
   const { available, aliases } = await calls.versions(pool);
   return [...available, ...Object.keys(aliases)];
 }

@@ -7,7 +7,7 @@
  * from a terminal are handed over one at a time, each when the one before it is done.
  */
 import { createInterface } from 'node:readline';
-import { type REPLServer, start } from 'node:repl';
+import type { REPLServer } from 'node:repl';
 import { PassThrough } from 'node:stream';
 import { callbackify, inspect, promisify } from 'node:util';
 import { deferred } from '../kernel/deferred.js';
@@ -72,6 +72,8 @@ class Shown {
 /** Runs until its input ends or `.exit`. Never rejects for what is typed. */
 export async function runRepl(parts: ReplParts): Promise<void> {
   const { calls, name, access, input, output } = parts;
+  // With it comes node:domain, which makes every event of a process dearer: only who types has it.
+  const { start } = await import('node:repl');
   const isTerminal = output.isTTY === true;
   const session = new Session(calls, access, output);
   const lines = isTerminal ? undefined : new OneByOne(input);

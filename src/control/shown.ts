@@ -36,6 +36,7 @@ function textOf(verb: VerbName, answer: unknown): string {
       return figuresText(answer);
     case 'versions':
     case 'canary':
+    case 'shadow':
       return versionsText(answer as VersionsAnswer);
     case 'explain':
       return explainText(answer as ExplainAnswer);
@@ -52,6 +53,8 @@ function textOf(verb: VerbName, answer: unknown): string {
     case 'rollback':
     case 'scale':
     case 'restart':
+    case 'preload':
+    case 'unload':
     case 'drain':
       return poolsText([answer as PoolLine]);
     case 'tail':
@@ -125,7 +128,7 @@ function poolsText(pools: readonly PoolLine[]): string {
     cell(pool.name),
     pool.scaling?.asleep === true ? 'asleep' : pool.state,
     cell(versionText(pool)),
-    `${pool.ready}/${pool.replicas}${pool.scaling === undefined ? '' : ` (${pool.scaling.min}..${pool.scaling.max})`}`,
+    readyText(pool),
     `${countText(pool.held)}/${countText(pool.capacity)}`,
     countText(pool.results),
     countText(pool.errors),
@@ -135,6 +138,12 @@ function poolsText(pools: readonly PoolLine[]): string {
     countText(pool.restarts),
   ]);
   return tableText([POOL_HEAD, ...rows], 'figures');
+}
+
+/** `2/4`, with bounds `2/4 (1..8)`, and while some wait for their turn to start `4/64, 56 wait`. */
+function readyText({ ready, replicas, scaling, waiting }: PoolLine): string {
+  const bounds = scaling === undefined ? '' : ` (${scaling.min}..${scaling.max})`;
+  return `${ready}/${replicas}${bounds}${waiting === undefined ? '' : `, ${waiting} wait`}`;
 }
 
 /** `1`, or `1 -> 2 (10 %)` while another is brought in. */

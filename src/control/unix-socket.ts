@@ -71,17 +71,17 @@ async function claim(made: string, path: string): Promise<void> {
     const there: FileIdentity | undefined = socketAt(path);
     if (there === undefined) continue;
     if (await answers(path)) {
-      throw new TroupeError('CONTROL_IN_USE', `Control socket: another system listens at ${JSON.stringify(path)}`);
+      throw new TroupeError('CONTROL_IN_USE', `Socket: another system listens at ${JSON.stringify(path)}`);
     }
     removeIf(path, there); // Its owner died.
   }
-  throw new TroupeError('CONTROL_IN_USE', `Control socket: others keep taking ${JSON.stringify(path)}`);
+  throw new TroupeError('CONTROL_IN_USE', `Socket: others keep taking ${JSON.stringify(path)}`);
 }
 
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const failed = (cause: Error): void => {
-      const message = `Control socket: ${JSON.stringify(path)} cannot be made: ${cause.message}`;
+      const message = `Socket: ${JSON.stringify(path)} cannot be made: ${cause.message}`;
       reject(new TroupeError('CONTROL_PATH_REFUSED', message, { cause }));
     };
     server.once('error', failed);

@@ -177,13 +177,17 @@ export class Breaker {
 
 /**
  * What an outcome says about the other side. Success: undefined. Failures are what the actor, or its silence, caused:
- * a throw, a death, a broken contract, a deadline that passed while it ran. All else says nothing.
+ * a throw, a death, a broken contract, a remote server that is away, a deadline that passed while it ran. All else says
+ * nothing.
  */
 export function verdictOf(error: { readonly code: ErrorCode; readonly ran: Ran } | undefined): Verdict {
   if (error === undefined) return 'success';
   switch (error.code) {
     case 'PREDICT_FAILED':
     case 'PROTOCOL_VIOLATION':
+    case 'REMOTE_UNAVAILABLE':
+    case 'REMOTE_FAILED':
+    case 'REMOTE_REFUSED':
     case 'ACTOR_CRASHED':
     case 'ACTOR_OOM':
     case 'ACTOR_HUNG':

@@ -45,12 +45,15 @@ export class Feeder {
   readonly #counts: PoolCounts;
   readonly #outbox: Outbox;
   readonly #models: ModelDesk | undefined;
-  // Of the last survey; false once the fleet has changed.
-  #hasRoom = false;
+  readonly #maxStreams: number;
+  // Of the last survey, until the fleet changes otherwise than by what is given here.
+  #roomCount = 0;
   #idleCount = 0;
   /** What idle replicas may take: not all of it while two versions share the work. */
   #idleSides: number = ALL_SIDES;
   #replicasWakeAt = Infinity;
+  /** A batch was answered that may have been the first to hang. */
+  #wakeIsStale = false;
 
   constructor(limits: PoolLimits, parts: FeederParts) {
     this.#limits = limits;
@@ -63,32 +66,38 @@ export class Feeder {
     this.#counts = parts.counts;
     this.#outbox = parts.outbox;
     this.#models = parts.models;
+    this.#maxStreams = limits.maxStreams ?? Infinity;
   }
 
   /** When a batch counts as hung, a replica is to start, or a trial is over. */
   replicasWakeAt(): number {
     if (this.#fleet.hasChanged) this.#survey();
+    if (this.#wakeIsStale) this.#lookForHung();
     return this.#replicasWakeAt;
   }
 
   /** When something is due: for replicas, by a deadline, or because a batch has waited long enough. */
   nextWakeAt(): number {
-    if (this.#fleet.hasChanged) this.#survey();
-    let wakeAt = this.#replicasWakeAt;
+    let wakeAt = this.replicasWakeAt();
     const deadlineAt = this.#settlement.deadlines.nextAt;
     if (deadlineAt < wakeAt) wakeAt = deadlineAt;
-    if (this.#idleCount > 0) {
+    // Where nothing is held back for company, an idle replica leaves nothing to wait for.
+    if (this.#idleCount > 0 && this.#limits.batching.maxDelayMs > 0) {
       const formAt = this.#batcher.wakeAt(this.#mailbox, this.#idleSides, this.#models?.holdings);
       if (formAt < wakeAt) wakeAt = formAt;
     }
     return wakeAt;
   }
 
-  /** Gives work to every replica with room. */
+  /** Gives work to every replica with room. Asked every turn, where mostly nothing waits or no replica has room. */
   feedAll(now: number): void {
     if (this.#mailbox.held === 0 && this.#retries.isEmpty) return;
+    if (this.#roomCount > 0 || this.#fleet.hasChanged) this.#feedAll(now);
+  }
+
+  #feedAll(now: number): void {
     if (this.#fleet.hasChanged) this.#survey();
-    if (!this.#hasRoom) return;
+    if (this.#roomCount === 0) return;
     const { rollout } = this.#fleet;
     if (rollout?.split !== undefined) this.#feedBoth(rollout, now);
     else this.#feedServing(now);
@@ -101,19 +110,20 @@ export class Feeder {
     const { rollout } = fleet;
     const bakes = rollout?.bakes === true;
     fleet.hasChanged = false;
+    this.#wakeIsStale = false;
     let wakeAt = fleet.nextWakeAt();
     if (bakes && rollout.bakedAt < wakeAt) wakeAt = rollout.bakedAt;
     let idleCount = 0;
     let idleNewCount = 0;
     let replicaCount = 0;
-    this.#hasRoom = false;
+    let roomCount = 0;
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
       const { flights } = cell;
       const serves = fleet.serves(cell);
       if (serves) replicaCount++;
-      if (flights.length < maxInFlight && serves) {
-        this.#hasRoom = true;
+      if (flights.length < maxInFlight && cell.streams < this.#maxStreams && serves) {
+        roomCount++;
         if (flights.length === 0) {
           idleCount++;
           if (bakes && cell.generation === rollout.sides.generation) idleNewCount++;
@@ -128,10 +138,27 @@ export class Feeder {
     }
     if (bakes && rollout.shadow !== undefined) wakeAt = Math.min(wakeAt, rollout.shownOverdueAt(batchTimeoutMs));
     this.#replicasWakeAt = wakeAt;
+    this.#roomCount = roomCount;
     this.#idleCount = idleCount;
     this.#idleSides =
       rollout?.split === undefined ? ALL_SIDES : sidesOf(rollout, idleCount - idleNewCount, idleNewCount);
     this.#batcher.replicaCount = replicaCount;
+  }
+
+  /** Of a survey what batches change; no roll-out is under way. */
+  #lookForHung(): void {
+    const fleet = this.#fleet;
+    const { list } = fleet;
+    const { batchTimeoutMs } = this.#limits;
+    this.#wakeIsStale = false;
+    let wakeAt = fleet.nextWakeAt();
+    for (let i = 0; i < list.length; i++) {
+      const { flights, killed, mayBlockMs } = list[i] as Cell;
+      if (flights.length === 0 || killed) continue;
+      const hungAt = (flights[0] as Flight).startedAt + batchTimeoutMs + mayBlockMs;
+      if (hungAt < wakeAt) wakeAt = hungAt;
+    }
+    this.#replicasWakeAt = wakeAt;
   }
 
   /** Idle replicas first: none is given a second batch while another has none. */
@@ -143,7 +170,8 @@ export class Feeder {
     for (let inFlight = 0; inFlight < maxInFlight; inFlight++) {
       for (let i = 0; i < list.length; i++) {
         const cell = list[i] as Cell;
-        if (cell.flights.length !== inFlight || !this.#fleet.serves(cell)) continue;
+        if (cell.flights.length !== inFlight || cell.streams >= this.#maxStreams) continue;
+        if (!this.#fleet.serves(cell)) continue;
         if (this.#feed(cell, inFlight === 0 ? Math.max(1, idleCount--) : 0, now)) {
           if (mailbox.doorCount > 0) mailbox.admit();
           if (mailbox.held === 0 && this.#retries.isEmpty) return;
@@ -175,12 +203,14 @@ export class Feeder {
     let idleCount = 0;
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
-      if (cell.generation === own && cell.flights.length === 0 && this.#fleet.serves(cell)) idleCount++;
+      if (cell.generation !== own || cell.flights.length > 0 || cell.streams >= this.#maxStreams) continue;
+      if (this.#fleet.serves(cell)) idleCount++;
     }
     for (let inFlight = 0; inFlight < this.#limits.maxInFlight; inFlight++) {
       for (let i = 0; i < list.length; i++) {
         const cell = list[i] as Cell;
         if (cell.generation !== own || cell.flights.length !== inFlight || !this.#fleet.serves(cell)) continue;
+        if (cell.streams >= this.#maxStreams) continue;
         const other = isNew ? fromGeneration : generation;
         if (!this.#feed(cell, inFlight === 0 ? idleCount : 0, now, sides, other)) continue;
         const { requests, trigger } = cell.flights.at(-1) as Flight;
@@ -208,8 +238,8 @@ export class Feeder {
     const formed = again ?? this.#batcher.form(this.#mailbox, idleCount, deadlines.nextAt, now, sides, shelf);
     if (formed === undefined || formed.requests.length === 0) return false;
     const { requests, trigger } = formed;
-    const flight = this.#ledger.open(cell.id, cell.incarnation, requests, trigger, now);
-    this.#fleet.hasChanged = true;
+    const flight = this.#ledger.open(cell.id, cell.incarnation, requests, trigger, now, cell.flights);
+    this.#given(cell, now);
     for (let i = 0; i < requests.length; i++) {
       const request = requests[i] as Request;
       request.place = 'in-flight';
@@ -227,6 +257,38 @@ export class Feeder {
     const { rollout } = this.#fleet;
     if (rollout?.shadow !== undefined && again === undefined && !isProbe(requests)) this.#show(rollout, requests, now);
     return true;
+  }
+
+  /**
+   * This replica has answered a batch, which is closed. While batches alone come and go, the survey is put right instead of
+   * made anew.
+   */
+  answered(cell: Cell): void {
+    const fleet = this.#fleet;
+    if (fleet.hasChanged) return;
+    if (fleet.rollout !== undefined || this.#models !== undefined) {
+      fleet.hasChanged = true;
+      return;
+    }
+    this.#wakeIsStale = true;
+    if (!fleet.serves(cell) || cell.streams >= this.#maxStreams) return;
+    const { length } = cell.flights;
+    if (length === this.#limits.maxInFlight - 1) this.#roomCount++;
+    if (length === 0) this.#idleCount++;
+  }
+
+  /** And this one has one more. */
+  #given({ flights, mayBlockMs }: Cell, now: number): void {
+    if (this.#fleet.rollout !== undefined || this.#models !== undefined) {
+      this.#fleet.hasChanged = true;
+      return;
+    }
+    const { batchTimeoutMs, maxInFlight } = this.#limits;
+    if (flights.length === maxInFlight) this.#roomCount--;
+    if (flights.length > 1) return;
+    this.#idleCount--;
+    const hungAt = now + batchTimeoutMs + mayBlockMs;
+    if (hungAt < this.#replicasWakeAt) this.#replicasWakeAt = hungAt;
   }
 
   /** To a version that is watched as a shadow, if this batch is due and there is room. */

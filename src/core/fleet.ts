@@ -42,6 +42,8 @@ export interface Cell {
   readonly window: RestartWindow;
   /** What it was sent and has not answered, the batch it runs first (L3). */
   readonly flights: readonly Flight[];
+  /** Token streams that it has begun to answer with and not ended. */
+  streams: number;
   incarnation: number;
   state: ReplicaState;
   /** It runs a suspect alone. */
@@ -190,10 +192,25 @@ export class Fleet {
 
   /** Versions that have replicas, whatever their state, or may get some at any time: the one that serves has, at 0 too. */
   get generationCount(): number {
-    const generations = new Set<number>();
-    if (this.#serving !== 0) generations.add(this.#serving);
-    for (const cell of this.list) generations.add(cell.generation);
-    return generations.size;
+    // Looked at every turn of a pool that scales, and there are hardly ever more than two.
+    const { list } = this;
+    const serving = this.#serving;
+    let count = serving === 0 ? 0 : 1;
+    let last = serving;
+    for (let i = 0; i < list.length; i++) {
+      const { generation } = list[i] as Cell;
+      if (generation === last || generation === serving) continue;
+      last = generation;
+      if (this.#firstOf(generation) === i) count++;
+    }
+    return count;
+  }
+
+  #firstOf(generation: number): number {
+    const { list } = this;
+    let at = 0;
+    while ((list[at] as Cell).generation !== generation) at++;
+    return at;
   }
 
   /** The version before is loaded still, and can serve at once. */
@@ -358,6 +375,7 @@ export class Fleet {
   /** A replica has ended and its records are salvaged: what becomes of the slot? */
   ended(cell: Cell, death: DeathNotice, ending: Ending, now: number): void {
     cell.lastDeath = death;
+    cell.streams = 0;
     this.#rollout?.shadow?.ended(cell.id);
     this.#afterlife(cell, death, ending, now);
     this.#judgeDeath(cell, death, ending, now);
@@ -365,7 +383,14 @@ export class Fleet {
     this.#checkHeld();
   }
 
-  /** A replica that drains has answered its last batch. */
+  /** Token streams of all replicas that have not ended. */
+  get streamCount(): number {
+    let count = 0;
+    for (const { streams } of this.list) count += streams;
+    return count;
+  }
+
+  /** A replica that drains has answered its last batch, and its last token stream has ended. */
   idle(cell: Cell): void {
     if (cell.state === 'draining') this.#stop(cell, false);
   }
@@ -387,6 +412,7 @@ export class Fleet {
       this.#move(cell, 'start');
       cell.incarnation++;
       cell.killed = false;
+      cell.streams = 0;
       this.#owner.emit({
         kind: 'start',
         cell: cell.id,
@@ -823,6 +849,7 @@ export class Fleet {
       version,
       window: new RestartWindow(this.#limits.restart),
       flights: this.#ledger.lane(id),
+      streams: 0,
       incarnation: 0,
       state: 'idle',
       solo: false,
@@ -851,7 +878,7 @@ export class Fleet {
   }
 
   #drain(cell: Cell): void {
-    if (cell.state === 'ready' && cell.flights.length > 0) this.#move(cell, 'drain');
+    if (cell.state === 'ready' && !isFree(cell)) this.#move(cell, 'drain');
     else this.#stop(cell, false);
   }
 
@@ -894,6 +921,11 @@ export class Fleet {
   #news(news: PoolNews): void {
     this.#owner.emit({ kind: 'news', news });
   }
+}
+
+/** Nothing that was asked of it runs. */
+export function isFree({ flights, streams }: Pick<Cell, 'flights' | 'streams'>): boolean {
+  return flights.length === 0 && streams === 0;
 }
 
 /** No generation has this number. */

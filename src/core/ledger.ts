@@ -40,8 +40,15 @@ export class Ledger {
     return this.#size;
   }
 
-  /** Opens a flight; the batch id is new for the life of the ledger. */
-  open(cell: number, incarnation: number, requests: readonly Request[], trigger: Trigger, now: number): Flight {
+  /** Opens a flight; the batch id is new for the life of the ledger. `lane`: that of the replica, where it is at hand. */
+  open(
+    cell: number,
+    incarnation: number,
+    requests: readonly Request[],
+    trigger: Trigger,
+    now: number,
+    lane: readonly Flight[] = this.#lane(cell),
+  ): Flight {
     const flight: Flight = {
       batchId: ++this.#lastBatchId,
       cell,
@@ -55,13 +62,19 @@ export class Ledger {
       timedOut: false,
     };
     this.#size++;
-    this.#lane(cell).push(flight);
+    (lane as Flight[]).push(flight);
     return flight;
   }
 
-  /** Closes the flight this reply answers; undefined for a stale, repeated or invented reply (L2). */
-  close(cell: number, incarnation: number, batchId: number, now: number): Flight | undefined {
-    const flights = this.#lanes.get(cell);
+  /** Closes the flight this reply answers; undefined for a stale, repeated or invented reply (L2). `lane` as for `open`. */
+  close(
+    cell: number,
+    incarnation: number,
+    batchId: number,
+    now: number,
+    lane: readonly Flight[] | undefined = this.#lanes.get(cell),
+  ): Flight | undefined {
+    const flights = lane as Flight[] | undefined;
     const at = flights === undefined ? -1 : placeOf(flights, batchId);
     const flight = flights?.[at];
     if (flights === undefined || flight === undefined || flight.incarnation !== incarnation) {

@@ -411,7 +411,7 @@ export class Mailbox {
   /** Takes up to the limits from one bucket: by effective priority, then turn of sender, then arrival (M4-M6). */
   take(bucket: Bucket, maxSize: number, maxBytes: number, maxWeight: number, now: number): Request[] {
     const level = bucket.levels[0];
-    if (bucket.levels.length === 1 && level?.senders.length === 1)
+    if (bucket.levels.length === 1 && level?.senders.length === 1 && maxSize > 0)
       return this.#takeRun(level.senders[0] as SenderQueue, maxSize, maxBytes, maxWeight);
     const taken: Request[] = [];
     let bytes = 0;
@@ -434,15 +434,17 @@ export class Mailbox {
   #takeRun(queue: SenderQueue, maxSize: number, maxBytes: number, maxWeight: number): Request[] {
     const { level, share } = queue;
     const { bucket } = level;
-    const taken: Request[] = [];
+    let request = queue.head;
+    // Many a batch is of one, for which an empty list would be made room for many in.
+    const taken = [request as Request];
+    let count = 0;
     let bytes = 0;
     let weight = 0;
     // M5: whoever comes next has the next turn, as after a take among many.
-    if (queue.head !== queue.tail && maxSize > 0 && level.turn === 0) level.turn = 1;
-    let request = queue.head;
-    while (request !== undefined && taken.length < maxSize) {
-      if (taken.length > 0 && (bytes + request.bytes > maxBytes || weight + request.weight > maxWeight)) break;
-      const { next } = request;
+    if (request !== queue.tail && level.turn === 0) level.turn = 1;
+    while (request !== undefined && count < maxSize) {
+      if (count > 0 && (bytes + request.bytes > maxBytes || weight + request.weight > maxWeight)) break;
+      const { next } = request as Request;
       bytes += request.bytes;
       weight += request.weight;
       request.place = 'nowhere';
@@ -450,13 +452,12 @@ export class Mailbox {
       request.prev = undefined;
       request.next = undefined;
       bucket.uncounted(request);
-      taken.push(request);
+      if (count++ > 0) taken.push(request);
       request = next;
     }
     queue.head = request;
     if (request === undefined) queue.tail = undefined;
     else request.prev = undefined;
-    const count = taken.length;
     this.held -= count;
     this.leftCount += count;
     this.heldBytes -= bytes;

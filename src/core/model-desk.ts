@@ -5,8 +5,8 @@
  * records: which waits for which model is read off the mailbox and the retry lane, turn by turn (model-wants.ts), so nothing
  * here can disagree with them. feeder.ts gives a replica only what it holds; this decides what else it should.
  *
- * D1 of one replica the models together never pass maxBytes, as far as their sizes are known. D2 a model with a batch at
- * the replica, or that waits for its first one since its load, or is pinned, is not unloaded. D3 work for a model that no
+ * D1 of one replica the models together never pass maxBytes, as far as their sizes are known. D2 a model with a batch or
+ * a token stream at the replica, or that waits for its first one since its load, or is pinned, is not unloaded. D3 work for a model that no
  * replica holds makes one replica load it, once: those that come meanwhile wait for the same load. D4 a replica that is
  * idle while work waits loads what waits: at once where there is room, and where something would have to go for it as
  * soon as the work has waited as long as the load takes. D5 no model keeps its place for ever: after a turn as long as
@@ -25,7 +25,7 @@ import { ModelPlaces, type Place, victimsOf } from './model-places.js';
 import { ModelRefusals } from './model-refusals.js';
 import { ModelWants, type Want } from './model-wants.js';
 import type { Outbox } from './outbox.js';
-import { type EvictionReason, isWith, type ResidentModel, type ResidentModels } from './resident-models.js';
+import { type EvictionReason, isInUse, type ResidentModel, type ResidentModels } from './resident-models.js';
 import type { RetryLane } from './retry-lane.js';
 import { isBlamed } from './salvage.js';
 import type { Settlement } from './settlement.js';
@@ -61,8 +61,8 @@ export class ModelDesk {
   readonly #pins = new Set<string>();
   /** Loaded before anybody asks for it, on each replica that holds `from`; kept until it is let go. */
   readonly #prepared = new Map<string, { readonly from: string | undefined; isTold: boolean }>();
-  /** Another version has taken its place: it goes when it has no work left. */
-  readonly #replaced = new Set<string>();
+  /** They go when they have no work left: another version has taken the place, or somebody asked for it. */
+  readonly #leaving = new Map<string, 'replaced' | 'asked'>();
   #wakeAt = Infinity;
   #hasReopened = false;
 
@@ -114,7 +114,7 @@ export class ModelDesk {
   /** Kept by every replica, from now on. */
   pin(key: string): void {
     this.#pins.add(key);
-    this.#replaced.delete(key);
+    this.#leaving.delete(key);
   }
 
   /**
@@ -122,7 +122,7 @@ export class ModelDesk {
    * The news is `model-prepared`, or `model-failed`.
    */
   prepare(key: string, from: string | undefined): void {
-    this.#replaced.delete(key);
+    this.#leaving.delete(key);
     this.#prepared.set(key, { from, isTold: false });
   }
 
@@ -131,10 +131,21 @@ export class ModelDesk {
     this.#prepared.delete(key);
   }
 
-  /** Records for `from` go to `to` from now on; what waits for `from` still gets its answer from it. */
-  replace(from: string, to: string): void {
-    if (this.holdings.isHeld(from)) this.#replaced.add(from);
-    if (this.#pins.delete(from)) this.#pins.add(to);
+  /**
+   * Records for `from` go to another version from now on; what waits for it still gets its answer from it. `pins`: what
+   * every replica is to keep now.
+   */
+  replace(from: string, pins: readonly string[]): void {
+    if (this.holdings.isHeld(from)) this.#leaving.set(from, 'replaced');
+    this.#pins.clear();
+    for (const key of pins) this.pin(key);
+  }
+
+  /** It goes where it is held, as soon as it has no work left; false: it is pinned. Who asks for it later has it loaded. */
+  dismiss(key: string): boolean {
+    if (this.isPinned(key)) return false;
+    if (this.holdings.isHeld(key)) this.#leaving.set(key, 'asked');
+    return true;
   }
 
   /** How much it holds, by its files. */
@@ -183,7 +194,7 @@ export class ModelDesk {
     if (cell === undefined || model === undefined) return;
     this.holdings.of(cell).remove(model);
     this.book.get(key).evictionCount++;
-    if (this.#replaced.has(key) && !this.holdings.isHeld(key)) this.#replaced.delete(key);
+    if (this.#leaving.has(key) && !this.holdings.isHeld(key)) this.#leaving.delete(key);
     this.#calm(cell, now);
     const { bytes, reason } = model;
     this.#outbox.tell({ name: 'model-evicted', replica: cell.replica, incarnation, key, bytes, reason, error });
@@ -196,6 +207,12 @@ export class ModelDesk {
 
   answered(cell: Cell, key: string, now: number): void {
     this.holdings.of(cell).answered(key, now);
+  }
+
+  /** So many more token streams of it run, or fewer. */
+  streams(cell: Cell, key: string, change: number): void {
+    const model = this.holdings.of(cell).get(key);
+    if (model !== undefined) model.streams += change;
   }
 
   /** D6. The replica has ended; true: its end is blamed on what it loaded or unloaded, and on no record. */
@@ -218,8 +235,8 @@ export class ModelDesk {
     this.#hasReopened = false;
     this.#wants.look(now);
     // It went with its replica; who asks for it by its version later means it.
-    for (const key of this.#replaced)
-      if (!this.#isWanted(key) && !this.holdings.isHeld(key)) this.#replaced.delete(key);
+    for (const key of this.#leaving.keys())
+      if (!this.#isWanted(key) && !this.holdings.isHeld(key)) this.#leaving.delete(key);
     const { list } = this.#fleet;
     for (let i = 0; i < list.length; i++) {
       const cell = list[i] as Cell;
@@ -349,7 +366,7 @@ export class ModelDesk {
         }
     }
     if (cell.killed) return;
-    for (const model of closingOf(models)) if (!isWith(cell.flights, model.key)) this.#unload(cell, models, model, now);
+    for (const model of closingOf(models)) if (!isInUse(cell.flights, model)) this.#unload(cell, models, model, now);
     if (models.next !== undefined) this.#load(cell, models, models.next, now);
     this.#wake(this.#overdueAt(models), now);
   }
@@ -376,7 +393,7 @@ export class ModelDesk {
     const overBytes = models.bytes - this.limits.maxBytes;
     this.#wants.look(now);
     const idle = [...models.leastRecent()].filter((model) => {
-      const isFree = model.state === 'ready' && !this.#isKept(model.key) && !isWith(cell.flights, model.key);
+      const isFree = model.state === 'ready' && !this.#isKept(model.key) && !isInUse(cell.flights, model);
       return isFree && model !== newest && (model.hasAnswered || !this.#wants.has(model.key));
     });
     const victims = newest.bytes > this.limits.maxBytes ? undefined : victimsOf(idle, overBytes);
@@ -389,20 +406,21 @@ export class ModelDesk {
     this.#advance(cell, models, now);
   }
 
-  /** Unloads what nobody has used for ttlMs, and versions that were replaced. */
+  /** Unloads what nobody has used for ttlMs, and what is leaving. */
   #sweep(cell: Cell, models: ResidentModels, now: number): void {
     const { ttlMs } = this.limits;
-    if (models.count === 0 || (ttlMs === Infinity && this.#replaced.size === 0)) return;
+    if (models.count === 0 || (ttlMs === Infinity && this.#leaving.size === 0)) return;
     let hasLeaving = false;
     for (const model of models.leastRecent()) {
-      if (model.state !== 'ready' || this.#isWanted(model.key) || isWith(cell.flights, model.key)) continue;
-      const dueAt = this.#replaced.has(model.key) ? -Infinity : model.usedAt + ttlMs;
+      if (model.state !== 'ready' || this.#isWanted(model.key) || isInUse(cell.flights, model)) continue;
+      const leaving = this.#leaving.get(model.key);
+      const dueAt = leaving === undefined ? model.usedAt + ttlMs : -Infinity;
       if (dueAt > now) {
         this.#wake(dueAt, now);
-        if (this.#replaced.size === 0) break; // Those behind it were used later.
+        if (this.#leaving.size === 0) break; // Those behind it were used later.
         continue;
       }
-      close(model, dueAt === -Infinity ? 'replaced' : 'ttl');
+      close(model, leaving ?? 'ttl');
       hasLeaving = true;
     }
     if (hasLeaving) this.#advance(cell, models, now);

@@ -71,19 +71,21 @@ export class ModelPlaces {
     const missingBytes = Math.max(1, bytes) - freeBytes;
     if (missingBytes <= 0) return { cell, victims: [], rank: isBusy, freeBytes };
     const unneeded: ResidentModel[] = [];
+    /** Unneeded, once their token streams have ended. */
+    const streaming: ResidentModel[] = [];
     const working: ResidentModel[] = [];
     let comingBytes = 0;
     for (const model of models.leastRecent()) {
       if (model.state === 'unloading' || model.state === 'closing') comingBytes += model.bytes;
       if (model.state !== 'ready' || this.#isKept(model.key)) continue;
-      if (!this.#wants.has(model.key)) unneeded.push(model);
+      if (!this.#wants.has(model.key)) (model.streams > 0 ? streaming : unneeded).push(model);
       else if (takesTurns && model.hasAnswered) {
         const turnEndsAt = model.loadedAt + loadMs; // D5
         if (turnEndsAt <= now) working.push(model);
         else this.#wake(turnEndsAt, now);
       }
     }
-    const victims = victimsOf([...unneeded, ...working], missingBytes - comingBytes);
+    const victims = victimsOf([...unneeded, ...streaming, ...working], missingBytes - comingBytes);
     if (victims === undefined) return undefined;
     const takesTurn = victims.some((model) => working.includes(model));
     return { cell, victims, rank: (takesTurn ? 4 : 2) + isBusy, freeBytes };

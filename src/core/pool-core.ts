@@ -103,8 +103,21 @@ export class PoolCore implements FleetOwner {
     this.models = models;
     const { scaling } = limits;
     if (scaling !== undefined) this.#scaling = new Scaling(scaling, { fleet, mailbox, ledger, retries });
-    this.#feeder = new Feeder(limits, { mailbox, batcher, ledger, fleet, retries, settlement, counts, outbox, models });
-    this.#replies = new Replies({ batcher, ledger, fleet, settlement, salvage, judge, calls, counts, outbox, models });
+    const feeder = new Feeder(limits, { mailbox, batcher, ledger, fleet, retries, settlement, counts, outbox, models });
+    this.#feeder = feeder;
+    this.#replies = new Replies({
+      batcher,
+      ledger,
+      fleet,
+      settlement,
+      salvage,
+      judge,
+      calls,
+      counts,
+      outbox,
+      models,
+      feeder,
+    });
   }
 
   /** Nothing to take: no effects and nobody to tell. */
@@ -217,7 +230,7 @@ export class PoolCore implements FleetOwner {
   dispatch(now: number): void {
     this.#settlement.expire(now);
     if (this.mailbox.doorCount > 0) this.mailbox.admit();
-    if (this.#scaling !== undefined && this.fleet.replicas === 0 && this.#isOpen) this.#scaling.wakeForWork(now);
+    if (this.#scaling !== undefined && this.fleet.replicas === 0 && this.#isOpen()) this.#scaling.wakeForWork(now);
     this.#feeder.feedAll(now);
     if (this.models?.plan(now) === true) this.#feeder.feedAll(now);
     if (this.state === 'draining') this.#checkDrained();
@@ -290,7 +303,7 @@ export class PoolCore implements FleetOwner {
 
   /** A pool that is scaled to 0 loads its first replica again, as if there were work. */
   wake(now: number): void {
-    if (this.#isOpen) this.#scaling?.wake(now);
+    if (this.#isOpen()) this.#scaling?.wake(now);
   }
 
   /** The replica has loaded and warmed up, and tells what its warm-up runs took. */
@@ -306,6 +319,20 @@ export class PoolCore implements FleetOwner {
   /** One result per record of the batch, in order. Stale replies are counted and dropped (L2). */
   reply(cellId: number, incarnation: number, batchId: number, results: readonly CoreResult[], now: number): void {
     this.#replies.answered(cellId, incarnation, batchId, results, now);
+  }
+
+  /**
+   * So many results of the answer that is told next are token streams: the records are settled by that answer, and the
+   * replica is not done with them. It takes further batches up to `maxStreams`, and is not stopped before they end, nor
+   * is their model unloaded.
+   */
+  streamsBegan(cellId: number, incarnation: number, count: number, model?: string): void {
+    this.#replies.streamsBegan(cellId, incarnation, count, model);
+  }
+
+  /** One of them has come to its end. */
+  streamEnded(cellId: number, incarnation: number, model?: string): void {
+    this.#replies.streamEnded(cellId, incarnation, model);
   }
 
   /**
@@ -338,7 +365,7 @@ export class PoolCore implements FleetOwner {
 
   // ------------------------------------------------------------------ the end
 
-  /** Takes no more; `drained` is told when the last record is settled. */
+  /** Takes no more; `drained` is told when the last record is settled and the last token stream has ended. */
   drain(): void {
     this.#state('drain');
     this.#checkDrained();
@@ -406,12 +433,12 @@ export class PoolCore implements FleetOwner {
   }
 
   /** Something may still be given to replicas. */
-  get #isOpen(): boolean {
+  #isOpen(): boolean {
     return this.state === 'running' || this.state === 'starting' || this.state === 'draining';
   }
 
   #checkDrained(): void {
-    if (this.state !== 'draining' || this.heldCount > 0 || this.#drainedTold) return;
+    if (this.state !== 'draining' || this.heldCount > 0 || this.#drainedTold || this.fleet.streamCount > 0) return;
     this.#drainedTold = true;
     this.#outbox.tell({ name: 'drained' });
   }

@@ -18,7 +18,10 @@ export class PoolCounts {
   batched = 0;
   /** Records that a version watched as a shadow was to be shown and had no room for. */
   shadowDropped = 0;
-  readonly errors = new Map<ErrorCode, number>();
+  readonly #errors = new Map<ErrorCode, number>();
+  // Errors come in runs: those of one code are counted here until another comes or somebody asks.
+  #lastCode: ErrorCode | undefined = undefined;
+  #lastCount = 0;
   readonly triggers: Record<Trigger, number> = { ...NO_TRIGGERS };
 
   /** Accepted and not settled: at the door, waiting, to be retried, in flight. */
@@ -26,8 +29,24 @@ export class PoolCounts {
     return this.accepted - this.settled;
   }
 
+  /** Settled without a result, by code. */
+  get errors(): ReadonlyMap<ErrorCode, number> {
+    this.#book();
+    return this.#errors;
+  }
+
   failed(code: ErrorCode): void {
-    this.errors.set(code, (this.errors.get(code) ?? 0) + 1);
+    if (code !== this.#lastCode) {
+      this.#book();
+      this.#lastCode = code;
+    }
+    this.#lastCount++;
+  }
+
+  #book(): void {
+    if (this.#lastCode === undefined || this.#lastCount === 0) return;
+    this.#errors.set(this.#lastCode, (this.#errors.get(this.#lastCode) ?? 0) + this.#lastCount);
+    this.#lastCount = 0;
   }
 
   /** By name and not by key: every batch is counted, and a look-up by key of ten costs more than the rest of its books. */

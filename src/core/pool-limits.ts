@@ -8,6 +8,8 @@ export interface PoolLimits extends FleetLimits {
   readonly mailbox: MailboxLimits;
   readonly batching: BatchLimits;
   readonly maxInFlight: number;
+  /** A replica with as many token streams takes no further batch. Default Infinity. */
+  readonly maxStreams?: number;
   readonly batchTimeoutMs: number;
   /** How many deaths a record survives at most. */
   readonly attempts: number;

@@ -10,7 +10,8 @@ import type { Batcher } from './batcher.js';
 import type { CallBook } from './call-book.js';
 import type { CoreResult, DeathNotice } from './effects.js';
 import type { Failure } from './failure.js';
-import type { Cell, Fleet } from './fleet.js';
+import type { Feeder } from './feeder.js';
+import { type Cell, type Fleet, isFree } from './fleet.js';
 import type { Flight, Ledger } from './ledger.js';
 import type { ReplicaState } from './lifecycles.js';
 import type { ModelDesk } from './model-desk.js';
@@ -33,6 +34,7 @@ export interface RepliesParts {
   readonly counts: PoolCounts;
   readonly outbox: Outbox;
   readonly models: ModelDesk | undefined;
+  readonly feeder: Pick<Feeder, 'answered'>;
 }
 
 export class Replies {
@@ -46,6 +48,7 @@ export class Replies {
   readonly #counts: PoolCounts;
   readonly #outbox: Outbox;
   readonly #models: ModelDesk | undefined;
+  readonly #feeder: Pick<Feeder, 'answered'>;
 
   constructor(parts: RepliesParts) {
     this.#batcher = parts.batcher;
@@ -58,6 +61,7 @@ export class Replies {
     this.#counts = parts.counts;
     this.#outbox = parts.outbox;
     this.#models = parts.models;
+    this.#feeder = parts.feeder;
   }
 
   /** One result per record of the batch, in order. Stale replies are counted and dropped (L2). */
@@ -155,9 +159,9 @@ export class Replies {
 
   /** The flight that this answers, closed; of a slot that is gone (`cell` undefined) every reply is stale. */
   #close(cell: Cell | undefined, incarnation: number, batchId: number, now: number): Flight | undefined {
-    const flight = this.#ledger.close(cell?.id ?? GONE, incarnation, batchId, now);
+    const flight = this.#ledger.close(cell?.id ?? GONE, incarnation, batchId, now, cell?.flights);
     if (flight === undefined || cell === undefined) return undefined;
-    this.#fleet.hasChanged = true;
+    this.#feeder.answered(cell);
     cell.solo = false;
     if (isProbe(flight.requests)) return flight;
     const { model } = flight.requests[0] as Request;
@@ -167,9 +171,27 @@ export class Replies {
     return flight;
   }
 
+  /** Of an answer that is about to be told: so many results are token streams, which the replica goes on with. */
+  streamsBegan(cellId: number, incarnation: number, count: number, model: string | undefined): void {
+    const cell = this.#fleet.cells.get(cellId);
+    if (cell?.incarnation !== incarnation) return;
+    cell.streams += count;
+    if (model !== undefined) this.#models?.streams(cell, model, count);
+    this.#fleet.hasChanged = true;
+  }
+
+  streamEnded(cellId: number, incarnation: number, model: string | undefined): void {
+    const cell = this.#fleet.cells.get(cellId);
+    if (cell === undefined || cell.incarnation !== incarnation || cell.streams === 0) return;
+    cell.streams--;
+    if (model !== undefined) this.#models?.streams(cell, model, -1);
+    this.#fleet.hasChanged = true;
+    this.#free(cell);
+  }
+
   /** A replica that drains may have given its last answer. */
   #free(cell: Cell): void {
-    if (cell.flights.length === 0) this.#fleet.idle(cell);
+    if (isFree(cell)) this.#fleet.idle(cell);
   }
 }
 

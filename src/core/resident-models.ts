@@ -17,7 +17,7 @@ import { RecentlyUsed } from './recently-used.js';
 export type ResidentState = 'loading' | 'ready' | 'closing' | 'unloading';
 
 /** Why a model had to go. */
-export type EvictionReason = 'room' | 'ttl' | 'replaced' | 'too-large';
+export type EvictionReason = 'room' | 'ttl' | 'replaced' | 'asked' | 'too-large';
 
 export class ResidentModel {
   state: ResidentState = 'loading';
@@ -29,6 +29,8 @@ export class ResidentModel {
   /** A batch of it was answered since it was loaded. */
   hasAnswered = false;
   sentCount = 0;
+  /** Its token streams that run. */
+  streams = 0;
   reason: EvictionReason = 'room';
   constructor(
     readonly key: string,
@@ -143,6 +145,11 @@ export class ResidentModels implements Shelf {
   leastRecent(): IterableIterator<ResidentModel> {
     return this.#models.leastRecent();
   }
+}
+
+/** A batch or a token stream of it is with the replica that these are the flights of. */
+export function isInUse(flights: readonly Flight[], { key, streams }: ResidentModel): boolean {
+  return streams > 0 || isWith(flights, key);
 }
 
 /** A batch of this model is with the replica. */

@@ -67,6 +67,7 @@ export class Salvage {
 
   /** What a dead replica held: blamed, retried as it was, or settled. */
   afterDeath(cell: Cell, flights: readonly Flight[], death: DeathNotice, expected: boolean, now: number): void {
+    if (flights.length === 0) return;
     const again: Request[][] = [];
     const suspects: Request[][] = [];
     const blamed = isBlamed(death.cause);

@@ -111,7 +111,12 @@ export class Settlement {
     for (const request of requests) if (request.place === 'in-flight') this.deadlines.move(request, request.deadlineAt);
   }
 
+  /** Asked every turn, where there is hardly ever anything to do. */
   expire(now: number): void {
+    if (this.deadlines.nextAt <= now) this.#expireDue(now);
+  }
+
+  #expireDue(now: number): void {
     for (;;) {
       const request = this.deadlines.takeDue(now);
       if (request === undefined) return;

@@ -78,14 +78,14 @@ export class SizeContest {
    */
   add(seen: number, before: number, after: number, unlike: number): void {
     this.#addAll(seen, after);
-    if (unlike <= this.#odd) this.#addUsual(Math.log((2 * seen) / (before + after)));
+    if (unlike <= this.#odd()) this.#addUsual(Math.log((2 * seen) / (before + after)));
     this.#weigh();
   }
 
   /** The same trials seen from the other side: what is usual is known by `most` of them at most. */
   turned(most: number): SizeContest {
     const turned = new SizeContest(this.to, this.from, this.#noise);
-    const usual = this.#values.filter((value) => Math.abs(value - this.#usual) <= this.#odd);
+    const usual = this.#values.filter((value) => Math.abs(value - this.#usual) <= this.#odd());
     turned.#values = usual.slice(-most).map((value) => -value);
     turned.lastAt = this.lastAt;
     turned.#trials = this.#trials;
@@ -97,14 +97,14 @@ export class SizeContest {
     return turned;
   }
 
-  get #odd(): number {
+  #odd(): number {
     return Math.max(ODD_LEAST, ODD_NOISES * this.#noise.share);
   }
 
   #addUsual(value: number): void {
     const values = this.#values;
     const off = value - this.#usual;
-    const isOdd = this.count >= SURE && Math.abs(off) > this.#odd;
+    const isOdd = this.count >= SURE && Math.abs(off) > this.#odd();
     if (values.length === MEMORY) values.shift();
     values.push(value);
     const length = Math.abs(this.#streak);
@@ -144,7 +144,7 @@ export class SizeContest {
     const sorted = [...this.#values].sort((one, other) => one - other);
     if (sorted.length === 0) return;
     const median = sorted[(sorted.length - 1) >> 1] as number;
-    const odd = this.#odd;
+    const odd = this.#odd();
     let count = 0;
     let sum = 0;
     let squares = 0;

@@ -12,9 +12,15 @@
 
 import { type Noise, SizeContest } from './size-contest.js';
 
-/** Sizes are counted by powers of two, rounded in the logarithm. */
+/** Sizes are counted by powers of two, rounded in the logarithm: above the root of 2 times a power the next one is nearer. */
 export function classOf(size: number): number {
-  return Math.round(Math.log2(size));
+  const below = 31 - Math.clz32(size);
+  return size * size > 2 * sizeOf(below) * sizeOf(below) ? below + 1 : below;
+}
+
+/** Whole numbers in compiled code; `**` leaves it. */
+function sizeOf(index: number): number {
+  return 1 << index;
 }
 
 /** Work of the host per batch that no replica sees; without it batches of one would look free of overhead. */
@@ -135,7 +141,7 @@ export class SizeTrials {
     const contest = this.#contest(from, to) ?? this.#newContest(from, to, expectedMs);
     contest.lastAt = this.#batchCount;
     this.#trial = { contest, begunAt: this.#batchCount, size: this.#lastSize, ms: this.#lastMs, seen: NaN };
-    return 2 ** to;
+    return sizeOf(to);
   }
 
   /** The class to try against this one: what nobody has tried yet, else what promises most; -1 for none. */
@@ -146,7 +152,7 @@ export class SizeTrials {
       promise = this.#promise(from, from + 1, expectedMs);
       if (promise > -Infinity) next = from + 1;
     }
-    if ((expectedMs(2 ** from, 1) || this.#lastMs) < LONG_MS || this.#isBeaten(from)) return next;
+    if ((expectedMs(sizeOf(from), 1) || this.#lastMs) < LONG_MS || this.#isBeaten(from)) return next;
     for (let i = 0; i < STEPS_DOWN.length; i++) {
       const step = STEPS_DOWN[i] as number;
       if (from < step || (step > NEAR && !this.#isUrgent) || this.#isBeyond(from, from - step)) continue;
@@ -192,7 +198,7 @@ export class SizeTrials {
       const before = perRecord(trial.size, trial.ms);
       const after = perRecord(size, ms);
       contest.add(trial.seen, before, after, unlike(size, ms, trial.size, trial.ms));
-      const lostMs = (trial.seen - Math.min(before, after)) * 2 ** contest.to;
+      const lostMs = (trial.seen - Math.min(before, after)) * sizeOf(contest.to);
       this.#restUntil = this.#batchCount + PACE * Math.min(1, lostMs / Math.min(ms, trial.ms));
       this.#judge(contest);
     }
@@ -200,7 +206,7 @@ export class SizeTrials {
   }
 
   #fits(index: number, count: number, most: number): boolean {
-    return 2 ** index <= Math.min(count, most);
+    return sizeOf(index) <= Math.min(count, most);
   }
 
   #judge({ from, to, mean, count, error }: SizeContest): void {
@@ -248,9 +254,9 @@ export class SizeTrials {
   /** What batches of other sizes tell of this one; 0 where they tell nothing. */
   #guess(from: number, to: number, expectedMs: Expected): number {
     const seen = this.#isUrgent ? SURELY_SEEN : 1;
-    const usual = expectedMs(2 ** from, seen);
-    const other = expectedMs(2 ** to, seen);
-    return usual === 0 || other === 0 ? 0 : Math.log(perRecord(2 ** to, other) / perRecord(2 ** from, usual));
+    const usual = expectedMs(sizeOf(from), seen);
+    const other = expectedMs(sizeOf(to), seen);
+    return usual === 0 || other === 0 ? 0 : Math.log(perRecord(sizeOf(to), other) / perRecord(sizeOf(from), usual));
   }
 
   /** This size, or one above it, is known to be worse than a larger one: then still smaller ones are, too. */

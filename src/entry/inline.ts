@@ -3,4 +3,4 @@ import { createShell } from './shell.js';
 
 /** The entry of inline replicas. */
 export const openInline: InlineEntry['openInline'] = (lane: HostLane, state: Int32Array): Runner =>
-  createShell(lane, state);
+  createShell(lane, state, { slicesAtOnce: true }); // The link is told within `post`, and takes the reply apart.

@@ -1,6 +1,7 @@
 import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import type { ActorDefinition } from '../wire/definition.js';
 import { toFault } from '../wire/fault.js';
+import { SERVED_KINDS } from '../wire/served-kinds.js';
 import type { Signature } from '../wire/tensor.js';
 
 /** Imports an actor module and checks what it exports. Rejects with ACTOR_INVALID, or ACTOR_LOAD_FAILED where the module itself threw. */
@@ -32,13 +33,18 @@ export function checkDefinition(value: unknown, what: string): ActorDefinition {
     if (member !== undefined && typeof member !== 'function')
       return fail(`has a ${key} that is no function (${kindOf(member)})`);
   }
-  const { methods, signature } = definition;
+  const { methods, signature, kinds } = definition;
   if (methods !== undefined) {
     if (typeof methods !== 'object' || methods === null)
       return fail(`has methods that are no object (${kindOf(methods)})`);
     for (const [name, method] of Object.entries(methods)) {
       if (typeof method !== 'function') return fail(`has a method "${name}" that is no function (${kindOf(method)})`);
     }
+  }
+  if (kinds !== undefined) {
+    const known = Array.isArray(kinds) && kinds.every((kind) => (SERVED_KINDS as readonly unknown[]).includes(kind));
+    if (!known) return fail(`has kinds that are no list of ${SERVED_KINDS.join(', ')}`);
+    if (signature !== undefined) return fail('has kinds and a signature; what it answers by kinds are records');
   }
   if (signature !== undefined && typeof signature !== 'function') checkSignature(signature, what);
   return value as ActorDefinition;

@@ -21,8 +21,10 @@ import {
 import { ownsMemory, Recycler } from '../wire/recycler.js';
 import { packRows, type Payload, payloadCount, viewRows } from '../wire/rows.js';
 import type { Column, Columns, Signature } from '../wire/tensor.js';
+import { isTokenStream } from '../wire/token-stream.js';
 import { BatchContext } from './batch-context.js';
 import { loadDefinition } from './load-definition.js';
+import { OutgoingStreams } from './outgoing-streams.js';
 import { checkPinned, type LoadedState, loadState } from './load-state.js';
 
 /**
@@ -37,14 +39,17 @@ import { checkPinned, type LoadedState, loadState } from './load-state.js';
  * S5 STATE_BUSY is above zero while code of the actor runs or may run.
  * S6 Where it holds many models, each is loaded and unloaded on its own, while batches of others run; what is loaded when
  *    the replica stops is unloaded then.
+ * S7 Token streams run beside the batches that come after theirs; nothing that they may use is unloaded before their end.
  */
 export function createShell(lane: HostLane, state: Int32Array, options: ShellOptions = {}): Runner {
-  return new Shell(lane, state, options.copiesOutputs ?? true);
+  return new Shell(lane, state, options);
 }
 
 export interface ShellOptions {
   /** Whether output columns are copied before they are posted: the actor may use its arrays again. False where the lane copies. Default true. */
   readonly copiesOutputs?: boolean;
+  /** Whether each of several records has a copy of its part of a column when `post` is back. Default false. */
+  readonly slicesAtOnce?: boolean;
 }
 
 /** What a batch is run with. */
@@ -68,6 +73,7 @@ class Shell implements Runner {
   private readonly lane: HostLane;
   private readonly words: Int32Array;
   private readonly copiesOutputs: boolean;
+  private readonly slicesAtOnce: boolean;
   private readonly recycler = new Recycler();
   private readonly queue: BatchMessage[] = [];
   private readonly abandoned = new Set<number>();
@@ -78,17 +84,26 @@ class Shell implements Runner {
   /** By key; empty but where the replica holds many. */
   private readonly models = new Map<string, Loaded>();
   private readonly loadingModels = new Set<Promise<unknown>>();
-  private running: { readonly id: number; readonly context: BatchContext; readonly loaded: Loaded } | undefined;
+  private readonly streams = new OutgoingStreams({
+    post: (message) => (this.isFenced ? undefined : this.lane.post(message)),
+    faultOf: (error) => toFault(this.asPredictError(error)),
+    enter: () => this.enter(),
+    leave: () => this.leave(),
+  });
+  private running:
+    | { readonly id: number; readonly context: BatchContext; readonly loaded: Loaded; hasStreams: boolean }
+    | undefined;
   private stopping: Promise<Answer<undefined>> | undefined;
   private receivedCount = 0;
   private expectedCount = 0;
   private isFenced = false;
   private idle: Deferred<void> | undefined;
 
-  constructor(lane: HostLane, words: Int32Array, copiesOutputs: boolean) {
+  constructor(lane: HostLane, words: Int32Array, { copiesOutputs = true, slicesAtOnce = false }: ShellOptions) {
     this.lane = lane;
     this.words = words;
     this.copiesOutputs = copiesOutputs;
+    this.slicesAtOnce = slicesAtOnce;
   }
 
   start(spec: EntrySpec): Promise<Answer<EntryDescription>> {
@@ -104,6 +119,14 @@ class Shell implements Runner {
     if (message.kind === 'abandon') {
       if (this.running?.id === message.id) this.running.context.abort();
       else if (this.queue.some((batch) => batch.id === message.id)) this.abandoned.add(message.id);
+      return;
+    }
+    if (message.kind === 'pull') {
+      this.streams.pull(message);
+      return;
+    }
+    if (message.kind === 'end-stream') {
+      this.streams.giveUp(message.id, message.index);
       return;
     }
     this.receivedCount++;
@@ -154,7 +177,9 @@ class Shell implements Runner {
   async unloadModel(key: string): Promise<Answer<undefined>> {
     const held = this.models.get(key);
     this.models.delete(key);
-    return held === undefined ? { ok: true, value: undefined } : this.unload(held);
+    if (held === undefined) return { ok: true, value: undefined };
+    await this.streams.ended(held); // S7
+    return this.unload(held);
   }
 
   fence(): void {
@@ -183,6 +208,7 @@ class Shell implements Runner {
           methods: Object.keys(definition.methods ?? {}),
           repeatable: definition.repeatable !== false,
           native: definition.native === true,
+          ...(definition.kinds === undefined ? {} : { kinds: [...definition.kinds] }),
           pid: process.pid,
           costs,
         },
@@ -243,7 +269,7 @@ class Shell implements Runner {
 
   private run(batch: BatchMessage, loaded: Loaded): void {
     const context = new BatchContext(loaded.state, loaded.version, loaded.model);
-    this.running = { id: batch.id, context, loaded };
+    this.running = { id: batch.id, context, loaded, hasStreams: false };
     const count = payloadCount(batch.payload);
     this.enter();
     let outputs: unknown;
@@ -273,7 +299,8 @@ class Shell implements Runner {
   }
 
   private goOn({ payload }: BatchMessage): void {
-    if (this.handsOver) this.giveBack(payload);
+    // A stream may read what it was asked until its end.
+    if (this.handsOver && this.running?.hasStreams !== true) this.giveBack(payload);
     this.running = undefined;
     this.pump();
   }
@@ -316,11 +343,8 @@ class Shell implements Runner {
       } catch (error) {
         return this.fail(id, this.asPredictError(error));
       }
-      return this.reply(
-        id,
-        { kind: 'columns', columns: this.copiesOutputs ? copyColumns(columns, this.handsOver) : columns },
-        undefined,
-      );
+      if (this.copiesOutputs) columns = copyColumns(columns, this.handsOver, this.slicesAtOnce && count > 1);
+      return this.reply(id, { kind: 'columns', columns }, undefined);
     }
     if (!Array.isArray(outputs) || outputs.length !== count) {
       const got = Array.isArray(outputs) ? `${outputs.length} outputs` : `a value of type ${typeof outputs}`;
@@ -333,17 +357,19 @@ class Shell implements Runner {
   private answerRows(id: number, outputs: unknown[]): Promise<void> | undefined {
     let values = outputs;
     let faults: [number, Fault][] | undefined;
+    let streams: [number, AsyncIterable<unknown>][] | undefined;
     for (let index = 0; index < outputs.length; index++) {
       const value = outputs[index];
       // Most outputs are arrays, and asking whether one is an Error costs a call into C++.
-      if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || !isError(value)) continue;
-      if (faults === undefined) {
-        faults = [];
-        values = outputs.slice();
-      }
+      if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) continue;
+      const isStream = isTokenStream(value);
+      if (!isStream && !isError(value)) continue;
+      if (values === outputs) values = outputs.slice();
       values[index] = undefined;
-      faults.push([index, toFault(this.asPredictError(value))]);
+      if (isStream) (streams ??= []).push([index, value]);
+      else (faults ??= []).push([index, toFault(this.asPredictError(value))]);
     }
+    if (streams !== undefined) return this.replyWithStreams(id, values, faults, streams);
     let payload: Payload;
     try {
       payload = packRows(values, this.recycler.take, !this.copiesOutputs || this.handsOver);
@@ -360,18 +386,45 @@ class Shell implements Runner {
     return flushed;
   }
 
-  private reply(id: number, payload: Payload, faults: [number, Fault][] | undefined): Promise<void> | undefined {
+  /** Their pieces come after the answer that tells of them. */
+  private replyWithStreams(
+    id: number,
+    values: unknown[],
+    faults: [number, Fault][] | undefined,
+    streams: [number, AsyncIterable<unknown>][],
+  ): Promise<void> | undefined {
+    const { running } = this;
+    if (running === undefined) return undefined;
+    running.hasStreams = true;
+    const incarnation = this.spec?.incarnation ?? 0;
+    this.streams.begin(id, incarnation, streams, running.context, running.loaded);
+    const places = streams.map(([index]) => index);
+    return this.reply(id, { kind: 'rows', values }, faults, places);
+  }
+
+  private reply(
+    id: number,
+    payload: Payload,
+    faults: [number, Fault][] | undefined,
+    streams?: readonly number[],
+  ): Promise<void> | undefined {
     const incarnation = this.spec?.incarnation ?? 0;
     try {
-      return this.lane.post({ kind: 'reply', incarnation, id, payload, faults });
+      const message = { kind: 'reply', incarnation, id, payload, faults } as const;
+      return this.lane.post(streams === undefined ? message : { ...message, streams });
     } catch (error) {
       // Some output cannot cross (a function, a getter that throws): find which, and let only those fail.
       if (payload.kind !== 'rows') return this.fail(id, this.asPredictError(error));
-      return this.replyOneByOne(id, payload.values, faults ?? []);
+      return this.replyOneByOne(id, payload.values, faults ?? [], streams);
     }
   }
 
-  private replyOneByOne(id: number, values: readonly unknown[], known: [number, Fault][]): Promise<void> | undefined {
+  private replyOneByOne(
+    id: number,
+    values: readonly unknown[],
+    known: [number, Fault][],
+    streams?: readonly number[],
+  ): Promise<void> | undefined {
     const faults = new Map(known);
     const copies: unknown[] = [];
     for (let index = 0; index < values.length; index++) {
@@ -392,8 +445,10 @@ class Shell implements Runner {
         id,
         payload: { kind: 'rows', values: copies },
         faults: inOrder,
+        ...(streams === undefined ? {} : { streams }),
       });
     } catch (error) {
+      for (const index of streams ?? []) this.streams.giveUp(id, index);
       return this.fail(id, this.asPredictError(error));
     }
   }
@@ -422,6 +477,7 @@ class Shell implements Runner {
   private abortAll(): void {
     this.queue.length = 0;
     this.running?.context.abort();
+    this.streams.giveUpAll();
   }
 
   private async drainAndUnload(): Promise<Answer<undefined>> {
@@ -430,6 +486,7 @@ class Shell implements Runner {
     this.idle = deferred<void>();
     if (this.isDrained()) this.idle.resolve();
     await this.idle.promise;
+    await this.streams.ended(); // S7
     // S4: what is received from here on never runs.
     await Promise.all(this.loadingModels);
     const held = this.spec?.manyModels === true ? [...this.models.values()] : [this.loaded];
@@ -469,7 +526,14 @@ class Shell implements Runner {
 }
 
 /** Codes that predict may use itself; every other error is the cause of a PREDICT_FAILED. */
-const OWN_CODES: ReadonlySet<string> = new Set(['PREDICT_FAILED', 'PROTOCOL_VIOLATION', 'INPUT_INVALID']);
+const OWN_CODES: ReadonlySet<string> = new Set([
+  'PREDICT_FAILED',
+  'PROTOCOL_VIOLATION',
+  'INPUT_INVALID',
+  'REMOTE_UNAVAILABLE',
+  'REMOTE_FAILED',
+  'REMOTE_REFUSED',
+]);
 
 function asLoadError(error: unknown, spec: EntrySpec | undefined, model?: ModelSpec): TroupeError {
   // MODEL_NOT_FOUND, ENGINE_NOT_INSTALLED and the like say more than "load failed".
@@ -488,8 +552,8 @@ function inputsOf(payload: Payload): unknown {
 /** Below, memory is cheaper to take anew than to send back. */
 const GIVE_BACK_BYTES_MIN = 65_536;
 
-/** `handsOver`: columns that own their memory, and no two the same, go as they are. */
-function copyColumns(columns: Columns, handsOver: boolean): Columns {
+/** `handsOver`: columns that own their memory, and no two the same, go as they are; `areSliced`: all that slice copies. */
+function copyColumns(columns: Columns, handsOver: boolean, areSliced: boolean): Columns {
   const given = new Set<ArrayBufferLike>();
   const copies: Record<string, Column> = Object.create(null) as Record<string, Column>;
   for (const name of Object.keys(columns.columns)) {
@@ -503,6 +567,10 @@ function copyColumns(columns: Columns, handsOver: boolean): Columns {
       copies[name] = { dtype, shape, data };
       continue;
     }
+    if (areSliced && PLAIN_ARRAYS.has(Object.getPrototypeOf(data) as object)) {
+      copies[name] = { dtype, shape, data };
+      continue;
+    }
     // Not slice(): that of a Buffer makes a view.
     const copy = numericClassOf(dtype)?.make(data.length) ?? data;
     (copy as Float32Array).set(data as Float32Array);
@@ -510,6 +578,14 @@ function copyColumns(columns: Columns, handsOver: boolean): Columns {
   }
   return { count: columns.count, columns: copies };
 }
+
+/** Of the arrays whose own `slice` makes a copy. */
+const PLAIN_ARRAYS: ReadonlySet<object> = new Set(
+  [
+    ...[Uint8Array, Uint16Array, Uint32Array, BigUint64Array],
+    ...[Int8Array, Int16Array, Int32Array, BigInt64Array, Float32Array, Float64Array],
+  ].map(({ prototype }) => prototype),
+);
 
 function isError(value: object): boolean {
   try {

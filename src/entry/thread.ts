@@ -2,6 +2,7 @@ import { type MessagePort, workerData } from 'node:worker_threads';
 import { serveControl } from '../wire/control-lane.js';
 import { toFault } from '../wire/fault.js';
 import type { ThreadData, ToEntry } from '../wire/messages.js';
+import { Paced } from '../wire/paced.js';
 import { fromPort, postToHost } from '../wire/port-lane.js';
 import { createShell } from './shell.js';
 
@@ -30,7 +31,7 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
-data.on('message', (message: unknown) => shell.receive(fromPort(message) as ToEntry));
+data.on('message', new Paced((message) => shell.receive(fromPort(message) as ToEntry)).take);
 serveControl(
   {
     start: (spec) => shell.start(spec),

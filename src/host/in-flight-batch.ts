@@ -16,6 +16,8 @@ export interface InFlightBatch {
   readonly refusals: Refusals;
   /** Results may be views over one buffer. */
   readonly shared: boolean;
+  /** The key of the one it is for, where the replica holds many. */
+  readonly model?: string | undefined;
 }
 
 /**

@@ -9,9 +9,14 @@ import type {
   BatchMessage,
   ControlApi,
   EntryDescription,
+  EndStreamMessage,
   EntrySpec,
   ModelDescription,
   ModelSpec,
+  PieceMessage,
+  PullMessage,
+  ReplyMessage,
+  StreamEndedMessage,
   ToHost,
 } from '../wire/messages.js';
 import { Recycler } from '../wire/recycler.js';
@@ -20,7 +25,8 @@ import type { Column, Signature } from '../wire/tensor.js';
 import type { Carrier, CarrierEvents, RawEnd } from './carrier.js';
 import { deathError, judgeDeath, type Verdict } from './death.js';
 import { asTroupeError, type InFlightBatch, refusedResults, resultsOf } from './in-flight-batch.js';
-import type { Death, Link, LinkEvents, RecordResult, ReplicaSpec } from './link.js';
+import type { Death, Link, LinkEvents, RecordResult, ReplicaSpec, ReplyStreams } from './link.js';
+import { IncomingStream } from './incoming-stream.js';
 import { type LiveReplica, trackLive } from './shutdown.js';
 
 /**
@@ -33,6 +39,8 @@ import { type LiveReplica, trackLive } from './shutdown.js';
  * L3 A promise of the control lane is never waited for alone: a call to a dead peer never settles.
  * L4 The inputs of a batch stay the caller's: what is transferred was copied first.
  * L5 A replica that cannot be killed safely is told as ended (fenced), but stays counted as live until it really ends.
+ * L6 A token stream that has begun ends: by its own end, or with the death of the replica, which is not taken for it.
+ * L7 One that is given up, and whose generator has not ended when a piece would have been overdue, makes the replica hung.
  */
 export type Phase = 'starting' | 'ready' | 'stopping' | 'ended';
 type PhaseEvent = 'loaded' | 'stop' | 'end';
@@ -57,6 +65,11 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   private readonly events: LinkEvents;
   private readonly inFlight = new Map<number, InFlightBatch>();
   private readonly calls = new Set<(error: TroupeError) => void>();
+  /** Token streams that have not ended, by batch and place. */
+  private readonly streams = new Map<string, OpenStream>();
+  /** L7. Of those that were given up, by batch and place. */
+  private readonly endings = new Map<string, Timer>();
+  private modelChanges = 0;
   private readonly close: () => void;
   private carrier: Carrier | undefined;
   private phase: Phase = 'starting';
@@ -140,7 +153,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
   }
 
   async loadModel(spec: ModelSpec): Promise<ModelDescription> {
-    const description = await this.control(
+    const description = await this.changing(
       (api) => api.loadModel(spec),
       () => `Model "${spec.key}" of actor "${this.spec.pool}": what describes it cannot be copied`,
     );
@@ -150,7 +163,7 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
 
   async unloadModel(key: string): Promise<void> {
     this.signatures.delete(key);
-    await this.control(
+    await this.changing(
       (api) => api.unloadModel(key),
       () => `Model "${key}" of actor "${this.spec.pool}" cannot be unloaded`,
     );
@@ -192,11 +205,15 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
       return;
     }
     if (this.phase === 'ended') {
-      if (message.kind !== 'crash') this.events.stale(message.id); // L2
+      if (message.kind === 'reply' || message.kind === 'failed') this.events.stale(message.id); // L2
       return;
     }
     if (message.kind === 'crash') {
       this.crashError = fromFault(message.fault);
+      return;
+    }
+    if (message.kind === 'piece' || message.kind === 'stream-ended') {
+      this.streamed(message);
       return;
     }
     const batch = this.inFlight.get(message.id);
@@ -208,12 +225,15 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     }
     let results: RecordResult[];
     try {
-      results = resultsOf(batch, message, (data) => this.arrived.giveWhole(data));
+      // Inline, the columns are the actor's own.
+      const isActors = this.spec.isolation === 'inline' && message.payload.kind === 'columns';
+      results = resultsOf(batch, message, isActors ? undefined : (data) => this.arrived.giveWhole(data));
     } catch (error) {
       this.events.failed(message.id, isTroupeError(error) ? error : this.violation(error));
       return;
     }
-    this.events.reply(message.id, results);
+    if (message.streams === undefined) this.events.reply(message.id, results);
+    else this.events.reply(message.id, results, this.openStreams(message, batch, results), batch.model);
   }
 
   garbled(error: unknown): void {
@@ -231,6 +251,72 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     this.exit(judgeDeath(this.spec, whole, this.verdict, this.phase === 'stopping'));
     this.carrier?.release();
     this.close();
+  }
+
+  /** Puts a stream into each place that has one. */
+  private openStreams({ id, streams = [] }: ReplyMessage, batch: InFlightBatch, results: RecordResult[]): ReplyStreams {
+    const { pool, incarnation, pieceTimeoutMs = PIECE_TIMEOUT_MS } = this.spec;
+    return streams.map((sent) => {
+      const name = `${id}:${sent}`;
+      const lane = {
+        pull: (count: number) => this.tellStream({ kind: 'pull', incarnation, id, index: sent, count }),
+        giveUp: () => {
+          this.tellStream({ kind: 'end-stream', incarnation, id, index: sent });
+          this.awaitEnd(name, pieceTimeoutMs);
+        },
+      };
+      const stream = new IncomingStream(pool, lane, systemClock, pieceTimeoutMs);
+      this.streams.set(name, { stream, model: batch.model });
+      const index = placeOf(sent, batch);
+      results[index] = { ok: true, value: stream };
+      return [index, stream];
+    });
+  }
+
+  private tellStream(message: PullMessage | EndStreamMessage): void {
+    if (this.phase !== 'ended') void this.carrier?.post(message);
+  }
+
+  /** L7. A stop has its own ladder; and while a model comes or goes, the actor may not get to anything else. */
+  private awaitEnd(name: string, ms: number): void {
+    if (this.phase === 'ended') return;
+    const timer = systemClock.at(systemClock.now() + ms, () => {
+      if (this.phase !== 'ready') return;
+      if (this.modelChanges > 0) {
+        this.awaitEnd(name, ms);
+        return;
+      }
+      const { replica, pool } = this.spec;
+      const message = `Replica ${replica} of "${pool}" has not ended a token stream ${ms} ms after it was given up; let its generator look at the signal of its batch`;
+      this.condemn({ cause: 'hung', error: new TroupeError('ACTOR_HUNG', message, this.where()) });
+    });
+    timer.hold?.(false);
+    this.endings.set(name, timer);
+  }
+
+  private streamed(message: PieceMessage | StreamEndedMessage): void {
+    const name = `${message.id}:${message.index}`;
+    const open = this.streams.get(name);
+    if (open === undefined) return;
+    const { stream, model } = open;
+    if (message.kind === 'piece') {
+      stream.piece(message.value);
+      return;
+    }
+    this.streams.delete(name);
+    this.endings.get(name)?.cancel();
+    this.endings.delete(name);
+    stream.ended(message.fault === undefined ? undefined : asTroupeError(fromFault(message.fault)));
+    this.events.streamEnded?.(model);
+  }
+
+  private async changing<Value>(run: (api: ControlApi) => Promise<Answer<Value>>, what: () => string): Promise<Value> {
+    this.modelChanges++;
+    try {
+      return await this.control(run, what);
+    } finally {
+      this.modelChanges--;
+    }
   }
 
   /** L3: the death of the replica rejects it. */
@@ -262,8 +348,8 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     this.disarm();
     this.phase = transition('link', LINK_LIFECYCLE, this.phase, 'loaded');
     this.description = answer.value;
-    const { signature, methods, repeatable, pid, costs } = answer.value;
-    this.events.ready({ signature, methods, repeatable, pid, costs });
+    const { signature, methods, repeatable, kinds, pid, costs } = answer.value;
+    this.events.ready({ signature, methods, repeatable, ...(kinds === undefined ? {} : { kinds }), pid, costs });
   }
 
   private startFailed(cause: unknown): void {
@@ -326,6 +412,10 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     const error = this.endedError();
     for (const reject of this.calls) reject(error);
     this.calls.clear();
+    for (const { stream } of this.streams.values()) stream.ended(error); // L6
+    this.streams.clear();
+    for (const timer of this.endings.values()) timer.cancel();
+    this.endings.clear();
     this.events.exited(death);
   }
 
@@ -427,6 +517,9 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
 /** After this long a killed replica that has not ended is told as ended all the same, and is only counted as live. */
 const KILL_GRACE_MS = 500;
 
+/** As batchTimeoutMs of a pool. */
+const PIECE_TIMEOUT_MS = 30_000;
+
 const NO_REFUSALS: readonly never[] = [];
 
 /** What a batch is sent by, beside its records. */
@@ -436,8 +529,20 @@ interface BatchTerms {
   readonly signature: Signature | undefined;
 }
 
-function batchOf(count: number, refusals: InFlightBatch['refusals'], { shared }: BatchTerms): InFlightBatch {
-  return { count, refusals, shared };
+interface OpenStream {
+  readonly stream: IncomingStream;
+  readonly model: string | undefined;
+}
+
+/** Where in the batch of the caller the record stands that was sent as this one. */
+function placeOf(sent: number, { refusals }: InFlightBatch): number {
+  let index = sent;
+  for (const [refused] of refusals) if (refused <= index) index++;
+  return index;
+}
+
+function batchOf(count: number, refusals: InFlightBatch['refusals'], { shared, model }: BatchTerms): InFlightBatch {
+  return { count, refusals, shared, model };
 }
 
 function entrySpecOf(spec: ReplicaSpec): EntrySpec {

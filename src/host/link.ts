@@ -2,7 +2,9 @@ import type { CoreResult, DeathNotice } from '../core/effects.js';
 import type { TroupeError } from '../kernel/errors.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
 import type { ModelDescription, ModelSpec } from '../wire/messages.js';
+import type { ServedKind } from '../wire/served-kinds.js';
 import type { Signature } from '../wire/tensor.js';
+import type { IncomingStream } from './incoming-stream.js';
 
 /** Everything a replica needs to start, for every isolation. Plain data, but `definition`, which only inline takes. */
 export interface ReplicaSpec {
@@ -28,6 +30,8 @@ export interface ReplicaSpec {
   readonly heartbeatMs: number;
   /** Budget of each rung of the stop ladder. */
   readonly stopTimeoutMs: number;
+  /** How long the reader of a token stream waits for a piece. Default 30,000. */
+  readonly pieceTimeoutMs?: number;
   /** Hard limits; thread: V8 heap (resourceLimits), process: --max-old-space-size and an RSS watchdog. */
   readonly memoryLimitBytes: number | undefined;
   /** True: it is ready without a model; they come and go by `loadModel` and `unloadModel`. Default false. */
@@ -39,6 +43,7 @@ export interface Description {
   readonly signature: Signature | undefined;
   readonly methods: readonly string[];
   readonly repeatable: boolean;
+  readonly kinds?: readonly ServedKind[];
   readonly pid: number;
   /** Size and milliseconds of each run of the warm-up, where the actor reported them. */
   readonly costs?: readonly (readonly [size: number, ms: number])[];
@@ -48,12 +53,19 @@ export interface Description {
 export type Death = DeathNotice;
 export type RecordResult = CoreResult;
 
+export type ReplyStreams = readonly (readonly [index: number, stream: IncomingStream])[];
+
 /** Told by a link, always asynchronously (never inside a call to it), each at most as often as said. */
 export interface LinkEvents {
   /** Once, after load and warm-up. */
   ready(description: Description): void;
-  /** One entry per record, in order. */
-  reply(batchId: number, results: readonly RecordResult[]): void;
+  /**
+   * One entry per record, in order. `streams`: those results that are token streams, by place; none where there are none.
+   * `model`: the key that their batch was sent with.
+   */
+  reply(batchId: number, results: readonly RecordResult[], streams?: ReplyStreams, model?: string): void;
+  /** Nothing of the actor runs for one token stream (of `model`) any more. Once for each, unless the replica ends first. */
+  streamEnded?(model?: string): void;
   /** The batch as a whole failed: predict threw (PREDICT_FAILED) or broke the contract (PROTOCOL_VIOLATION). */
   failed(batchId: number, error: TroupeError): void;
   /** Once, last: after it nothing more is told but `stale`. Also after a failed load. */
@@ -65,6 +77,8 @@ export interface LinkEvents {
 /** Parent's handle on one incarnation of one replica. */
 export interface Link {
   readonly spec: ReplicaSpec;
+  /** Its start waits for its turn, and nothing of it is there. Absent where it never waits. */
+  readonly isWaiting?: boolean;
   /**
    * Sends one batch. `inputs` stay the caller's: the link copies what it transfers, so a retry finds them whole. `shared`:
    * one caller gets all results and takes views over one buffer; else each result has memory of its own. `model`: the key

@@ -1,6 +1,7 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { callControl } from '../wire/control-lane.js';
 import { STATE_NATIVE, STATE_WORD_COUNT, type ThreadData, type ToHost } from '../wire/messages.js';
+import { Paced } from '../wire/paced.js';
 import { fromPort, postToEntry } from '../wire/port-lane.js';
 import type { Carrier, RawEnd } from './carrier.js';
 import type { Link, StartLink } from './link.js';
@@ -44,11 +45,8 @@ export const startThread: StartLink = (spec, events): Link => {
   const stderrTail = forwardOutput(worker.stderr);
 
   // The worker itself keeps the host alive, and only as long as it runs; open ports alone must not.
-  listen(
-    data.port1,
-    (message) => core.message(fromPort(message) as ToHost),
-    (thrown) => core.garbled(thrown),
-  );
+  const heard = new Paced((message) => core.message(fromPort(message) as ToHost));
+  listen(data.port1, heard.take, (thrown) => core.garbled(thrown));
   // That a native thread is idle now proves nothing: the batch it takes up next may wait in its port already.
   const mayTerminate = (): boolean => Atomics.load(state, STATE_NATIVE) === 0;
   const calls = callControl({
@@ -78,6 +76,7 @@ export const startThread: StartLink = (spec, events): Link => {
   };
   worker.on('exit', (exitCode) => {
     // Replies posted before the end have arrived, though their events may still wait in the port.
+    heard.goOn();
     for (let last = receiveMessageOnPort(data.port1); last !== undefined; last = receiveMessageOnPort(data.port1)) {
       core.message(fromPort(last.message) as ToHost);
     }

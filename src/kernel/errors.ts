@@ -79,6 +79,18 @@ export const ERROR_CODES = {
     'The pool is stopping or stopped and takes no records.',
     'Do not ask a pool after stop(); spawn it again.',
   ),
+  POOL_ELSEWHERE: row(
+    'not-started',
+    false,
+    'The pool belongs to another process, and only there can it be swapped, scaled, drained or started anew.',
+    'Do it in that process, or over its control socket: npx troupe swap, scale or rollback, or npx troupe repl --write.',
+  ),
+  DRAIN_OVERDUE: row(
+    'interrupted',
+    true,
+    'A pool had not finished what it holds when the time for it was over; nothing was given up, and it goes on.',
+    'The message says what is still under way. Wait and ask again, give it more time, or stop the pool.',
+  ),
   ACTOR_CRASHED: row(
     'interrupted',
     true,
@@ -118,8 +130,26 @@ export const ERROR_CODES = {
   PROTOCOL_VIOLATION: row(
     'failed',
     false,
-    'The definition broke the contract: a wrong number of outputs, a wrong output type, or a reply to something never asked.',
-    'Return exactly one output per record, in order.',
+    'The definition broke the contract: a wrong number of outputs, a wrong output type, or a reply to something never asked; or a remote server answered what is not its protocol.',
+    'Return exactly one output per record, in order; of a remote server the message says what came.',
+  ),
+  REMOTE_UNAVAILABLE: row(
+    'not-started',
+    true,
+    'A remote server could not be reached, said that it cannot answer now, or its answer was cut off or late; the field ran says whether it may have run the record.',
+    'It was tried again for retryForMs. See why the server is away, or raise retryForMs and the retry of the step.',
+  ),
+  REMOTE_FAILED: row(
+    'interrupted',
+    true,
+    'A remote server said of this record alone that it failed (status 500).',
+    'See the message, and the log of that server.',
+  ),
+  REMOTE_REFUSED: row(
+    'not-started',
+    false,
+    'A remote server may not be asked (its address is not allowed, it sends elsewhere), or does not know or not admit who asks for what.',
+    'The message says which: correct the endpoint, allow, token or the name of the model.',
   ),
   METHOD_NOT_FOUND: row(
     'not-started',
@@ -310,6 +340,24 @@ export const ERROR_CODES = {
     false,
     'The control socket refused the connection or the call: wrong token, another protocol version, too many of them, or a call that changes something on a read-only connection.',
     'The message says which; a REPL that may change things is started with --write.',
+  ),
+  SERVER_UNREACHABLE: row(
+    'not-started',
+    true,
+    'The pool is that of another process or machine, and there is no connection to it.',
+    'The message names the address and why; the connection is tried again by itself until it is closed.',
+  ),
+  SERVER_REFUSED: row(
+    'not-started',
+    false,
+    'The server of a remote pool does not let this client in: a wrong token, another protocol version, too many connections.',
+    'The message says which; see its address and the options of connect.',
+  ),
+  INTERRUPTED: row(
+    'interrupted',
+    true,
+    'The connection to a remote pool was lost while its server had the record or call, and the server that is there now knows nothing of it.',
+    'Send it again where it may run twice; a record of a repeatable actor is sent again by itself, as often as its attempts allow.',
   ),
   APPLY_FAILED: row(
     'failed',

@@ -3,20 +3,22 @@
  * they share batches with those of other requests and of pipelines.
  *
  * I1 a request whose first record finds the mailbox full is refused whole; one that has begun feeds itself as there is room.
- * I2 the first record that fails, or the end of the client, gives up all the others.
+ * I2 the first record that fails, or the end of the client, gives up all the others, token streams that have begun too.
  */
 import type { InferTarget, Submission, Ticket } from '../actor/infer-target.js';
 import type { Outcome } from '../actor/outcome.js';
 import { systemClock } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
+import { giveUp } from '../wire/token-stream.js';
+import type { Gone } from './gone.js';
 
 export interface InferTerms {
   readonly deadlineAt: number;
   readonly priority: number;
   readonly model: string | undefined;
   readonly traceparent: string | undefined;
-  readonly signal: AbortSignal;
+  readonly signal: Gone;
 }
 
 export interface InferResults<Out> {
@@ -104,7 +106,10 @@ class InferCall<In, Out> {
   }
 
   #take(index: number, outcome: Outcome<Out>): void {
-    if (this.#isOver) return;
+    if (this.#isOver) {
+      if (outcome.ok) giveUp(outcome.value); // I2
+      return;
+    }
     if (!outcome.ok) {
       this.#fail(outcome.error);
       return;
@@ -120,6 +125,7 @@ class InferCall<In, Out> {
     if (this.#isOver) return;
     this.#end();
     for (const ticket of [...this.#tickets]) ticket.cancel(error);
+    for (const value of this.#values) giveUp(value); // I2
     this.done.reject(error);
   }
 

@@ -79,9 +79,10 @@ function modelStatistics(served: ServedModel, meter: ServedMeter): unknown {
       success: { count: counts.success, ns: nanoseconds(counts.successMs) },
       fail: { count: counts.fail, ns: nanoseconds(counts.failMs) },
       queue: { count: records, ns: nanoseconds(queueMs) },
-      compute_input: none,
+      // They have no times of their own, and as many as there were runs: perf_analyzer ends itself at another count.
+      compute_input: { count: records, ns: 0 },
       compute_infer: { count: records, ns: isWhole ? nanoseconds(latencyMs.sum - queueMs) : 0 },
-      compute_output: none,
+      compute_output: { count: records, ns: 0 },
       cache_hit: none,
       cache_miss: none,
     },

@@ -2,15 +2,15 @@ import { promisify } from 'node:util';
 import { deflate, gzip } from 'node:zlib';
 import { systemClock } from '../kernel/clock.js';
 import { TroupeError } from '../kernel/errors.js';
-import { type ByteBudget, readBody, Refusal } from '../stream/http-body.js';
+import type { BodyMemory } from '../stream/body-memory.js';
+import { busy, type ByteBudget, readBody, Refusal } from '../stream/http-body.js';
 import { answer, type IncomingMessage, type ServerResponse } from '../stream/http-listener.js';
-import type { TensorRecord } from '../wire/tensor.js';
-import { inferAll } from './infer-call.js';
-import { invalid, shownValue } from './oip-invalid.js';
-import { recordsFrom, rawRequest, tensorsOf, wantedOutputs } from './oip-records.js';
-import { decodeRequest, isRaw, type OipRequest } from './oip-request.js';
+import { Departure } from './gone.js';
+import { answerRequest, refuseLarge } from './oip-answer.js';
+import { rawRequest } from './oip-records.js';
+import { decodeRequest, isRaw, type KnownHead } from './oip-request.js';
 import { type EncodedResponse, encodeResponse } from './oip-response.js';
-import { PLAIN_VERSION, type ServedModel, tensorsOfModel } from './served-models.js';
+import { type ServedModel, tensorsOfModel } from './served-models.js';
 import type { ResolvedServe } from './serve-options.js';
 
 /**
@@ -20,94 +20,91 @@ import type { ResolvedServe } from './serve-options.js';
 const HEADER_LENGTH = 'inference-header-content-length';
 /** Smaller answers are sent as they are: packing them takes longer than sending. */
 const PACKED_BYTES_MIN = 1024;
-/** The lowest number a client can give is the highest priority, and one below that of the probes of readiness. */
-const PRIORITY_TOP = 100;
-const PRIORITY_LEAST = -100;
 
 const PACKERS: readonly (readonly [string, (bytes: Uint8Array) => Promise<Uint8Array>])[] = [
   ['gzip', (bytes) => promisify(gzip)(bytes)],
   ['deflate', (bytes) => promisify(deflate)(bytes)],
 ];
 
+/** What all requests of a server share. */
+export interface InferParts {
+  readonly options: ResolvedServe;
+  readonly budget: ByteBudget;
+  readonly memory: BodyMemory;
+}
+
 /** Resolves to the number of records when the answer is on its way; rejects with what failed, before anything is sent. */
 export async function infer(
   served: ServedModel,
   request: IncomingMessage,
   response: ServerResponse,
-  options: ResolvedServe,
-  budget: ByteBudget,
+  { options, budget, memory }: InferParts,
+  known: KnownHead,
 ): Promise<number> {
-  const gone = new AbortController();
-  const onClose = (): void => gone.abort();
-  response.once('close', onClose);
+  const gone = new Departure();
+  /** Of the request, until it is answered; then of the answer, until nobody has to read it any more. */
   let held = 0;
+  let isAnswered = false;
+  response.on('close', () => {
+    gone.abort();
+    if (isAnswered) budget.give(held);
+  });
   try {
-    const body = await readBody(request, options.maxBodyBytes, budget);
+    const length = textOf(request.headers[HEADER_LENGTH]);
+    // Where the first tensor begins: what lies evenly need not be copied.
+    const alignedAt = Number.parseInt(length ?? '', 10) || 0;
+    const body = await readBody(request, options.maxBodyBytes, budget, { alignedAt: Math.max(0, alignedAt), memory });
     if (body === undefined) throw new TroupeError('CANCELLED', 'The client has gone');
     if (body instanceof Refusal) throw body;
     ({ held } = body);
-    const { encoded, records } = await answerTo(served, request, body.bytes, options, gone.signal);
-    response.off('close', onClose);
-    await send(request, response, encoded, options);
+    const receivedAt = systemClock.now();
+    const signature = await tensorsOfModel(served);
+    const asked = isRaw(length)
+      ? rawRequest(body.bytes, signature)
+      : decodeRequest(body.bytes, length, options.nonFinite, known);
+    const traceparent = textOf(request.headers['traceparent']);
+    const terms = { receivedAt, deadlineAt: Infinity, traceparent, signal: gone };
+    const { response: answered, records } = await answerRequest(served, signature, asked, options, terms);
+    const encoded = encodeResponse(answered, options.nonFinite);
+    // Every record has its result; one that is what was asked, of an actor that gave back its input, keeps the memory.
+    const { buffer } = body.bytes;
+    if (!encoded.blobs.some((blob) => blob.buffer === buffer)) body.free?.();
+    budget.give(held);
+    held = 0;
+    const size = sizeOf(encoded);
+    refuseLarge(size, options);
+    if (!budget.take(size)) throw busy();
+    held = size;
+    isAnswered = !gone.aborted;
+    await send(request, response, encoded, size);
     return records;
   } finally {
-    response.off('close', onClose);
-    budget.give(held);
+    if (!isAnswered) budget.give(held);
   }
-}
-
-async function answerTo(
-  served: ServedModel,
-  http: IncomingMessage,
-  body: Buffer,
-  { nonFinite, maxRecords, timeoutMs }: ResolvedServe,
-  signal: AbortSignal,
-): Promise<{ readonly encoded: EncodedResponse; readonly records: number }> {
-  const receivedAt = systemClock.now();
-  const signature = await tensorsOfModel(served);
-  const length = textOf(http.headers[HEADER_LENGTH]);
-  const request = isRaw(length) ? rawRequest(body, signature) : decodeRequest(body, length, nonFinite);
-  const records = recordsFrom(request.inputs, signature, maxRecords);
-  const wanted = wantedOutputs(request, signature);
-  const { values, versions } = await inferAll(served.pool, records, {
-    deadlineAt: receivedAt + timeoutOf(request, timeoutMs),
-    priority: priorityOf(request),
-    model: served.model,
-    traceparent: textOf(http.headers['traceparent']),
-    signal,
-  });
-  const names = versions.map((version) => version ?? PLAIN_VERSION);
-  const other = served.version === undefined ? undefined : names.find((name) => name !== served.version);
-  if (other !== undefined && served.model === undefined)
-    throw new TroupeError('VERSION_NOT_FOUND', `Model "${served.name}" went over to version ${other} meanwhile`);
-  // While a new version takes over by a share of the records, a request may have been answered by both.
-  const modelVersion = names.join(',');
-  const outputs = tensorsOf(values as readonly TensorRecord[], wanted);
-  const encoded = encodeResponse({ modelName: served.name, modelVersion, id: request.id, outputs }, nonFinite);
-  return { encoded, records: records.length };
 }
 
 async function send(
   request: IncomingMessage,
   response: ServerResponse,
   { json, blobs }: EncodedResponse,
-  { maxBodyBytes }: ResolvedServe,
+  size: number,
 ): Promise<void> {
   const head = Buffer.from(json);
-  const size = blobs.reduce((total, blob) => total + blob.length, head.length);
-  if (size > maxBodyBytes) throw invalid(`the answer has ${size} bytes, more than ${maxBodyBytes}; ask for less`);
   // It counts the JSON as it is, packed or not; a client that finds it looks for bytes behind the JSON.
-  if (blobs.length > 0 && !response.headersSent) response.setHeader('Inference-Header-Content-Length', head.length);
+  const said = blobs.length > 0 ? ['Inference-Header-Content-Length', String(head.length)] : [];
   const type = blobs.length > 0 ? 'application/octet-stream' : 'application/json';
   const packer = size < PACKED_BYTES_MIN ? undefined : packerFor(textOf(request.headers['accept-encoding']));
   if (packer === undefined) {
-    answer(request, response, 200, [head, ...blobs], type);
+    answer(request, response, 200, [head, ...blobs], type, said);
     return;
   }
   const [name, pack] = packer;
   const packed = await pack(Buffer.concat([head, ...blobs]));
-  if (!response.headersSent) response.setHeader('content-encoding', name);
-  answer(request, response, 200, [packed], type);
+  answer(request, response, 200, [packed], type, ['content-encoding', name, ...said]);
+}
+
+function sizeOf({ json, blobs }: EncodedResponse): number {
+  return blobs.reduce((total, blob) => total + blob.length, Buffer.byteLength(json));
 }
 
 function packerFor(accepted: string | undefined): (typeof PACKERS)[number] | undefined {
@@ -120,25 +117,6 @@ function packerFor(accepted: string | undefined): (typeof PACKERS)[number] | und
 
 function refusesCoding(accepted: string, name: string): boolean {
   return new RegExp(`${name}\\s*;\\s*q=0(\\.0*)?\\s*(,|$)`, 'i').test(accepted);
-}
-
-/** `timeout` is in microseconds; 0 is none of its own. */
-function timeoutOf({ parameters }: OipRequest, otherwiseMs: number): number {
-  const timeout = wholeOf(parameters.get('timeout'), 'timeout');
-  return timeout === 0 ? otherwiseMs : Math.min(timeout / 1000, otherwiseMs);
-}
-
-/** 1 is the highest, 0 none of its own. */
-function priorityOf({ parameters }: OipRequest): number {
-  const priority = wholeOf(parameters.get('priority'), 'priority');
-  return priority === 0 ? 0 : Math.max(PRIORITY_LEAST, PRIORITY_TOP - priority);
-}
-
-function wholeOf(value: unknown, name: string): number {
-  if (value === undefined) return 0;
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
-  if (typeof value === 'bigint' && value >= 0n) return Number(value);
-  throw invalid(`parameter ${name} must be a whole number from 0, got ${shownValue(value)}`);
 }
 
 /** Of a header that is given once. */

@@ -1,17 +1,17 @@
 /**
- * The Open Inference Protocol v2 over HTTP/1.1, at a port, at a Unix socket, or both.
+ * The Open Inference Protocol v2 over HTTP/1.1, at a port, at a Unix socket, or both; beside it the routes of OpenAI, and gRPC.
  *
  * Owns the routes, and that every request gets an answer in the protocol's own form. What a request passes before it gets
  * here (host, origin, method, token, limits of headers and connections) is the listener's: stream/http-listener.ts.
  *
- * L1 every answer but 200 is `{ "error": "…" }`; what is no error of the client's or the model's is told as 500 without words.
+ * L1 every answer but 200 is `{ "error": "…" }`, or of OpenAI's form on its routes; what is no error of the client's or the model's is told as 500 without words.
  * L2 the health of the server needs no token, and is found out by a probe through the mailboxes.
  * L3 what changes models needs the scope admin, which nobody has without a token for it.
  */
 import type { System } from '../actor/system.js';
-import { systemClock } from '../kernel/clock.js';
 import { TroupeError } from '../kernel/errors.js';
-import { isName, LATEST } from '../models/names.js';
+import { isName } from '../models/names.js';
+import { BodyMemory } from '../stream/body-memory.js';
 import { ByteBudget, readBody, Refusal } from '../stream/http-body.js';
 import {
   answer,
@@ -25,19 +25,27 @@ import {
   type ServerResponse,
 } from '../stream/http-listener.js';
 import type { Exposition } from '../telemetry/exposition.js';
+import type { Server as NetServer } from '../wire/unix-lane.js';
 import { accessOf, type Scope } from './access.js';
+import { GrpcListener } from './grpc-listener.js';
+import { grpcMethods } from './grpc-service.js';
+import { answerHeld } from './held-answer.js';
 import { modelConfig, modelMetadata, repositoryIndex, serverMetadata, statistics } from './oip-describe.js';
-import { infer } from './oip-infer.js';
+import { infer, type InferParts } from './oip-infer.js';
+import { LaneServer } from './lane-server.js';
 import { invalid } from './oip-invalid.js';
+import { openAiErrorText } from './openai-error.js';
+import { OPENAI_PREFIX, OpenAiRoutes } from './openai-routes.js';
 import { parseOipJson } from './oip-json.js';
-import { failureOf, type ServedOutcome } from './oip-status.js';
-import { allModels, findModel, type ServedModel } from './served-models.js';
+import { KnownHead } from './oip-request.js';
+import { failureOf, UNSERVED } from './oip-status.js';
+import { allModels, findModel, isServerReady, loadModel, type ServedModel, unloadModel } from './served-models.js';
 import { ServedMeter } from './served-meter.js';
 import { type ResolvedServe, resolveServe, type ServeOptions } from './serve-options.js';
 
 /** Pools that are served. */
 export interface Serving extends AsyncDisposable {
-  /** One, or two with a port and a socket. */
+  /** Of HTTP its port and its socket, then those of gRPC, then the lane, as far as there are any. */
   readonly addresses: readonly ListenAddress[];
   /**
    * Takes no new request and resolves when those under way are answered, or their connections are cut after `graceMs`
@@ -52,7 +60,7 @@ export interface ServeParts {
   /** Names of pools that have to be there for the server to be ready, besides those that are. */
   readonly pools: () => readonly string[];
   /** Has a server listen at a Unix socket. */
-  readonly bindAt: (path: string) => NonNullable<ListenWays['bind']>;
+  readonly bindAt: (path: string) => (server: NetServer) => Promise<{ readonly path: string; close(): void }>;
 }
 
 /** Who waits between two batches for minutes must find its connection open: one that retries nothing would fail its job. */
@@ -60,6 +68,11 @@ const KEEP_ALIVE_MS = 310_000;
 const CLOSE_MS = 10_000;
 /** Of what is posted beside inference. */
 const SMALL_BODY_BYTES = 65_536;
+/** Memory that lies ready for large bodies, and which part of what all bodies may have it is at most. */
+const MEMORY_BYTES_MAX = 2 ** 25;
+const MEMORY_PART = 8;
+const ROUTES_MAX = 256;
+const ROUTE_CHARS_MAX = 256;
 
 /** As `system.serve`, which says what it needs. */
 export async function listenForInference(system: System, options: ServeOptions, parts: ServeParts): Promise<Serving> {
@@ -78,8 +91,13 @@ class OipServer {
   readonly #parts: ServeParts;
   readonly #access: ReturnType<typeof accessOf>;
   readonly #budget: ByteBudget;
+  readonly #shared: InferParts;
   readonly #meter = new ServedMeter();
-  readonly #listeners: HttpListener<OipRoute>[] = [];
+  readonly #openAi: OpenAiRoutes;
+  readonly #listeners: (HttpListener<OipRoute> | GrpcListener)[] = [];
+  readonly #lanes: LaneServer[] = [];
+  /** By path. A route knows no pool: it looks for it with every request. */
+  readonly #routes = new Map<string, OipRoute>();
 
   constructor(system: System, options: ResolvedServe, parts: ServeParts) {
     this.#system = system;
@@ -87,21 +105,27 @@ class OipServer {
     this.#parts = parts;
     this.#access = accessOf(options);
     this.#budget = new ByteBudget(options.capacityBytes);
+    const memory = new BodyMemory(Math.min(MEMORY_BYTES_MAX, options.capacityBytes / MEMORY_PART));
+    this.#shared = { options, budget: this.#budget, memory };
+    const admits = this.#access.infer;
+    this.#openAi = new OpenAiRoutes({ system, options, budget: this.#budget, meter: this.#meter, admits });
   }
 
   async open(): Promise<Serving> {
-    const { port, host, socket } = this.#options;
+    const { port, host, socket, lane } = this.#options;
     const addresses: ListenAddress[] = [];
     try {
       if (port !== undefined) addresses.push(await this.#listen(port, `${host} port ${port}`));
       if (socket !== undefined) addresses.push(await this.#listen(0, socket, this.#parts.bindAt(socket)));
+      addresses.push(...(await this.#listenGrpc()));
+      if (lane !== undefined) addresses.push(await this.#openLane(lane));
     } catch (error) {
       await this.#close(0);
       throw error;
     }
     const stopCounting = this.#system.registry.add({
       collect: (into) => this.#collect(into),
-      refusals: () => ['serve', this.#listeners.flatMap(({ refusals }) => [...refusals])],
+      refusals: () => ['serve', [...this.#listeners, ...this.#lanes].flatMap(({ refusals }) => [...refusals])],
     });
     let isCounted = true;
     const close = async (graceMs = CLOSE_MS): Promise<void> => {
@@ -118,28 +142,68 @@ class OipServer {
     const { host, hosts, tls, maxConnections, onListening } = this.#options;
     const listener = new HttpListener<OipRoute>(
       { port, host, hosts, ...(onListening === undefined ? {} : { onListening }) },
-      (path) => this.#routeOf(path),
+      (path) => this.#knownRoute(path),
       (request, response, route) => void this.#take(request, response, route),
       {
-        errorText,
+        errorText: (message, request, status) =>
+          request?.url?.startsWith(OPENAI_PREFIX) === true ? openAiErrorText(message, status) : errorText(message),
         keepAliveMs: KEEP_ALIVE_MS,
         connectionsMax: maxConnections,
         ...(bind === undefined ? { tls } : { bind }),
       },
     );
+    return this.#open(listener, where);
+  }
+
+  async #listenGrpc(): Promise<readonly ListenAddress[]> {
+    const options = this.#options;
+    if (options.grpc === undefined) return [];
+    const { port, socket } = options.grpc;
+    const { version, pools, bindAt } = this.#parts;
+    const [system, budget, meter, access] = [this.#system, this.#budget, this.#meter, this.#access];
+    const methods = grpcMethods({ system, options, budget, meter, access, version, pools });
+    const place = { methods, budget, keepAliveMs: KEEP_ALIVE_MS, port: port ?? 0 };
+    const addresses: ListenAddress[] = [];
+    if (port !== undefined)
+      addresses.push(await this.#open(new GrpcListener(options, place), `${options.host} port ${port}`));
+    if (socket !== undefined)
+      addresses.push(await this.#open(new GrpcListener(options, { ...place, bind: bindAt(socket) }), socket));
+    return addresses;
+  }
+
+  async #open(listener: HttpListener<OipRoute> | GrpcListener, where: string): Promise<ListenAddress> {
     this.#listeners.push(listener);
     try {
       return await listener.open();
     } catch (cause) {
-      // The private paths are made for the control socket, and speak of it.
       const words = cause instanceof Error ? cause.message : String(cause);
-      const own = words.replace(/^Control socket: /, '').replace('control.socket', 'socket');
-      throw new TroupeError('LISTEN_FAILED', `Cannot serve at ${where}: ${own}`, { cause });
+      throw new TroupeError('LISTEN_FAILED', `Cannot serve at ${where}: ${words}`, { cause });
+    }
+  }
+
+  async #openLane(path: string): Promise<ListenAddress> {
+    const { pools, bindAt } = this.#parts;
+    const bind = bindAt(path);
+    const lane = new LaneServer({
+      system: this.#system,
+      options: this.#options,
+      admits: this.#access.infer,
+      pools,
+      bind,
+    });
+    this.#lanes.push(lane);
+    try {
+      const address = await lane.open();
+      this.#options.onListening?.(address);
+      return address;
+    } catch (cause) {
+      const words = cause instanceof Error ? cause.message : String(cause);
+      throw new TroupeError('LISTEN_FAILED', `Cannot serve the lane at ${path}: ${words}`, { cause });
     }
   }
 
   async #close(graceMs: number): Promise<void> {
-    await Promise.all(this.#listeners.map((listener) => listener.close(graceMs)));
+    await Promise.all([...this.#listeners, ...this.#lanes].map((way) => way.close(graceMs)));
   }
 
   /** L1. */
@@ -149,9 +213,19 @@ class OipServer {
     } catch (error) {
       const { status, message, retryAfterS } = failureOf(error);
       if (retryAfterS !== undefined && !response.headersSent) response.setHeader('retry-after', retryAfterS);
-      response.removeHeader('inference-header-content-length');
       answer(request, response, status, errorText(message));
     }
+  }
+
+  /** Few paths are asked for again and again; who asks for many finds each anew. */
+  #knownRoute(path: string): OipRoute | undefined {
+    const known = this.#routes.get(path);
+    if (known !== undefined) return known;
+    const route = this.#routeOf(path);
+    if (route === undefined || path.length > ROUTE_CHARS_MAX) return route;
+    if (this.#routes.size === ROUTES_MAX) this.#routes.clear();
+    this.#routes.set(path, route);
+    return route;
   }
 
   #routeOf(path: string): OipRoute | undefined {
@@ -159,6 +233,7 @@ class OipServer {
       return this.#get(path, 'infer', async (request, response) => {
         answer(request, response, 200, this.#system.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
       });
+    if (path.startsWith(OPENAI_PREFIX)) return this.#openAi.routeOf(path);
     const [nothing, v2, ...words] = path.split('/');
     if (nothing !== '' || v2 !== 'v2') return undefined;
     const [area, ...rest] = words;
@@ -190,9 +265,7 @@ class OipServer {
       );
     if (what !== 'ready') return undefined;
     return this.#get(path, 'open', async (request, response) => {
-      const { ready, pools } = await this.#system.health();
-      const areThere = this.#parts.pools().every((name) => pools[name] !== undefined);
-      tell(request, response, ready && areThere);
+      tell(request, response, await isServerReady(this.#system, this.#parts.pools()));
     });
   }
 
@@ -225,53 +298,53 @@ class OipServer {
           else answer(request, response, 400, errorText('Model version not ready'));
         });
       case 'infer':
-        return this.#post(path, 'infer', (request, response) => this.#infer(found(), request, response));
+        return this.#inference(path, found);
       default:
         return undefined;
     }
   }
 
-  async #infer(served: ServedModel, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const startedAt = systemClock.now();
-    let outcome: ServedOutcome = 'ok';
-    let records = 0;
-    try {
-      records = await infer(served, request, response, this.#options, this.#budget);
-    } catch (error) {
-      outcome = response.destroyed || response.closed ? 'gone' : failureOf(error).outcome;
-      throw error;
-    } finally {
-      this.#meter.count(served, outcome, systemClock.now() - startedAt, records);
-    }
+  #inference(path: string, found: () => ServedModel): OipRoute {
+    const known = new KnownHead();
+    return this.#post(path, 'infer', async (request, response) => {
+      const served = found();
+      await this.#meter.during(
+        served,
+        () => infer(served, request, response, this.#shared, known),
+        (error) => (response.destroyed || response.closed ? 'gone' : failureOf(error).outcome),
+      );
+    });
   }
 
   #repository(path: string, words: readonly string[]): OipRoute | undefined {
     if (words.length === 1 && words[0] === 'index')
       return this.#post(path, 'infer', async (request, response) => {
         const asked = await this.#smallBody(request);
-        answer(request, response, 200, JSON.stringify(repositoryIndex(this.#system, asked['ready'] === true)));
+        const index = repositoryIndex(this.#system, asked['ready'] === true);
+        answerHeld(this.#budget, request, response, JSON.stringify(index));
       });
     if (words.length === 3 && words[0] === 'models') {
       const name = decoded(words[1] ?? '');
       if (name === undefined) return undefined;
       if (words[2] === 'load') return this.#post(path, 'admin', (...of) => this.#load(name, ...of));
-      if (words[2] === 'unload')
-        return this.#refused(
-          path,
-          'pools and their models are ended over the control socket, or by their memory budget',
-        );
+      if (words[2] === 'unload') return this.#post(path, 'admin', (...of) => this.#unload(name, ...of));
     }
-    return words.length > 1 ? this.#refused(path, 'repositories have no names here') : undefined;
+    return words.length > 1 ? this.#refused(path, UNSERVED.repositories) : undefined;
   }
 
-  /** L3. A model of many is loaded; the one of a pool is swapped to its newest version. */
+  /** L3. */
   async #load(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { parameters } = await this.#smallBody(request);
     if (parameters !== undefined && Object.keys(parameters as object).length > 0)
-      throw new Refusal(501, 'a model is loaded as it lies on disk: parameters are not served');
-    const { pool, model } = findModel(this.#system, name, undefined);
-    if (model !== undefined) await pool.preload(model);
-    else if (pool.model !== undefined) await pool.swap(LATEST);
+      throw new Refusal(501, UNSERVED.parameters);
+    await loadModel(findModel(this.#system, name, undefined));
+    answer(request, response, 200, '{}');
+  }
+
+  /** L3. */
+  async #unload(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    await this.#smallBody(request);
+    unloadModel(findModel(this.#system, name, undefined));
     answer(request, response, 200, '{}');
   }
 
@@ -281,12 +354,12 @@ class OipServer {
     if (words.length !== 1 && !(words.length === 3 && words[0] === 'region')) return undefined;
     if (action === 'status') return this.#tell(path, () => []);
     if (action === 'unregister') return this.#post(path, 'infer', async (...of) => answer(...of, 200, '{}'));
-    return action === 'register' ? this.#refused(path, 'shared memory is not served') : undefined;
+    return action === 'register' ? this.#refused(path, UNSERVED.sharedMemory) : undefined;
   }
 
   #tell(path: string, what: () => unknown): OipRoute {
     return this.#get(path, 'infer', async (request, response) => {
-      answer(request, response, 200, JSON.stringify(await what()));
+      answerHeld(this.#budget, request, response, JSON.stringify(await what()));
     });
   }
 
@@ -334,6 +407,7 @@ class OipServer {
       const count = this.#listeners.reduce((total, { refusals }) => total + (refusals.get(reason) ?? 0), 0);
       into.add('troupe_refused_requests_total', { listener: 'serve', reason }, count);
     }
+    for (const lane of this.#lanes) lane.collect(into);
     this.#meter.collect(into);
   }
 }

@@ -32,28 +32,74 @@ export interface OipRequest {
 }
 
 /** What there may be of each in one request. */
-const TENSORS_MAX = 256;
+export const TENSORS_MAX = 256;
 const PARAMETERS_MAX = 256;
-const TEXT_CHARS_MAX = 65_536;
+export const TEXT_CHARS_MAX = 65_536;
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
 
 /**
  * `headerLength` is the value of Inference-Header-Content-Length, where the request has it: as many bytes of the body are
- * JSON. Tensors may be views of `body`, which must stay as it is.
+ * JSON. Tensors may be views of `body`, which must stay as it is. JSON that `known` has seen last is not read again.
  */
-export function decodeRequest(body: Buffer, headerLength: string | undefined, nonFinite: NonFinite): OipRequest {
+export function decodeRequest(
+  body: Buffer,
+  headerLength: string | undefined,
+  nonFinite: NonFinite,
+  known?: KnownHead,
+): OipRequest {
   const jsonBytes = headerLength === undefined ? body.length : readHeaderLength(headerLength, body.length);
-  const root = readJson(body.subarray(0, jsonBytes));
+  const json = body.subarray(0, jsonBytes);
+  const head = known?.find(json) ?? readHead(json);
   const blobs = new Blobs(body.subarray(jsonBytes), headerLength !== undefined);
-  const id = root['id'] ?? '';
-  if (typeof id !== 'string' || id.length > TEXT_CHARS_MAX)
-    throw invalid(`id must be a string of at most ${TEXT_CHARS_MAX} characters, got ${shownValue(id)}`);
+  const inputs = head.inputs.map((input) => fillInput(input, blobs, nonFinite));
+  blobs.end();
+  known?.keep(json, head);
+  const { id, parameters, outputs, binaryOutputs } = head;
+  return { id, parameters, inputs, outputs, binaryOutputs };
+}
+
+/** What the JSON of a request says; of inputs whose values are bytes, where those are. */
+interface RequestHead extends Omit<OipRequest, 'inputs'> {
+  readonly inputs: readonly InputHead[];
+}
+
+interface InputHead extends Omit<OipTensor, 'data'> {
+  /** For messages. */
+  readonly where: string;
+  readonly from:
+    | { readonly kind: 'json'; readonly data: unknown }
+    | { readonly kind: 'bytes'; readonly size: OipParameter };
+}
+
+/** JSON is kept up to this length. */
+const KEPT_BYTES_MAX = 4096;
+
+/** The JSON of the last request and what it says: requests of one client to one model mostly differ in their bytes alone. */
+export class KnownHead {
+  #json = Buffer.alloc(0);
+  #head: RequestHead | undefined;
+
+  find(json: Buffer): RequestHead | undefined {
+    return this.#head !== undefined && this.#json.equals(json) ? this.#head : undefined;
+  }
+
+  /** Not one that holds values itself. */
+  keep(json: Buffer, head: RequestHead): void {
+    if (head === this.#head || json.length > KEPT_BYTES_MAX) return;
+    if (head.inputs.some(({ from }) => from.kind === 'json')) return;
+    this.#json = Buffer.from(json);
+    this.#head = head;
+  }
+}
+
+function readHead(json: Buffer): RequestHead {
+  const root = readJson(json, 'the request');
+  const id = idFrom(root['id'] ?? '');
   const parameters = readParameters(root['parameters'], 'the request');
   const binaryOutputs = flagOf(parameters, 'binary_data_output', 'the request');
   if (root['inputs'] === undefined) throw invalid('inputs are missing');
-  const inputs = listOf(root['inputs'], 'inputs').map((input) => readInput(input, blobs, nonFinite));
+  const inputs = listOf(root['inputs'], 'inputs').map(readInput);
   refuseTwice(inputs, 'input');
-  blobs.end();
   const outputs = root['outputs'] === undefined ? undefined : listOf(root['outputs'], 'outputs').map(readOutput);
   refuseTwice(outputs ?? [], 'output');
   // An empty list asks for everything, as for Triton.
@@ -66,7 +112,7 @@ export function isRaw(headerLength: string | undefined): boolean {
 }
 
 /** Binary tensors, in the order of their inputs. Q2. */
-class Blobs {
+export class Blobs {
   #at = 0;
 
   constructor(
@@ -92,7 +138,7 @@ class Blobs {
   }
 }
 
-function readHeaderLength(text: string, bodyBytes: number): number {
+export function readHeaderLength(text: string, bodyBytes: number): number {
   if (!/^\d{1,15}$/.test(text))
     throw invalid(`Inference-Header-Content-Length must be a whole number, got ${shownValue(text)}`);
   const length = Number(text);
@@ -101,18 +147,18 @@ function readHeaderLength(text: string, bodyBytes: number): number {
   return length;
 }
 
-function readJson(bytes: Buffer): Readonly<Record<string, unknown>> {
+export function readJson(bytes: Buffer, what: string): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
     value = parseOipJson(UTF8.decode(bytes));
   } catch (cause) {
     const words = cause instanceof SyntaxError ? cause.message : 'it is not UTF-8';
-    throw new TroupeError('PARSE_FAILED', `the request is not JSON: ${words}`, { cause });
+    throw new TroupeError('PARSE_FAILED', `${what} is not JSON: ${words}`, { cause });
   }
-  return objectOf(value, 'the request');
+  return objectOf(value, what);
 }
 
-function readInput(value: unknown, blobs: Blobs, nonFinite: NonFinite): OipTensor {
+function readInput(value: unknown): InputHead {
   const input = objectOf(value, 'an input');
   const name = nameOf(input['name'], 'an input');
   const where = `input ${shownName(name)}`;
@@ -121,14 +167,20 @@ function readInput(value: unknown, blobs: Blobs, nonFinite: NonFinite): OipTenso
   const parameters = readParameters(input['parameters'], where);
   const { data } = input;
   const size = parameters.get('binary_data_size');
-  if (parameters.has('shared_memory_region')) throw invalid(`${where}: shared memory is not served`);
+  refuseSharedMemory(parameters, where);
   if (size !== undefined && data !== undefined)
     throw invalid(`${where}: it has both data and binary_data_size; expected one of them`);
-  if (size === undefined) {
-    if (data === undefined) throw invalid(`${where}: data is missing`);
-    return { name, datatype, shape, data: valuesFromJson(data, datatype, shape, where, nonFinite) };
-  }
-  return { name, datatype, shape, data: valuesFromBytes(blobs.take(size, where), datatype, shape, where) };
+  if (size !== undefined) return { name, datatype, shape, where, from: { kind: 'bytes', size } };
+  if (data === undefined) throw invalid(`${where}: data is missing`);
+  return { name, datatype, shape, where, from: { kind: 'json', data } };
+}
+
+function fillInput({ name, datatype, shape, where, from }: InputHead, blobs: Blobs, nonFinite: NonFinite): OipTensor {
+  const data =
+    from.kind === 'json'
+      ? valuesFromJson(from.data, datatype, shape, where, nonFinite)
+      : valuesFromBytes(blobs.take(from.size, where), datatype, shape, where);
+  return { name, datatype, shape, data };
 }
 
 function readOutput(value: unknown): RequestedOutput {
@@ -136,12 +188,26 @@ function readOutput(value: unknown): RequestedOutput {
   const name = nameOf(output['name'], 'an output');
   const where = `output ${shownName(name)}`;
   const parameters = readParameters(output['parameters'], where);
-  if (parameters.has('shared_memory_region')) throw invalid(`${where}: shared memory is not served`);
-  if (Number(parameters.get('classification') ?? 0) !== 0) throw invalid(`${where}: classification is not served`);
+  refuseUnserved(parameters, where);
   return { name, isBinary: flagOf(parameters, 'binary_data', where) };
 }
 
-function datatypeFrom(value: unknown, where: string): OipDatatype {
+/** What an output may ask for and does not get. */
+export function refuseUnserved(parameters: ReadonlyMap<string, OipParameter>, where: string): void {
+  refuseSharedMemory(parameters, where);
+  if (Number(parameters.get('classification') ?? 0) !== 0) throw invalid(`${where}: classification is not served`);
+}
+
+export function refuseSharedMemory(parameters: ReadonlyMap<string, OipParameter>, where: string): void {
+  if (parameters.has('shared_memory_region')) throw invalid(`${where}: shared memory is not served`);
+}
+
+export function idFrom(value: unknown): string {
+  if (typeof value === 'string' && value.length <= TEXT_CHARS_MAX) return value;
+  throw invalid(`id must be a string of at most ${TEXT_CHARS_MAX} characters, got ${shownValue(value)}`);
+}
+
+export function datatypeFrom(value: unknown, where: string): OipDatatype {
   const datatype = typeof value === 'string' ? OIP_DATATYPES.get(value) : undefined;
   if (datatype !== undefined) return datatype;
   throw invalid(`${where}: datatype must be one of ${[...OIP_DATATYPES.keys()].join(', ')}, got ${shownValue(value)}`);
@@ -151,7 +217,7 @@ function readParameters(value: unknown, where: string): ReadonlyMap<string, OipP
   const parameters = new Map<string, OipParameter>();
   if (value === undefined) return parameters;
   const entries = Object.entries(objectOf(value, `parameters of ${where}`));
-  if (entries.length > PARAMETERS_MAX) throw invalid(`${where}: more than ${PARAMETERS_MAX} parameters are not served`);
+  refuseMany(entries.length, where);
   for (const [name, given] of entries) {
     // The headers of the request, as some clients put them there.
     if (typeof given === 'object' && given !== null && name === 'headers') continue;
@@ -164,10 +230,19 @@ function readParameters(value: unknown, where: string): ReadonlyMap<string, OipP
       throw invalid(
         `${where}: parameter ${shownName(name)} must be a string, a number or a boolean, got ${shownValue(given)}`,
       );
-    if (name.startsWith('triton_')) throw invalid(`${where}: parameter ${shownName(name)} is reserved`);
+    refuseReserved(name, where);
     parameters.set(name, given);
   }
   return parameters;
+}
+
+/** Of parameters. */
+export function refuseMany(count: number, where: string): void {
+  if (count > PARAMETERS_MAX) throw invalid(`${where}: more than ${PARAMETERS_MAX} parameters are not served`);
+}
+
+export function refuseReserved(name: string, where: string): void {
+  if (name.startsWith('triton_')) throw invalid(`${where}: parameter ${shownName(name)} is reserved`);
 }
 
 function flagOf(parameters: ReadonlyMap<string, OipParameter>, name: string, where: string): boolean {
@@ -176,23 +251,23 @@ function flagOf(parameters: ReadonlyMap<string, OipParameter>, name: string, whe
   return value;
 }
 
-function nameOf(value: unknown, what: string): string {
+export function nameOf(value: unknown, what: string): string {
   if (typeof value === 'string' && value !== '' && value.length <= TEXT_CHARS_MAX) return value;
   throw invalid(`${what}: name must be a string, got ${shownValue(value)}`);
 }
 
-function listOf(value: unknown, name: string): readonly unknown[] {
+export function listOf(value: unknown, name: string): readonly unknown[] {
   if (!Array.isArray(value)) throw invalid(`${name} must be an array, got ${shownValue(value)}`);
   if (value.length > TENSORS_MAX) throw invalid(`${name}: more than ${TENSORS_MAX} are not served`);
   return value;
 }
 
-function objectOf(value: unknown, what: string): Readonly<Record<string, unknown>> {
+export function objectOf(value: unknown, what: string): Readonly<Record<string, unknown>> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw invalid(`${what} must be an object, got ${shownValue(value)}`);
 }
 
-function refuseTwice(tensors: readonly { readonly name: string }[], what: string): void {
+export function refuseTwice(tensors: readonly { readonly name: string }[], what: string): void {
   const seen = new Set<string>();
   for (const { name } of tensors) {
     if (seen.has(name)) throw invalid(`${what} ${shownName(name)} is given twice`);

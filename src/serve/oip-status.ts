@@ -27,6 +27,14 @@ const STATUS_OF: ReadonlyMap<ErrorCode, number> = new Map([
   ).map((code) => [code, 503] as const),
 ]);
 
+/** Why what clients of Triton may ask for is 501, UNIMPLEMENTED. */
+export const UNSERVED = {
+  parameters: 'a model is loaded as it lies on disk: parameters are not served',
+  repositories: 'repositories have no names here',
+  sharedMemory: 'shared memory is not served',
+  settings: 'settings of traces and logs are not served',
+} as const;
+
 /** An answer that says why there is no other. */
 export interface Failed {
   readonly status: number;
@@ -43,9 +51,59 @@ export function failureOf(error: unknown): Failed {
   return failed(statusOf(error), error.message, error.retryAfterMs);
 }
 
+/** Codes of gRPC, by what HTTP says. */
+const GRPC_CODES: ReadonlyMap<number, number> = new Map([
+  [400, 3],
+  [401, 16],
+  [403, 7],
+  [404, 5],
+  [408, 4],
+  [413, 8],
+  [415, 12],
+  [429, 8],
+  [501, 12],
+  [503, 14],
+  [504, 4],
+]);
+const GRPC_CANCELLED = 1;
+const GRPC_INTERNAL = 13;
+
+export function grpcCodeOf(error: unknown): number {
+  if (isTroupeError(error) && error.code === 'CANCELLED') return GRPC_CANCELLED;
+  return GRPC_CODES.get(failureOf(error).status) ?? GRPC_INTERNAL;
+}
+
+/** Codes of gRPC with their names, and what HTTP says of the same. */
+const GRPC_STATUSES: readonly (readonly [string, number])[] = [
+  ['OK', 200],
+  // Not by us: something on the way there gave it up.
+  ['CANCELLED', 502],
+  ['UNKNOWN', 500],
+  ['INVALID_ARGUMENT', 400],
+  ['DEADLINE_EXCEEDED', 504],
+  ['NOT_FOUND', 404],
+  ['ALREADY_EXISTS', 409],
+  ['PERMISSION_DENIED', 403],
+  ['RESOURCE_EXHAUSTED', 413],
+  ['FAILED_PRECONDITION', 400],
+  ['ABORTED', 502],
+  ['OUT_OF_RANGE', 400],
+  ['UNIMPLEMENTED', 501],
+  ['INTERNAL', 500],
+  ['UNAVAILABLE', 503],
+  ['DATA_LOSS', 500],
+  ['UNAUTHENTICATED', 401],
+];
+
+/** What the status of a server of others means; one that is none is UNKNOWN. */
+export function grpcStatusOf(code: number): { readonly name: string; readonly status: number } {
+  const [name, status] = GRPC_STATUSES[code] ?? ['UNKNOWN', 500];
+  return { name, status };
+}
+
 function statusOf({ code, ran }: TroupeError): number {
-  // Late in the queue is overload; late in the model is not.
-  if (code === 'DEADLINE_PASSED') return ran === 'not-started' ? 503 : 504;
+  // Late in the queue is overload, late in the model is not; so for a model that is a server itself.
+  if (code === 'DEADLINE_PASSED' || code === 'REMOTE_UNAVAILABLE') return ran === 'not-started' ? 503 : 504;
   return STATUS_OF.get(code) ?? 500;
 }
 

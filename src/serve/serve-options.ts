@@ -4,7 +4,7 @@ import type { NonFinite } from './oip-tensor.js';
 
 /** Where and to whom the pools of a system are served. */
 export interface ServeOptions {
-  /** 0 takes a free one; the address says which. Default 8000, or none at all where `socket` is given. */
+  /** 0 takes a free one; the address says which. Default 8000, or none at all where `socket` or `lane` is given. */
   readonly port?: number;
   /** Default 127.0.0.1. Anything but loopback needs `tls` and `tokens`. */
   readonly host?: string;
@@ -12,6 +12,13 @@ export interface ServeOptions {
   readonly hosts?: readonly string[];
   /** Path of a Unix socket, in a directory that nobody else can enter (mode 700). */
   readonly socket?: string;
+  /**
+   * gRPC besides: `port` (default 8001, or none at all where it has a `socket`; 0 takes a free one) and `socket`. Everything
+   * else it shares with HTTP. Default none.
+   */
+  readonly grpc?: { readonly port?: number; readonly socket?: string };
+  /** Path of a Unix socket for `connect` of other Troupe processes, in a directory that nobody else can enter. */
+  readonly lane?: string;
   /** Paths of PEM files. With `ca`, clients must show a certificate of its. */
   readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string };
   /**
@@ -38,20 +45,24 @@ export interface ServeOptions {
 export type ResolvedServe = Readonly<
   Required<Pick<ServeOptions, 'host' | 'hosts' | 'nonFinite' | 'maxBodyBytes' | 'capacityBytes' | 'maxRecords'>> &
     Required<Pick<ServeOptions, 'maxConnections' | 'timeoutMs'>> &
-    Pick<ServeOptions, 'socket' | 'tls' | 'onListening'>
+    Pick<ServeOptions, 'socket' | 'lane' | 'tls' | 'onListening'>
 > & {
   /** undefined: no TCP. */
   readonly port: number | undefined;
+  readonly grpc: { readonly port: number | undefined; readonly socket: string | undefined } | undefined;
   readonly tokens: { readonly infer: readonly string[]; readonly admin: readonly string[] };
 };
 
 export const SERVE_PORT = 8000;
+export const GRPC_PORT = 8001;
 
 const KEYS = [
   'port',
   'host',
   'hosts',
   'socket',
+  'grpc',
+  'lane',
   'tls',
   'tokens',
   'nonFinite',
@@ -68,6 +79,7 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
   checkKeys('serve', options, KEYS);
   const {
     socket,
+    lane,
     host = '127.0.0.1',
     hosts = [],
     tls,
@@ -80,8 +92,10 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
     timeoutMs = 60_000,
     onListening,
   } = options;
-  const port = options.port ?? (socket === undefined ? SERVE_PORT : undefined);
+  const port = options.port ?? (socket === undefined && lane === undefined ? SERVE_PORT : undefined);
   if (socket !== undefined) checkText('socket', socket);
+  const grpc = resolveGrpc(options.grpc);
+  if (lane !== undefined) checkText('lane', lane);
   if (tls !== undefined) {
     checkKeys('tls', tls, ['cert', 'key', 'ca']);
     checkText('tls.cert', tls.cert);
@@ -98,8 +112,9 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
   checkSpan('timeoutMs', timeoutMs);
   checkOptionalFunction('onListening', onListening);
   const [token] = [...infer, ...admin];
-  if (port !== undefined) {
-    checkListen('serve', { port, host, hosts, ...(token === undefined ? {} : { token }) });
+  for (const one of [port, grpc?.port]) {
+    if (one === undefined) continue;
+    checkListen('serve', { port: one, host, hosts, ...(token === undefined ? {} : { token }) });
     if (!isLoopback(host) && tls === undefined)
       throw new TypeError(
         `serve: host ${JSON.stringify(host)} can be reached by others, so tls must be given; without it use a loopback host such as 127.0.0.1`,
@@ -110,6 +125,8 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
     host,
     hosts,
     ...(socket === undefined ? {} : { socket }),
+    grpc,
+    ...(lane === undefined ? {} : { lane }),
     ...(tls === undefined ? {} : { tls }),
     tokens: { infer, admin },
     nonFinite,
@@ -120,6 +137,16 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
     timeoutMs,
     ...(onListening === undefined ? {} : { onListening }),
   };
+}
+
+function resolveGrpc(grpc: ServeOptions['grpc']): ResolvedServe['grpc'] {
+  if (grpc === undefined) return undefined;
+  checkKeys('grpc', grpc, ['port', 'socket']);
+  const { socket } = grpc;
+  if (socket !== undefined) checkText('grpc.socket', socket);
+  const port = grpc.port ?? (socket === undefined ? GRPC_PORT : undefined);
+  if (port !== undefined) checkCount('grpc.port', port, 0);
+  return { port, socket };
 }
 
 /** Shown by their lengths alone: a token must not end up in a log. */

@@ -20,6 +20,25 @@ export class ServedMeter {
   readonly #models = new Map<string, ServedCounts>();
   readonly #pools = new Map<string, Map<ServedOutcome, number>>();
 
+  /** Counts what `work` does, which resolves to its number of records. */
+  async during(
+    served: ServedModel,
+    work: () => Promise<number>,
+    outcomeOf: (error: unknown) => ServedOutcome,
+  ): Promise<void> {
+    const startedAt = systemClock.now();
+    let outcome: ServedOutcome = 'ok';
+    let records = 0;
+    try {
+      records = await work();
+    } catch (error) {
+      outcome = outcomeOf(error);
+      throw error;
+    } finally {
+      this.count(served, outcome, systemClock.now() - startedAt, records);
+    }
+  }
+
   count({ pool, name }: ServedModel, outcome: ServedOutcome, tookMs: number, records: number): void {
     const outcomes = this.#pools.get(pool.name) ?? new Map<ServedOutcome, number>();
     this.#pools.set(pool.name, outcomes);

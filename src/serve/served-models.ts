@@ -2,6 +2,7 @@ import type { Pool } from '../actor/pool.js';
 import type { System } from '../actor/system.js';
 import { TroupeError } from '../kernel/errors.js';
 import { LATEST } from '../models/names.js';
+import { Refusal } from '../stream/http-body.js';
 import type { Signature } from '../wire/tensor.js';
 import { invalid } from './oip-invalid.js';
 
@@ -71,6 +72,24 @@ export async function tensorsOfModel(served: ServedModel): Promise<Signature> {
   const signature = await signatureOf(served);
   if (signature !== undefined) return signature;
   throw invalid(`model "${served.name}" takes records and no tensors: its actor has no signature`);
+}
+
+/** Whether every pool would answer, and those of the configuration are among them. */
+export async function isServerReady(system: System, configured: readonly string[]): Promise<boolean> {
+  const { ready, pools } = await system.health();
+  return ready && configured.every((name) => pools[name] !== undefined);
+}
+
+/** One of many models is loaded; that of a pool is swapped to its newest version. */
+export async function loadModel({ pool, model }: ServedModel): Promise<void> {
+  if (model !== undefined) await pool.preload(model);
+  else if (pool.model !== undefined) await pool.swap(LATEST);
+}
+
+/** Of many models one goes, when it has no work left; the one of a pool ends with its pool. */
+export function unloadModel({ pool, model, name }: ServedModel): void {
+  if (model === undefined) throw new Refusal(501, `model "${name}" is the one model of its pool, and ends with it`);
+  if (!pool.unload(model)) throw invalid(`model "${name}" is pinned, and stays`);
 }
 
 function poolsOfMany(system: System): readonly Pool<unknown, unknown>[] {

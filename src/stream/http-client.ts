@@ -111,7 +111,8 @@ export async function send(request: HttpRequest): Promise<HttpAnswer> {
     const { status } = response;
     const kind = status >= 300 && status < 400 ? ', a redirect, which is not followed' : '';
     const words = `status ${status}${kind}${excerpt === '' ? '' : `: ${excerpt}`}`;
-    throw new HttpFailure(words, status >= 500 || TRANSIENT.has(status), retryAfterOf(response));
+    const retryAfterMs = retryAfterMsOf(response.headers.get('retry-after'));
+    throw new HttpFailure(words, status >= 500 || TRANSIENT.has(status), retryAfterMs);
   } catch (cause) {
     end();
     if (cause instanceof HttpFailure) throw cause;
@@ -146,12 +147,7 @@ async function excerptOf(response: Response): Promise<string> {
   if (reader === undefined) return '';
   try {
     const { value } = await reader.read();
-    const text = new TextDecoder().decode(value?.subarray(0, 4 * EXCERPT_CHARS));
-    // Control characters among them, which would act on a terminal.
-    return text
-      .replace(/[\s\p{C}]+/gu, ' ')
-      .trim()
-      .slice(0, EXCERPT_CHARS);
+    return oneLine(new TextDecoder().decode(value?.subarray(0, 4 * EXCERPT_CHARS)));
   } catch {
     return '';
   } finally {
@@ -159,10 +155,18 @@ async function excerptOf(response: Response): Promise<string> {
   }
 }
 
-/** Seconds, or a date. */
-function retryAfterOf(response: Response): number | undefined {
-  const given = response.headers.get('retry-after');
-  if (given === null) return undefined;
+/** What is shown of a text from outside: one short line, without the control characters that would act on a terminal. */
+export function oneLine(text: string): string {
+  return text
+    .slice(0, 4 * EXCERPT_CHARS)
+    .replace(/[\s\p{C}]+/gu, ' ')
+    .trim()
+    .slice(0, EXCERPT_CHARS);
+}
+
+/** Of a header Retry-After: seconds, or a date. */
+export function retryAfterMsOf(given: string | null | undefined): number | undefined {
+  if (given === null || given === undefined) return undefined;
   const ms = /^\d+$/.test(given.trim()) ? Number(given) * 1000 : Date.parse(given) - systemClock.wallNow();
   return Number.isFinite(ms) ? Math.min(Math.max(0, ms), MAX_RETRY_AFTER_MS) : undefined;
 }

@@ -11,6 +11,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
+import type { Duplex } from 'node:stream';
 import { systemClock } from '../kernel/clock.js';
 import { checkCount, checkOptionalFunction, refuse } from './options.js';
 
@@ -67,7 +68,7 @@ export interface Route {
 /** In what a listener differs from the plain one at a port. */
 export interface ListenWays {
   /** The body of a refusal; `{ error: { code, message } }` without it. */
-  readonly errorText?: (message: string) => string;
+  readonly errorText?: (message: string, request: IncomingMessage | undefined, status: number) => string;
   /** How long a connection may rest between two requests. Default 30 s. */
   readonly keepAliveMs?: number;
   /** Default 1024. */
@@ -97,12 +98,23 @@ const STATUSES = {
 
 export const HTTP_REFUSALS = Object.keys(STATUSES) as readonly HttpRefusal[];
 
+/** What ends a connection before there is a request to answer; anything else is no HTTP: 400. */
+const MALFORMED: ReadonlyMap<string | undefined, readonly [string, string]> = new Map([
+  ['HPE_HEADER_OVERFLOW', ['431 Request Header Fields Too Large', 'the headers are larger than 16384 bytes']],
+  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', ['413 Payload Too Large', 'the chunk extensions are too large']],
+  ['ERR_HTTP_REQUEST_TIMEOUT', ['408 Request Timeout', 'the request did not arrive in time']],
+]);
+
 const LOOPBACK = ['127.0.0.1', 'localhost', '::1'];
 const WILDCARDS = ['0.0.0.0', '::'];
 const MAX_CONNECTIONS = 1024;
 const KEEP_ALIVE_MS = 30_000;
+/** From the first byte of a connection, or of a request on it, until who comes and what is wanted is known. */
+export const HEADERS_MS = 10_000;
+/** Until a request is all there. */
+export const RECEIVE_MS = 60_000;
 /** A client that has not taken its answer by then loses its connection, and the answer its memory. */
-const ANSWER_MS = 60_000;
+export const ANSWER_MS = 60_000;
 
 /** Throws a TypeError for what cannot be right. */
 export function checkListen(where: string, options: ListenOptions): void {
@@ -132,7 +144,7 @@ export function checkListen(where: string, options: ListenOptions): void {
 export class HttpListener<R extends Route = Route> {
   #server: Server | undefined;
   #bound: { close(): void } | undefined;
-  readonly #hosts: ReadonlySet<string>;
+  readonly #isOurs: (authority: string | undefined) => boolean;
   readonly #origins: ReadonlySet<string>;
   /** What a request names is never looked up in an object. */
   readonly #routeOf: (path: string) => R | undefined;
@@ -153,7 +165,7 @@ export class HttpListener<R extends Route = Route> {
     private readonly ways: ListenWays = {},
   ) {
     const { host = '127.0.0.1', hosts = [], origins = [], path = '/', token } = options;
-    this.#hosts = new Set([...LOOPBACK, host, ...hosts].map((name) => name.toLowerCase()));
+    this.#isOurs = servedNames(host, hosts);
     this.#origins = new Set(origins);
     this.#admits = token === undefined ? undefined : tokenCheck(token);
     if (typeof routes === 'function') {
@@ -192,7 +204,10 @@ export class HttpListener<R extends Route = Route> {
   /** Counts a request that is not taken after all, and answers it unless its answer has begun. */
   refuse(request: IncomingMessage, response: ServerResponse, why: HttpRefusal, message: string, status?: number): void {
     this.#refusals.set(why, (this.#refusals.get(why) ?? 0) + 1);
-    answerError(request, response, status ?? STATUSES[why], message, undefined, this.ways.errorText);
+    const { errorText } = this.ways;
+    const code = status ?? STATUSES[why];
+    const text = errorText === undefined ? undefined : (words: string): string => errorText(words, request, code);
+    answerError(request, response, code, message, undefined, text);
   }
 
   /** No new connection, no new request; answers under way have `graceMs` to be written. */
@@ -214,8 +229,8 @@ export class HttpListener<R extends Route = Route> {
     const { keepAliveMs = KEEP_ALIVE_MS, connectionsMax = MAX_CONNECTIONS, tls } = this.ways;
     const limits = {
       maxHeaderSize: 16_384,
-      headersTimeout: 10_000,
-      requestTimeout: 60_000,
+      headersTimeout: HEADERS_MS,
+      requestTimeout: RECEIVE_MS,
       keepAliveTimeout: keepAliveMs,
       connectionsCheckingInterval: 1000,
     };
@@ -224,6 +239,9 @@ export class HttpListener<R extends Route = Route> {
       tls === undefined ? createServer(limits, take) : createTlsServer({ ...limits, ...(await readTls(tls)) }, take);
     server.maxHeadersCount = 100;
     server.maxConnections = connectionsMax;
+    // Who rests between two requests makes room for who has one.
+    server.on('drop', () => server.closeIdleConnections());
+    server.on('clientError', (error: NodeJS.ErrnoException, socket) => this.#malformed(error.code, socket));
     const connected = tls === undefined ? 'connection' : 'secureConnection';
     server.on(connected, (socket: IncomingMessage['socket']) => socket.on('close', () => this.#lost(socket)));
     return server;
@@ -237,33 +255,34 @@ export class HttpListener<R extends Route = Route> {
       this.#bound = bound;
       return { host: bound.path, port: 0, url: `unix:${bound.path}` };
     }
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ port, host }, () => {
-        server.off('error', reject);
-        resolve();
-      });
-    });
-    const address = server.address();
-    if (typeof address !== 'object' || address === null) throw new TypeError('the listener has no port');
-    const name = address.address.includes(':') ? `[${address.address}]` : address.address;
+    const at = await listenAt(server, port, host);
     const scheme = tls === undefined ? 'http' : 'https';
-    return {
-      host: address.address,
-      port: address.port,
-      url: `${scheme}://${name}:${address.port}${this.#firstPath}`,
-    };
+    return { host: at.host, port: at.port, url: `${scheme}://${at.authority}${this.#firstPath}` };
   }
 
   #take(request: IncomingMessage, response: ServerResponse): void {
     this.#open.add(response);
     response.on('close', () => this.#open.delete(response));
     // A client that goes away is no error of ours; what waits for the request hears its close.
-    request.on('error', () => undefined);
-    response.on('error', () => undefined);
+    request.on('error', ignore);
+    response.on('error', ignore);
     const found = this.#refusal(request, response);
     if (Array.isArray(found)) this.refuse(request, response, ...(found as [HttpRefusal, string]));
     else this.handler(request, response, found as R);
+  }
+
+  /** Whoever sent it gets an answer in the form of all others, unless one is being written already. */
+  #malformed(code: string | undefined, socket: Duplex): void {
+    const under = [...this.#open].find(({ req }) => req.socket === socket);
+    if (!socket.writable || under?.headersSent === true) {
+      socket.destroy();
+      return;
+    }
+    const [status, words] = MALFORMED.get(code) ?? ['400 Bad Request', 'this is no HTTP request'];
+    const { errorText = plainError } = this.ways;
+    const text = errorText(words, under?.req, Number.parseInt(status, 10));
+    const head = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}`;
+    socket.end(`${head}\r\nConnection: close\r\n\r\n${text}`, () => socket.destroy());
   }
 
   /** H2. Of a response that waits behind another on its connection, Node does not tell that the connection is gone. */
@@ -279,9 +298,8 @@ export class HttpListener<R extends Route = Route> {
   #refusal(request: IncomingMessage, response: ServerResponse): [HttpRefusal, string] | R {
     const { host, origin, authorization } = request.headers;
     if (this.#isClosing) return ['closing', 'the listener is closing'];
-    if (this.ways.bind === undefined && (host === undefined || !this.#hosts.has(nameOf(host))))
-      return ['host', 'this host name is not served here'];
-    const route = this.#routeOf(request.url?.split('?')[0] ?? '');
+    if (this.ways.bind === undefined && !this.#isOurs(host)) return ['host', 'this host name is not served here'];
+    const route = this.#routeOf(pathOf(request.url ?? ''));
     const isOwnPage =
       route?.page !== undefined && host !== undefined && origin !== undefined && isOriginOf(host, origin);
     if (origin !== undefined && !isOwnPage) {
@@ -308,32 +326,63 @@ export class HttpListener<R extends Route = Route> {
   }
 }
 
-/** Answers with JSON, or with text or bytes of another type. A body that was not read to its end costs the connection, because it cannot be told from a next request. */
+/**
+ * Answers with JSON, or with text or bytes of another type; `more`: further headers, names and values in turn. A body that
+ * was not read to its end costs the connection, because it cannot be told from a next request.
+ */
 export function answer(
   request: IncomingMessage,
   response: ServerResponse,
   status: number,
   body: string | readonly Uint8Array[],
   type = 'application/json',
+  more: readonly string[] = NO_HEADERS,
 ): void {
   if (response.headersSent || response.destroyed) return;
   if (!request.complete) response.setHeader('connection', 'close');
-  response.writeHead(status, {
-    'content-type': type,
-    'content-length': typeof body === 'string' ? Buffer.byteLength(body) : sizeOf(body),
-    'cache-control': 'no-store',
-    'x-content-type-options': 'nosniff',
-  });
-  const timer = systemClock.at(systemClock.now() + ANSWER_MS, () => request.socket.destroy());
-  response.on('close', () => timer.cancel());
+  const size = typeof body === 'string' ? Buffer.byteLength(body) : sizeOf(body);
+  // A flat list goes as it is, an object is taken apart first.
+  response.writeHead(status, [
+    'content-type',
+    type,
+    'content-length',
+    String(size),
+    'cache-control',
+    'no-store',
+    'x-content-type-options',
+    'nosniff',
+    ...more,
+  ]);
   if (typeof body === 'string') response.end(body);
+  else if (size <= ONE_WRITE_BYTES_MAX) response.end(latin1Of(body), 'latin1');
   else {
     response.cork();
     for (const part of body) response.write(part);
     response.end();
     response.uncork();
   }
+  if (!isTaken(response)) {
+    const timer = systemClock.at(systemClock.now() + ANSWER_MS, () => request.socket.destroy());
+    response.on('close', () => timer.cancel());
+  }
   if (!request.complete) request.resume();
+}
+
+/** Head and body of an answer that is no larger go to the system as one text, which costs less than the two that bytes take. */
+const ONE_WRITE_BYTES_MAX = 8192;
+const NO_HEADERS: readonly string[] = [];
+
+/** As many characters as bytes. */
+function latin1Of(parts: readonly Uint8Array[]): string {
+  let text = '';
+  for (const { buffer, byteOffset, length } of parts)
+    text += Buffer.from(buffer, byteOffset, length).toString('latin1');
+  return text;
+}
+
+/** Whether the system has every byte of the answer, so that none of it is held here. */
+function isTaken({ socket, writableLength }: ServerResponse): boolean {
+  return socket !== null && socket.writableLength === 0 && writableLength === 0;
 }
 
 export function answerError(
@@ -350,11 +399,57 @@ export function answerError(
   answer(request, response, status, errorText(message));
 }
 
+function ignore(): void {}
+
+function plainError(message: string): string {
+  return JSON.stringify({ error: { message } });
+}
+
 function sizeOf(parts: readonly Uint8Array[]): number {
   return parts.reduce((total, part) => total + part.length, 0);
 }
 
-async function readTls({ cert, key, ca }: NonNullable<ListenWays['tls']>): Promise<Record<string, unknown>> {
+/** Of a server of node, whichever protocol it speaks. */
+interface Listens {
+  once(event: 'error', heard: (error: Error) => void): unknown;
+  off(event: 'error', heard: (error: Error) => void): unknown;
+  listen(at: { readonly port: number; readonly host: string }, done: () => void): unknown;
+  address(): string | { readonly address: string; readonly port: number } | null;
+}
+
+/** Has it listen there; rejects with what the system says. */
+export async function listenAt(
+  server: Listens,
+  port: number,
+  host: string,
+): Promise<{ readonly host: string; readonly port: number; readonly authority: string }> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ port, host }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+  const address = server.address();
+  if (typeof address !== 'object' || address === null) throw new TypeError('the listener has no port');
+  const name = address.address.includes(':') ? `[${address.address}]` : address.address;
+  return { host: address.address, port: address.port, authority: `${name}:${address.port}` };
+}
+
+/** Which names of a Host header, or of what stands for one, are those of a listener. */
+export function servedNames(host: string, hosts: readonly string[]): (authority: string | undefined) => boolean {
+  const names = new Set([...LOOPBACK, host, ...hosts].map((name) => name.toLowerCase()));
+  let last: string | undefined; // Clients of one server mostly write it alike.
+  return (authority) => {
+    if (authority === undefined) return false;
+    if (authority === last) return true;
+    const isOurs = names.has(nameOf(authority));
+    if (isOurs) last = authority;
+    return isOurs;
+  };
+}
+
+export async function readTls({ cert, key, ca }: NonNullable<ListenWays['tls']>): Promise<Record<string, unknown>> {
   const [certificate, secret, authority] = await Promise.all([
     readFile(cert),
     readFile(key),
@@ -371,9 +466,10 @@ function finished(response: ServerResponse): Promise<void> {
   });
 }
 
-function bearerOf(authorization: string | undefined): string | undefined {
+export function bearerOf(authorization: string | undefined): string | undefined {
+  if (authorization === undefined) return undefined;
   // Some clients put the word before a token that has it already.
-  return /^Bearer (?:Bearer )?([\x21-\x7e]+)$/i.exec(authorization ?? '')?.[1];
+  return /^Bearer (?:Bearer )?([\x21-\x7e]+)$/i.exec(authorization)?.[1];
 }
 
 /** Says of a bearer whether it is this token; takes the same time whatever is given, for digests have one length. */
@@ -384,6 +480,11 @@ export function tokenCheck(token: string): (bearer: string | undefined) => boole
 
 function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
+}
+
+function pathOf(url: string): string {
+  const end = url.indexOf('?');
+  return end === -1 ? url : url.slice(0, end);
 }
 
 /** Nobody else can have it: whichever name it is was found among ours. */

@@ -49,6 +49,7 @@ export const FAMILIES = {
     'Records accepted and not settled: waiting, with replicas, or to be tried again.',
   ),
   troupe_in_flight_batches: gauge(['pool'], 'Batches that are with replicas.'),
+  troupe_token_streams: gauge(['pool'], 'Token streams that replicas have begun to answer with and not ended.'),
   // pools: what became of records
   troupe_accepted_records_total: counter(['pool'], 'Records the pool took in.'),
   troupe_refused_records_total: counter(
@@ -77,7 +78,10 @@ export const FAMILIES = {
   troupe_batch_timeouts_total: counter(['pool'], 'Batches in which time ran out while they ran.'),
   troupe_batch_expected_seconds: gauge(['pool'], 'What the next batch is expected to take.'),
   // pools: replicas and versions
-  troupe_replicas: gauge(['pool', 'state', 'version'], 'Replicas by state; state ready is always there, with 0 too.'),
+  troupe_replicas: gauge(
+    ['pool', 'state', 'version'],
+    'Replicas by state; state ready is always there, with 0 too, and waiting is one whose start waits for its turn.',
+  ),
   troupe_replicas_wanted: gauge(['pool'], 'Replicas there are to be.'),
   troupe_replicas_limit: gauge(
     ['pool', 'bound'],
@@ -149,12 +153,12 @@ export const FAMILIES = {
   troupe_resident_bytes: gauge([], 'Resident memory of this process: the host, and replicas in threads.'),
   troupe_served_requests_total: counter(
     ['pool', 'outcome'],
-    'Inference requests of clients over HTTP. outcome: ok, invalid (their mistake), unavailable (to be tried again), late, failed, gone (the client left).',
+    'Inference requests of clients over HTTP and gRPC. outcome: ok, invalid (their mistake), unavailable (to be tried again), late, failed, gone (the client left).',
   ),
   troupe_cpu_seconds_total: counter([], 'CPU time of this process.'),
   troupe_refused_requests_total: counter(
     ['listener', 'reason'],
-    'Requests and connections that were refused or ended. listener: metrics, serve, control. reason: token, scope, host, origin, mark, path, method, body, busy, unread, closing; of control token, protocol, frame, busy, silent, unread.',
+    'Requests and connections that were refused or ended. listener: metrics, serve, lane, control. reason: token, scope, host, origin, mark, path, method, body, busy, unread, closing; of control and lane token, protocol, frame, busy, silent, unread.',
   ),
   troupe_series_overflow: gauge(
     [],

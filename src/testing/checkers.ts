@@ -59,6 +59,8 @@ export class PoolOracle {
   #drainedCount = 0;
   #stoppedCount = 0;
   #turn = 0;
+  /** How many of the accepted, from the first on, are known to have settled. */
+  #settledFirst = 0;
 
   constructor(world: World, pool: SimPool) {
     this.#world = world;
@@ -89,15 +91,19 @@ export class PoolOracle {
         if (overflow !== 'try' || (offer !== 'full' && offer !== 'too-large')) this.refusedCount++;
         if (request.place !== 'nowhere') this.#violate('one-outcome', `record ${record.id} was refused and kept`);
     }
+    // Nothing is offered as often as that for which there is no room.
+    if (offer === 'full') {
+      this.fullCount++;
+      if (overflow === 'drop-newest') this.#violate('overflow', 'drop-newest refused instead of dropping');
+      this.#mustBeFull(request, overflow);
+      return;
+    }
     if (offer === 'overloaded') this.#mustBeLate(request, record, overflow);
     if (offer === 'door' && overflow !== 'wait')
       this.#violate('overflow', `${overflow} let record ${record.id} wait at the door`);
     if (offer === 'dropped' && overflow !== 'drop-newest')
       this.#violate('overflow', `${overflow} dropped the newcomer`);
-    if (offer === 'full' && overflow === 'drop-newest')
-      this.#violate('overflow', 'drop-newest refused instead of dropping');
-    if (offer === 'full') this.fullCount++;
-    if (offer === 'full' || offer === 'dropped' || offer === 'door') this.#mustBeFull(request, overflow);
+    if (offer === 'dropped' || offer === 'door') this.#mustBeFull(request, overflow);
     if ((offer === 'closed' || offer === 'failed') && (state === 'running' || state === 'starting'))
       this.#violate('closed', `a ${state} pool took no records`);
   }
@@ -466,7 +472,10 @@ export class PoolOracle {
     let waiting = 0;
     let waitingBytes = 0;
     let oldestAt = Infinity;
-    for (const request of this.accepted) {
+    const { accepted } = this;
+    while (accepted[this.#settledFirst]?.place === 'settled') this.#settledFirst++;
+    for (let i = this.#settledFirst; i < accepted.length; i++) {
+      const request = accepted[i] as Request;
       if (request.place !== 'mailbox') continue;
       waiting++;
       waitingBytes += request.bytes;

@@ -10,6 +10,8 @@ export class FaultDice<Kind extends string = FaultKind> {
   /** Of 2^32. */
   readonly #thresholds: Float64Array;
   readonly #states: Int32Array;
+  /** Bits, by number of the kind. Those from 32 on stand for others as well. */
+  on = 0;
 
   /** `kinds`: whose places are the numbers to roll for. Default: FAULT_KINDS. */
   constructor(kinds: readonly Kind[] = FAULT_KINDS as readonly string[] as readonly Kind[]) {
@@ -22,6 +24,7 @@ export class FaultDice<Kind extends string = FaultKind> {
   reset(seed: number, faults: Readonly<Record<Kind, number>>): void {
     const kinds = this.#kinds;
     let kind = 0;
+    this.on = 0;
     // Nearly always in the order of the kinds, and then without a look-up by name.
     for (const name in faults) {
       if (name !== kinds[kind]) break;
@@ -32,7 +35,9 @@ export class FaultDice<Kind extends string = FaultKind> {
 
   #set(kind: number, rate: number, seed: number): void {
     this.#thresholds[kind] = rate * 4294967296;
-    if (rate > 0) this.#states[kind] = mix(seed, 100 + kind);
+    if (rate === 0) return;
+    this.#states[kind] = mix(seed, 100 + kind);
+    this.on |= 1 << kind;
   }
 
   /** Does this fault (a number of FAULT) strike? One that is switched off draws nothing. */

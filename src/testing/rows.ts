@@ -10,7 +10,7 @@ import { fairShare, metastableOverload } from './open-loop.js';
 import { runLearningRows } from './learning-rows.js';
 import type { SwapStrategy } from '../core/rollout.js';
 import { type RunReport, runScenario } from './run.js';
-import { type Scenario, swarmScenario } from './scenario.js';
+import { NO_ROLLOUT, type Scenario, swarmScenario } from './scenario.js';
 import type { SimPool } from './sim-pool.js';
 import type { SimRecord } from './sim-record.js';
 import { runStreamRows } from './streams/rows.js';
@@ -51,15 +51,7 @@ function calm(seed: number, changes: RowChanges = {}): Scenario {
     repeatable: true,
     timeoutMs: 0,
     swaps: 0,
-    swapStrategy: 'beside',
-    share: 1,
-    shadow: 0,
-    bakeMs: 0,
-    keepMs: 0,
-    verifies: false,
-    promotes: 0,
-    rollbacks: 0,
-    keys: 0,
+    ...NO_ROLLOUT,
     scales: 0,
     holds: 0,
     drainAtMs: 0,

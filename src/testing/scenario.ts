@@ -213,28 +213,24 @@ function swarmScaling(seed: number): ScalingLimits | undefined {
   };
 }
 
+/** A swap takes over at once, and nothing comes in by hand. */
+export const NO_ROLLOUT = {
+  swapStrategy: 'beside',
+  share: 1,
+  shadow: 0,
+  bakeMs: 0,
+  keepMs: 0,
+  verifies: false,
+  promotes: 0,
+  rollbacks: 0,
+  keys: 0,
+} as const;
+
 /** A chance of its own: a seed without trials runs what it ran before there were any. */
-function swarmTrials(
-  seed: number,
-  safetyMs: number,
-): Pick<
-  Scenario,
-  'swapStrategy' | 'share' | 'shadow' | 'bakeMs' | 'keepMs' | 'verifies' | 'promotes' | 'rollbacks' | 'keys'
-> {
+function swarmTrials(seed: number, safetyMs: number): Pick<Scenario, keyof typeof NO_ROLLOUT> {
   const chance = new Chance(seed, 11);
   const swapStrategy = pick(new Chance(seed, 14), CHOICES.swapStrategy);
-  if (chance.next() < 0.5)
-    return {
-      swapStrategy,
-      share: 1,
-      shadow: 0,
-      bakeMs: 0,
-      keepMs: 0,
-      verifies: false,
-      promotes: 0,
-      rollbacks: 0,
-      keys: 0,
-    };
+  if (chance.next() < 0.5) return { ...NO_ROLLOUT, swapStrategy };
   const isBeside = swapStrategy === 'beside';
   // Later choices have a chance of their own: a seed runs what it ran before there were any.
   const later = new Chance(seed, 13);

@@ -1,13 +1,23 @@
+import { FarEvents, Scheduled } from './far-events.js';
+
+/** Behind the last; it is never scheduled. */
+const END = new Scheduled();
+END.next = END;
+
+/** So many events, and what comes behind them waits elsewhere; twice as many, and the rest goes there. */
+const LONG = 64;
+
 /**
  * The seeded scheduler of the simulator: what is to happen, in the order of (time, seeded tie-break, scheduling).
  *
- * Events are numbers and one reference in parallel arrays, not closures, because a run of a hundred thousand scenarios
- * spends most of its time here. Two events of the same instant come in an order that the seed decides.
+ * Events are numbers and one reference in objects that serve again and again, not closures, because a run of a hundred
+ * thousand scenarios spends much of its time here. Two events of the same instant come in an order that the seed decides.
  *
- * The order is a sorted list with the next event at its end: a pool has a dozen things ahead of it, most new ones are
- * among the next, and a few steps through a short list cost less than the guesses of a heap.
+ * The order is a linked list: a pool has a dozen things ahead of it, most new ones are among the next, and a few steps
+ * through a short list cost less than the guesses of a heap. Where many wait, those far ahead stand in a heap after all.
  *
- * Q1 time never goes back. Q2 a slot is in the list or on the free list, never both.
+ * Q1 time never goes back. Q2 an event is in the list, in the heap or free, and free once it was popped. Q3 nothing in the
+ * heap comes before anything in the list, and the list is empty only where the heap is.
  */
 export class Scheduler {
   /** Virtual milliseconds. */
@@ -16,18 +26,10 @@ export class Scheduler {
   kind = 0;
   a = 0;
   size = 0;
-  #popped = 0;
-
-  #at = new Float64Array(64);
-  #tie = new Uint32Array(64);
-  #kind = new Uint8Array(64);
-  #a = new Int32Array(64);
-  readonly #ref: unknown[] = [];
-  /** Slots, the next event last. */
-  #order = new Int32Array(64);
-  #free = new Int32Array(64);
-  #freeCount = 0;
-  #slots = 0;
+  #popped = END;
+  #first = END;
+  #free = END;
+  readonly #far = new FarEvents();
   #tieState: number;
 
   constructor(seed: number) {
@@ -37,104 +39,100 @@ export class Scheduler {
   /** Begins anew, as if just made, in the room it has. */
   reset(seed: number): void {
     this.now = 0;
-    for (let slot = 0; slot < this.#slots; slot++) this.#ref[slot] = undefined;
-    this.#freeCount = 0;
-    this.#slots = 0;
+    for (let event = this.#first; event !== END; event = this.#first) {
+      this.#first = event.next;
+      event.next = this.#free;
+      this.#free = event;
+    }
+    this.#far.clear();
+    for (let event = this.#free; event !== END; event = event.next) event.ref = undefined;
+    this.#popped = END;
     this.size = 0;
     this.#tieState = seed | 1;
   }
 
-  /**
-   * Of the event popped last, to be read before the next is scheduled. It is not copied out of its slot, nor taken from
-   * there: to write a reference costs more than the rest of `pop`. What was there is forgotten when the slot is used again.
-   */
+  /** Of the event popped last, to be read before the next is scheduled: what was there is forgotten when it serves again. */
   get ref(): unknown {
-    return this.#ref[this.#popped];
+    return this.#popped.ref;
   }
 
   /** Instant of the next event, Infinity for none. */
   get nextAt(): number {
-    return this.size === 0 ? Infinity : (this.#at[this.#order[this.size - 1] as number] as number);
+    return this.#first.at;
   }
 
   /** Adds an event; an instant that has passed means now (Q1). */
   schedule(at: number, kind: number, a: number, ref: unknown): void {
-    const slot = this.#takeSlot();
-    const when = at < this.now ? this.now : at;
-    // xorshift32; a stream of its own, so that no other draw shifts the order of ties.
+    const event = this.#free === END ? new Scheduled() : this.#free;
+    if (event === this.#free) this.#free = event.next;
+    // xorshift32; a stream of its own, so that no other draw shifts the order of ties. It repeats nothing within a run.
     let tie = this.#tieState;
     tie ^= tie << 13;
     tie ^= tie >>> 17;
     tie ^= tie << 5;
     this.#tieState = tie;
-    tie >>>= 0;
-    this.#at[slot] = when;
-    this.#tie[slot] = tie;
-    this.#kind[slot] = kind;
-    this.#a[slot] = a;
-    this.#ref[slot] = ref;
-    const order = this.#order;
-    const ats = this.#at;
-    let place = this.size++;
-    if (place > LONG) place = this.#makeRoom(when, tie, place);
-    for (; place > 0; place--) {
-      const other = order[place - 1] as number;
-      const otherAt = ats[other] as number;
-      if (otherAt > when || (otherAt === when && (this.#tie[other] as number) > tie)) break;
-      order[place] = other;
+    // Compared as if it had no sign.
+    tie ^= 0x80000000;
+    const when = at < this.now ? this.now : at;
+    event.at = when;
+    event.tie = tie;
+    event.kind = kind;
+    event.a = a;
+    event.ref = ref;
+    this.size++;
+    let next = this.#first;
+    if (when < next.at || (when === next.at && tie < next.tie)) {
+      event.next = next;
+      this.#first = event;
+      return;
     }
-    order[place] = slot;
+    let before = next;
+    next = next.next;
+    while (next.at < when || (next.at === when && next.tie < tie)) {
+      before = next;
+      next = next.next;
+    }
+    if (next === END && (this.size > LONG || this.#far.size > 0)) {
+      this.#far.push(event);
+      return;
+    }
+    event.next = next;
+    before.next = event;
+    if (this.size - this.#far.size > 2 * LONG) this.#cut();
   }
 
   /** Takes the next event into `kind`, `a`, `ref` and moves `now` to it; false when there is none. */
   pop(): boolean {
-    if (this.size === 0) return false;
-    const slot = this.#order[--this.size] as number;
-    this.now = this.#at[slot] as number;
-    this.kind = this.#kind[slot] as number;
-    this.a = this.#a[slot] as number;
-    this.#popped = slot;
-    this.#free[this.#freeCount++] = slot;
+    const event = this.#first;
+    if (event === END) return false;
+    this.size--;
+    this.now = event.at;
+    this.kind = event.kind;
+    this.a = event.a;
+    this.#popped = event;
+    this.#first = event.next;
+    event.next = this.#free;
+    this.#free = event;
+    if (this.#first === END && this.#far.size > 0) this.#refill();
     return true;
   }
 
-  #takeSlot(): number {
-    if (this.#freeCount > 0) return this.#free[--this.#freeCount] as number;
-    if (this.#slots === this.#at.length) this.#grow();
-    if (this.#slots === this.#ref.length) this.#ref.push(undefined);
-    return this.#slots++;
+  /** Q3: the first of the far ones are near now. */
+  #refill(): void {
+    let last = (this.#first = this.#far.pop());
+    for (let count = 1; count < LONG && this.#far.size > 0; count++) last = last.next = this.#far.pop();
+    last.next = END;
   }
 
-  #grow(): void {
-    const size = this.#at.length * 2;
-    this.#at = grown(this.#at, new Float64Array(size));
-    this.#tie = grown(this.#tie, new Uint32Array(size));
-    this.#kind = grown(this.#kind, new Uint8Array(size));
-    this.#a = grown(this.#a, new Int32Array(size));
-    this.#order = grown(this.#order, new Int32Array(size));
-    this.#free = grown(this.#free, new Int32Array(size));
-  }
-
-  /** In a long list the place is found by halving, and what comes before it is moved along in one piece. */
-  #makeRoom(at: number, tie: number, size: number): number {
-    let low = 0;
-    let high = size;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      const other = this.#order[middle] as number;
-      const otherAt = this.#at[other] as number;
-      if (otherAt > at || (otherAt === at && (this.#tie[other] as number) > tie)) low = middle + 1;
-      else high = middle;
+  /** The list has grown in its middle: its second half is far. */
+  #cut(): void {
+    let last = this.#first;
+    for (let count = 1; count < LONG; count++) last = last.next;
+    for (let event = last.next; event !== END; ) {
+      const { next } = event;
+      this.#far.push(event);
+      event = next;
     }
-    this.#order.copyWithin(low + 1, low, size);
-    return low;
+    last.next = END;
   }
-}
-
-/** From so many events on, halving and moving beats stepping. */
-const LONG = 64;
-
-function grown<T extends { set(from: T): void }>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }

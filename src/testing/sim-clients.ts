@@ -8,9 +8,13 @@
 
 import type { Overflow } from '../core/mailbox.js';
 import type { Scenario } from './scenario.js';
-import { FAULT } from './faults.js';
+import { FAULT as FAULTS } from './faults.js';
 import { POISON, SimRecord } from './sim-record.js';
-import { EVENT, type World } from './world.js';
+import { EVENT as EVENTS, type World } from './world.js';
+
+// A constant of this module is a number in the compiled code; one that was imported is looked up each time.
+const EVENT = EVENTS;
+const FAULT = FAULTS;
 
 /** What a client needs of its pool. */
 export interface ClientPool {
@@ -132,16 +136,17 @@ export class SimClient {
     const { recordBytes } = this.#scenario;
     const seq = this.madeCount++;
     const id = seq * 16 + this.index;
-    const poison = world.strikes(FAULT['poison-throw'])
-      ? POISON.throws
-      : world.strikes(FAULT['poison-row'])
-        ? POISON.row
-        : world.strikes(FAULT['poison-crash'])
-          ? POISON.crashes
-          : POISON.none;
+    const poison = this.#poison();
     const [low, high] = recordBytes;
     const bytes = low === high ? low : low + Math.floor(world.clients.next() * (high - low + 1));
     return new SimRecord(id, this.index, seq, poison, bytes);
+  }
+
+  #poison(): number {
+    const world = this.#world;
+    if (world.strikes(FAULT['poison-throw'])) return POISON.throws;
+    if (world.strikes(FAULT['poison-row'])) return POISON.row;
+    return world.strikes(FAULT['poison-crash']) ? POISON.crashes : POISON.none;
   }
 
   #ask(): void {

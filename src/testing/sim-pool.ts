@@ -10,7 +10,7 @@ import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
 import { emptied, removeAt } from '../core/short-list.js';
 import { TroupeError } from '../kernel/errors.js';
-import { FAULT } from './faults.js';
+import { FAULT as FAULTS } from './faults.js';
 import { PoolOracle } from './checkers.js';
 import { forkRandom, whole } from './seeds.js';
 import { type ClientPool, SimClient } from './sim-clients.js';
@@ -18,7 +18,11 @@ import { POISON, type SimRecord } from './sim-record.js';
 import { DEATHS, SimReplica } from './sim-replica.js';
 import { Message, OUTCOME, SimTransport } from './sim-transport.js';
 import { type Shown, SimTrials } from './sim-trials.js';
-import { type Actor, EVENT, type World } from './world.js';
+import { type Actor, EVENT as EVENTS, type World } from './world.js';
+
+// A constant of this module is a number in the compiled code; one that was imported is looked up each time.
+const EVENT = EVENTS;
+const FAULT = FAULTS;
 
 const THREW = new TroupeError('PREDICT_FAILED', 'predict threw');
 const WRONG_COUNT = new TroupeError('PROTOCOL_VIOLATION', 'predict returned a wrong number of outputs');
@@ -57,6 +61,7 @@ export class SimPool implements Actor, ClientPool {
   readonly #trials: SimTrials;
   readonly #lies: Lies;
   #waiting: SimClient[] = [];
+  #spareWaiting: SimClient[] = [];
   // What the core gave last and is read by now; it fills them again.
   #spareEffects: Effect[] = [];
   #spareSettled: Request[] = [];
@@ -114,7 +119,11 @@ export class SimPool implements Actor, ClientPool {
           this.#wakeAt = Infinity;
           this.#tickedAt = now;
           core.tick(now);
-        } else this.#world.eventCount--; // cancelled timer
+        } else {
+          // cancelled timer
+          this.#world.eventCount--;
+          this.#world.heardCount--;
+        }
         break;
       case EVENT.ready: {
         const replica = ref as SimReplica;
@@ -157,11 +166,17 @@ export class SimPool implements Actor, ClientPool {
   }
 
   endTurn(): void {
+    const world = this.#world;
+    if (world.heardCount === 0 && this.#waiting.length === 0) {
+      this.#armWake();
+      return;
+    }
+    world.heardCount = 0;
     const { core } = this;
-    const now = this.#world.now;
-    this.#pump();
+    const { now } = world;
+    if (!core.isQuiet) this.#pump();
     core.dispatch(now);
-    this.#pump();
+    if (!core.isQuiet) this.#pump();
     // Offers made because there is room want to be dispatched in their turn.
     if (this.#waiting.length > 0 && this.#giveRoom()) {
       core.dispatch(now);
@@ -264,13 +279,14 @@ export class SimPool implements Actor, ClientPool {
     const isOpen = core.state === 'running' || core.state === 'starting';
     if (isOpen && !core.mailbox.hasRoom) return false;
     const waiting = this.#waiting;
-    this.#waiting = [];
+    this.#waiting = this.#spareWaiting;
     for (let i = 0; i < waiting.length; i++) {
       const client = waiting[i] as SimClient;
       core.mailbox.gotRoom(client.index);
       this.waitingCount--;
       client.room();
     }
+    this.#spareWaiting = emptied(waiting);
     return true;
   }
 
@@ -297,7 +313,9 @@ export class SimPool implements Actor, ClientPool {
     const settledBefore = core.counts.settled;
     if (!isStale) {
       message.isClosed = true;
-      removeAt(replica.open, replica.open.indexOf(message));
+      const { open } = replica;
+      // Mostly the one it ran: batches are answered in the order sent.
+      removeAt(open, open[0] === message ? 0 : open.indexOf(message));
       this.oracle.answered(message);
     }
     const id = invented > 0 ? batchId + 1_000_000 + invented : batchId;
@@ -361,16 +379,27 @@ export class SimPool implements Actor, ClientPool {
     const world = this.#world;
     if (world.log !== undefined) world.log(`${' '.repeat(14)}news ${JSON.stringify(news, shortError)}`);
     this.oracle.told(news);
-    // A pool let go after a hold tells `up` as well, of the version it had.
-    const isUp = news.name === 'up' && news.version === this.oracle.rolloutVersion;
-    if (news.name === 'rollout-failed' || (isUp && this.core.fleet.rollout === undefined)) this.isRollingOut = false;
-    if (news.name === 'rollout') {
-      if (news.step === 'promoted') this.isRollingOut = false;
-      if (news.step === 'verifying') this.#trials.verifying();
+    switch (news.name) {
+      case 'up':
+        // A pool let go after a hold tells `up` as well, of the version it had.
+        if (news.version === this.oracle.rolloutVersion && this.core.fleet.rollout === undefined)
+          this.isRollingOut = false;
+        break;
+      case 'rollout-failed':
+        this.isRollingOut = false;
+        break;
+      case 'rollout':
+        if (news.step === 'promoted') this.isRollingOut = false;
+        if (news.step === 'verifying') this.#trials.verifying();
+        break;
+      case 'held':
+        world.after(world.operations.next() * 50, EVENT.release, 0, undefined);
+        break;
+      case 'failed':
+        if (world.scenario.reviveMs > 0 && world.isSafe)
+          world.after(world.scenario.reviveMs, EVENT.revive, 0, undefined);
+        break;
     }
-    if (news.name === 'held') world.after(world.operations.next() * 50, EVENT.release, 0, undefined);
-    if (news.name === 'failed' && world.scenario.reviveMs > 0 && world.isSafe)
-      world.after(world.scenario.reviveMs, EVENT.revive, 0, undefined);
   }
 
   rollOut(count: number): void {
@@ -439,7 +468,7 @@ export class SimPool implements Actor, ClientPool {
         core.release(now);
         return;
       case EVENT.liveness:
-        world.isSafe = false;
+        world.calm();
         for (const replica of this.live) replica.resume();
         return;
       case EVENT.close:

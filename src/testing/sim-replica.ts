@@ -7,10 +7,14 @@ import type { DeathNotice } from '../core/effects.js';
 import type { Request } from '../core/request.js';
 import { emptied } from '../core/short-list.js';
 import { TroupeError } from '../kernel/errors.js';
-import { FAULT } from './faults.js';
+import { FAULT as FAULTS } from './faults.js';
 import { POISON, type SimRecord } from './sim-record.js';
 import { type Message, OUTCOME, type SimTransport } from './sim-transport.js';
-import { EVENT, type World } from './world.js';
+import { EVENT as EVENTS, type World } from './world.js';
+
+// A constant of this module is a number in the compiled code; one that was imported is looked up each time.
+const EVENT = EVENTS;
+const FAULT = FAULTS;
 
 const LOAD_FAILED: DeathNotice = {
   cause: 'load-failed',
@@ -86,7 +90,9 @@ export class SimReplica {
 
   loaded(): void {
     this.isUp = true;
-    this.toHostAt = this.#world.at(this.#world.now + this.#world.netMs(), EVENT.ready, 0, this);
+    const at = this.#world.now + this.#world.netMs();
+    this.toHostAt = at;
+    this.#world.at(at, EVENT.ready, 0, this);
   }
 
   deliver(message: Message): void {

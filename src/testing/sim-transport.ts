@@ -9,10 +9,14 @@
 
 import type { Trigger } from '../core/batcher.js';
 import type { Request } from '../core/request.js';
-import { FAULT } from './faults.js';
+import { FAULT as FAULTS } from './faults.js';
 import type { SimBuffer, SimRecord } from './sim-record.js';
 import type { SimReplica } from './sim-replica.js';
-import { EVENT, type World } from './world.js';
+import { EVENT as EVENTS, type World } from './world.js';
+
+// A constant of this module is a number in the compiled code; one that was imported is looked up each time.
+const EVENT = EVENTS;
+const FAULT = FAULTS;
 
 export const OUTCOME = { ok: 0, threw: 1, wrongCount: 2, mixedUp: 3 } as const;
 
@@ -50,24 +54,24 @@ export class SimTransport {
   /** The copies that cross the boundary for these records; undefined where the caller's own are read in place. */
   pack(requests: readonly Request[]): SimBuffer[] | undefined {
     if (!this.#world.scenario.transfer) return undefined;
-    const buffers: SimBuffer[] = [];
-    for (let i = 0; i < requests.length; i++) {
-      const record = (requests[i] as Request).owner as SimRecord;
-      buffers.push({ recordId: record.recordId, length: record.length });
-      if (this.#careless) record.length = 0;
-    }
+    const buffers = [this.#copy(requests[0] as Request)];
+    for (let i = 1; i < requests.length; i++) buffers.push(this.#copy(requests[i] as Request));
     return buffers;
+  }
+
+  #copy({ owner }: Request): SimBuffer {
+    const record = owner as SimRecord;
+    const copy = { recordId: record.recordId, length: record.length };
+    if (this.#careless) record.length = 0;
+    return copy;
   }
 
   /** True whatever becomes of it (T1). */
   send(message: Message): boolean {
     const { replica } = message;
-    replica.toChildAt = this.#world.at(
-      Math.max(replica.toChildAt, this.#world.now + this.#world.netMs()),
-      EVENT.deliver,
-      0,
-      message,
-    );
+    const at = Math.max(replica.toChildAt, this.#world.now + this.#world.netMs());
+    replica.toChildAt = at;
+    this.#world.at(at, EVENT.deliver, 0, message);
     return true;
   }
 
@@ -78,7 +82,9 @@ export class SimTransport {
       world.after(world.transport.next() * 3 * world.scenario.limits.batchTimeoutMs, EVENT.reply, 0, message);
       return;
     }
-    replica.toHostAt = world.at(Math.max(replica.toHostAt, world.now + world.netMs()), EVENT.reply, 0, message);
+    const at = Math.max(replica.toHostAt, world.now + world.netMs());
+    replica.toHostAt = at;
+    world.at(at, EVENT.reply, 0, message);
     if (world.strikes(FAULT['reply-twice'])) world.after(world.netMs() * 3, EVENT.reply, 0, message);
     if (world.strikes(FAULT['reply-invented']))
       world.after(world.netMs(), EVENT.reply, 1 + (message.batchId % 3), message);

@@ -106,8 +106,11 @@ export class World {
   /** By index of FAULT_KINDS. */
   readonly firedCounts: number[];
   eventCount = 0;
+  /** What the host heard or did in this turn; the first turn is that of the start. */
+  heardCount = 1;
   /** FNV over every event and every outcome. */
   traceHash = 0x811c9dc5 | 0;
+  /** False: the liveness phase has begun (W2). */
   isSafe = true;
   stalledUntil = 0;
   wallOffsetMs = 0;
@@ -118,6 +121,8 @@ export class World {
   readonly replicas: Chance;
   readonly operations: Chance;
   readonly #dice: FaultDice;
+  /** What can go wrong now, by bits of FAULT: most seeds have few kinds, and all are asked for all the time. */
+  #risks: number;
   readonly #quantumMs: number;
   readonly #netLowMs: number;
   readonly #netSpanMs: number;
@@ -137,6 +142,7 @@ export class World {
     this.operations = new Chance(seed, 6);
     this.#dice = dice;
     dice.reset(seed, scenario.faults);
+    this.#risks = dice.on;
     this.firedCounts = NONE_FIRED.slice();
     this.#quantumMs = scenario.quantumMs;
     this.#netLowMs = netMs[0];
@@ -149,9 +155,19 @@ export class World {
 
   /** Does this fault (a number of FAULT) strike here? Counts it if so (W2). */
   strikes(kind: number): boolean {
-    if (!this.isSafe || !this.#dice.roll(kind)) return false;
+    return (this.#risks & (1 << kind)) !== 0 && this.#roll(kind);
+  }
+
+  #roll(kind: number): boolean {
+    if (!this.#dice.roll(kind)) return false;
     this.fired(kind);
     return true;
+  }
+
+  /** From here on nothing new goes wrong (W2). */
+  calm(): void {
+    this.isSafe = false;
+    this.#risks = 0;
   }
 
   fired(kind: number): void {
@@ -159,14 +175,15 @@ export class World {
   }
 
   /** Something happens after `delayMs`, on the grid of the scenario's clock. */
-  after(delayMs: number, kind: number, a: number, ref: unknown): number {
-    const at = this.scheduler.now + delayMs;
-    return this.at(this.#quantumMs === 0 ? at : Math.ceil(at / this.#quantumMs) * this.#quantumMs, kind, a, ref);
+  after(delayMs: number, kind: number, a: number, ref: unknown): void {
+    const { scheduler } = this;
+    const quantumMs = this.#quantumMs;
+    const at = scheduler.now + delayMs;
+    scheduler.schedule(quantumMs === 0 ? at : Math.ceil(at / quantumMs) * quantumMs, kind, a, ref);
   }
 
-  at(at: number, kind: number, a: number, ref: unknown): number {
+  at(at: number, kind: number, a: number, ref: unknown): void {
     this.scheduler.schedule(at, kind, a, ref);
-    return at;
   }
 
   /** A message on the wire takes this long. */
@@ -199,6 +216,7 @@ export class World {
           continue;
         }
         inTurn = true;
+        this.heardCount++;
       }
       if (++this.eventCount > maxEvents) this.violate('progress', `more than ${maxEvents} events: something spins`);
       if (now > maxMs) this.violate('progress', `not done after ${Math.round(maxMs)} virtual ms`);

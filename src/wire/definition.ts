@@ -1,3 +1,4 @@
+import type { ServedKind } from './served-kinds.js';
 import type { Signature } from './tensor.js';
 
 /** What load() learns. Everything is plain data but `signal`, which aborts when the replica is to stop while it loads. */
@@ -47,6 +48,9 @@ export type Isolation = 'inline' | 'thread' | 'process';
  * What an actor is, before it runs. With rows, `batch` is an array of records and outputs[i] answers batch[i]; an
  * Error in an output's place fails that record alone. With a `signature` (given, or returned by `describe` after load)
  * `batch` is `Columns` and predict returns `Columns` with the same count.
+ *
+ * An output may be an async iterable (a token stream): its record is answered with a stream of the pieces as it begins, and
+ * the replica takes further batches while it runs. `return()` of its iterator is called when nobody reads it any more.
  */
 export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
   /** Once per replica and version; in a pool that holds many models, once for each of them whenever it is wanted. */
@@ -74,6 +78,11 @@ export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
    * all the same has no values left. Default false: both stay the actor's.
    */
   handsOver?: boolean;
+  /**
+   * What of OpenAI's routes it answers, in the shapes of `ChatRecord`, `CompletionRecord` and `EmbeddingRecord`. Default none.
+   * Not with a signature.
+   */
+  kinds?: readonly ServedKind[];
   /** Compile-time only: carries the record types to the caller. */
   readonly types?: { readonly input: In; readonly output: Out };
 }

@@ -21,7 +21,7 @@ export const FRAME_BYTES_MAX = 1024 * 1024 * 1024;
 export const FRAME_MESSAGE = 0;
 /** One large array of the message that follows. */
 export const FRAME_ARRAY = 3;
-/** A message with values whose typed arrays lie in the frame for as long as they are kept: it is never lent. */
+/** A message with plain values, whose typed arrays lie in the frame for as long as they are kept: it is never lent. */
 export const FRAME_VALUES = 5;
 export type FrameKind = typeof FRAME_MESSAGE | typeof FRAME_ARRAY | typeof FRAME_VALUES;
 
@@ -72,7 +72,8 @@ export interface FrameDecoderOptions {
 
 /** Puts frames together from chunks of any size. After it threw, it is dead: there is no way back into step. */
 export class FrameDecoder {
-  private readonly bytesMax: number;
+  /** Longest payload that is taken from now on. */
+  bytesMax: number;
   private readonly take: TakeBuffer;
   private readonly lends: boolean;
   private readonly header = Buffer.alloc(FRAME_HEADER_BYTES);

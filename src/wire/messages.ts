@@ -1,6 +1,7 @@
 import type { ActorDefinition } from './definition.js';
 import type { Fault } from './fault.js';
 import type { Payload } from './rows.js';
+import type { ServedKind } from './served-kinds.js';
 import type { Signature } from './tensor.js';
 
 /**
@@ -27,7 +28,25 @@ export interface AbandonMessage {
   readonly id: number;
 }
 
-export type ToEntry = BatchMessage | AbandonMessage;
+/** Credit for pieces of one stream: of the batch, and the place in it, whose output it is. */
+export interface PullMessage {
+  readonly kind: 'pull';
+  readonly incarnation: number;
+  readonly id: number;
+  readonly index: number;
+  /** How many more may come. */
+  readonly count: number;
+}
+
+/** Nobody reads this stream any more. Its end still comes. */
+export interface EndStreamMessage {
+  readonly kind: 'end-stream';
+  readonly incarnation: number;
+  readonly id: number;
+  readonly index: number;
+}
+
+export type ToEntry = BatchMessage | AbandonMessage | PullMessage | EndStreamMessage;
 
 export interface ReplyMessage {
   readonly kind: 'reply';
@@ -37,6 +56,26 @@ export interface ReplyMessage {
   readonly payload: Payload;
   /** Records that failed alone, by position. */
   readonly faults: readonly (readonly [number, Fault])[] | undefined;
+  /** Places whose output is a stream, whose pieces follow. */
+  readonly streams?: readonly number[];
+}
+
+export interface PieceMessage {
+  readonly kind: 'piece';
+  readonly incarnation: number;
+  readonly id: number;
+  readonly index: number;
+  readonly value: unknown;
+}
+
+/** Once for each stream, after its last piece. */
+export interface StreamEndedMessage {
+  readonly kind: 'stream-ended';
+  readonly incarnation: number;
+  readonly id: number;
+  readonly index: number;
+  /** Why it is not whole. */
+  readonly fault?: Fault;
 }
 
 export interface FailedMessage {
@@ -60,7 +99,7 @@ export interface CrashMessage {
   readonly fault: Fault;
 }
 
-export type ToHost = ReplyMessage | FailedMessage | CrashMessage | SpentMessage;
+export type ToHost = ReplyMessage | FailedMessage | CrashMessage | SpentMessage | PieceMessage | StreamEndedMessage;
 
 /** What a child needs to run its replica. Plain data, but `actor`, which is a definition object only inline. */
 export interface EntrySpec {
@@ -108,6 +147,7 @@ export interface EntryDescription {
   readonly methods: readonly string[];
   readonly repeatable: boolean;
   readonly native: boolean;
+  readonly kinds?: readonly ServedKind[];
   readonly pid: number;
   /** Size and milliseconds of each run that load() reported. */
   readonly costs: readonly (readonly [size: number, ms: number])[];

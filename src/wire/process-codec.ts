@@ -45,6 +45,12 @@ type PayloadMeta =
 export const FAR_BYTES_MIN = 65_536;
 const ALIGN = 8;
 
+/** A message of any lane: plain data, and at most one payload. */
+export interface Carried {
+  readonly kind: string;
+  readonly payload?: Payload;
+}
+
 /** Memory for the message frame; it is all written. */
 export type AllocateFrame = (bytes: number) => Buffer;
 
@@ -52,10 +58,14 @@ export type AllocateFrame = (bytes: number) => Buffer;
  * The pieces of one message, in order; the last one is from `allocate`, and what stands before it are the headers and the
  * bytes of far arrays: the message's own memory. Throws what v8 serialize throws.
  */
-export function encodeMessage(message: ToEntry | ToHost, allocate: AllocateFrame = Buffer.allocUnsafe): Buffer[] {
+export function encodeMessage(
+  message: ToEntry | ToHost | Carried,
+  allocate: AllocateFrame = Buffer.allocUnsafe,
+): Buffer[] {
   const near: NumericArray[] = [];
   const far: NumericArray[] = [];
-  const meta = serialize('payload' in message ? { ...message, payload: metaOf(message.payload, near, far) } : message);
+  const carried = (message as Carried).payload;
+  const meta = serialize(carried === undefined ? message : { ...message, payload: metaOf(carried, near, far) });
   let end = 4 + meta.byteLength;
   for (const array of near) end = aligned(end) + array.byteLength;
   // To the boundary: the next frame of the same read can be used where it lies, too.
@@ -70,8 +80,9 @@ export function encodeMessage(message: ToEntry | ToHost, allocate: AllocateFrame
     pieces.push(header, Buffer.from(array.buffer, array.byteOffset, array.byteLength));
   }
   const frame = allocate(FRAME_HEADER_BYTES + total);
-  const isPlain = 'payload' in message && message.payload.kind === 'rows';
-  writeFrameHeader(frame, 0, total, isPlain ? FRAME_VALUES : FRAME_MESSAGE);
+  // Typed arrays among plain values lie in the frame: only a payload whose arrays are copied out of it may be lent.
+  const isLendable = carried !== undefined && carried.kind !== 'rows';
+  writeFrameHeader(frame, 0, total, isLendable ? FRAME_MESSAGE : FRAME_VALUES);
   frame.writeUInt32LE(meta.byteLength, FRAME_HEADER_BYTES);
   frame.set(meta, FRAME_HEADER_BYTES + 4);
   let at = FRAME_HEADER_BYTES + 4 + meta.byteLength;
@@ -96,22 +107,44 @@ function checkTotal(bytes: number): void {
  * PROTOCOL_VIOLATION when the bytes are no message or the arrays not its own.
  */
 export function decodeMessage(payload: Buffer, far: readonly Buffer[] = []): ToEntry | ToHost {
+  return decodeWith<ToEntry | ToHost>(payload, far, checkEnvelope);
+}
+
+/** Throws where the message is none of its lane; says whether it carries a payload. Its fields may be anything. */
+export type CheckEnvelope = (message: Readonly<Record<string, unknown>>) => boolean;
+
+/** As `decodeMessage`, for the messages of any lane. */
+export function decodeWith<Message>(payload: Buffer, far: readonly Buffer[], check: CheckEnvelope): Message {
   try {
     const metaBytes = payload.readUInt32LE(0);
     const metaEnd = 4 + metaBytes;
     if (metaEnd > payload.byteLength) throw new RangeError(`meta part of ${metaBytes} bytes in ${payload.byteLength}`);
     const message = deserialize(payload.subarray(4, metaEnd)) as RawMessage;
-    checkEnvelope(message);
+    const isBulk = check(message as Readonly<Record<string, unknown>>);
     const reader = new BulkReader(payload, metaEnd, far);
-    const isBulk = message.kind === 'batch' || message.kind === 'reply';
     const whole = isBulk ? restore(message.payload as PayloadMeta, reader) : undefined;
     reader.end();
-    if (whole === undefined) return message as unknown as ToEntry | ToHost;
-    return { ...message, payload: whole } as unknown as ToEntry | ToHost;
+    // Pieces, answers and arguments stand in it as they are, and one that is kept would pin its frame.
+    if (whole === undefined) return compact(message) as Message;
+    return { ...message, payload: whole } as Message;
   } catch (error) {
     throw new TroupeError('PROTOCOL_VIOLATION', `Data lane: the bytes of a frame are no message`, { cause: error });
   }
 }
+
+/** Of a data lane; `spent` is for threads alone. */
+const KINDS: ReadonlySet<unknown> = new Set<(ToEntry | ToHost)['kind']>([
+  'batch',
+  'abandon',
+  'reply',
+  'failed',
+  'crash',
+  'pull',
+  'end-stream',
+  'piece',
+  'stream-ended',
+]);
+const STREAM_KINDS: ReadonlySet<unknown> = new Set(['pull', 'end-stream', 'piece', 'stream-ended']);
 
 interface RawMessage {
   readonly kind?: unknown;
@@ -121,23 +154,38 @@ interface RawMessage {
   readonly fault?: unknown;
   readonly faults?: unknown;
   readonly model?: unknown;
+  readonly index?: unknown;
+  readonly count?: unknown;
+  readonly streams?: unknown;
 }
 
-function checkEnvelope(message: RawMessage): void {
-  const { kind, incarnation, id, fault, faults, model } = message;
-  const isKnown = kind === 'batch' || kind === 'abandon' || kind === 'reply' || kind === 'failed' || kind === 'crash';
-  if (!isKnown) throw new TypeError(`message kind ${String(kind)}`);
+function checkEnvelope(message: RawMessage): boolean {
+  const { kind, incarnation, id, fault, faults, model, streams } = message;
+  if (!KINDS.has(kind)) throw new TypeError(`message kind ${String(kind)}`);
   if (!isCount(incarnation)) throw new TypeError(`incarnation ${String(incarnation)}`);
   if (kind !== 'crash' && !isCount(id)) throw new TypeError(`batch id ${String(id)}`);
   if ((kind === 'failed' || kind === 'crash') && !isFault(fault)) throw new TypeError(`a ${kind} without its fault`);
   if (model !== undefined && typeof model !== 'string') throw new TypeError(`model of type ${typeof model}`);
-  if (faults === undefined) return;
-  const isList =
-    Array.isArray(faults) && faults.every((entry) => Array.isArray(entry) && isCount(entry[0]) && isFault(entry[1]));
-  if (!isList) throw new TypeError('faults that are no list of them');
+  if (STREAM_KINDS.has(kind)) checkStream(message);
+  if (streams !== undefined && !(Array.isArray(streams) && streams.every(isCount)))
+    throw new TypeError('streams that are no list of places');
+  if (faults !== undefined && !isFaultList(faults)) throw new TypeError('faults that are no list of them');
+  return kind === 'batch' || kind === 'reply';
 }
 
-function isFault(value: unknown): boolean {
+function checkStream({ kind, index, count, fault }: RawMessage): void {
+  if (!isCount(index)) throw new TypeError(`stream at place ${String(index)}`);
+  if (kind === 'pull' && !isCount(count)) throw new TypeError(`credit of ${String(count)}`);
+  if (kind === 'stream-ended' && fault !== undefined && !isFault(fault))
+    throw new TypeError('an end without its fault');
+}
+
+/** A place and its fault each. */
+export function isFaultList(value: unknown): boolean {
+  return Array.isArray(value) && value.every((entry) => Array.isArray(entry) && isCount(entry[0]) && isFault(entry[1]));
+}
+
+export function isFault(value: unknown): boolean {
   return typeof value === 'object' && value !== null && typeof (value as { message?: unknown }).message === 'string';
 }
 
@@ -246,6 +294,6 @@ function checkLengths(count: number, lengths: number | Uint32Array, total: numbe
   if (!isCount(count) || sum !== total) throw new RangeError(`${count} records of ${sum} values, ${total} came`);
 }
 
-function isCount(value: unknown): value is number {
+export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }

@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { TroupeError } from '../kernel/errors.js';
 import { FRAME_ARRAY, FRAME_BYTES_MAX, FrameDecoder, type FrameKind } from './frame.js';
 import type { ToEntry, ToHost } from './messages.js';
-import { type AllocateFrame, decodeMessage, encodeMessage } from './process-codec.js';
+import { type AllocateFrame, type Carried, decodeMessage, encodeMessage, FAR_BYTES_MIN } from './process-codec.js';
 import type { TakeBuffer } from './recycler.js';
 
 /**
@@ -10,7 +10,7 @@ import type { TakeBuffer } from './recycler.js';
  * into the memory of its frame. What may stand in its write buffer is bounded by the credit window: the host never has more
  * batches on the way to one replica than the pool allows.
  */
-export interface SocketLane {
+export interface SocketLane<Said extends Carried = ToEntry | ToHost> {
   /** For its events, and to end it. */
   readonly socket: Socket;
   /**
@@ -18,24 +18,40 @@ export interface SocketLane {
    * the promise resolves, which it also does when the socket breaks. Throws, before anything is written, when a value cannot
    * be copied.
    */
-  write(message: ToEntry | ToHost): Promise<void> | undefined;
+  write(message: Said): Promise<void> | undefined;
+  /** From the next frame on, in place of `bytesMax`. */
+  limit(bytesMax: number): void;
 }
 
-export interface SocketLaneOptions {
-  /** Hears every message. */
-  readonly heard: (message: ToEntry | ToHost) => void;
+export interface SocketLaneOptions<Heard = ToEntry | ToHost> {
+  /** Hears every message, and how many bytes of frames it came in, without their headers. */
+  readonly heard: (message: Heard, bytes: number) => void;
   /** Told once, after which nothing more is read: the two sides are out of step for good. */
   readonly broken: (error: unknown) => void;
   /** Where the memory of arrays that arrive comes from. */
   readonly take?: TakeBuffer;
   /** True: `heard` copies what it keeps of a message before it returns. Default false. */
   readonly lends?: boolean;
+  /** Longest frame that is taken, and most bytes of the arrays of one message. Default FRAME_BYTES_MAX. */
+  readonly bytesMax?: number;
 }
+
+/** Makes a message of its frame and of the array frames before it; throws PROTOCOL_VIOLATION. */
+export type Decode<Heard> = (payload: Buffer, arrays: readonly Buffer[]) => Heard;
 
 /** Over an inherited file descriptor, or over a socket that nobody has read from, written to or listens to. */
 export function openSocketLane(over: number | Socket, options: SocketLaneOptions): SocketLane {
-  const { heard, broken, take, lends } = options;
-  const reader = new MessageReader(take, lends);
+  return openLane<ToEntry | ToHost, ToEntry | ToHost>(over, options, decodeMessage);
+}
+
+/** As `openSocketLane`, for a lane of other messages. */
+export function openLane<Said extends Carried, Heard>(
+  over: number | Socket,
+  options: SocketLaneOptions<Heard>,
+  decode: Decode<Heard>,
+): SocketLane<Said> {
+  const { heard, broken } = options;
+  const reader = new MessageReader(options, decode);
   let isBroken = false;
   /** What is lent lies in the memory that was just read into, and nothing is read before this returns. */
   const read = (feed: (decoder: FrameDecoder) => void): void => {
@@ -47,7 +63,7 @@ export function openSocketLane(over: number | Socket, options: SocketLaneOptions
       trouble = { error };
     }
     // Outside of the try: what the listener throws is not the peer's fault.
-    for (const message of reader.takeAll()) heard(message);
+    for (const { message, bytes } of reader.takeAll()) heard(message, bytes);
     if (trouble === undefined) return;
     isBroken = true;
     broken(trouble.error);
@@ -63,7 +79,7 @@ export function openSocketLane(over: number | Socket, options: SocketLaneOptions
   if (socket === over) socket.on('data', (chunk: Buffer) => read((decoder) => decoder.push(chunk, reader.frame)));
   // What is read into memory of ours never becomes 'data', and only a flowing socket tells its end.
   else socket.resume();
-  return { socket, write: writerOf(socket) };
+  return { socket, write: writerOf<Said>(socket), limit: (bytesMax) => reader.limit(bytesMax) };
 }
 
 /** Where the bytes of a broken peer go. */
@@ -87,33 +103,53 @@ function socketOptions(options: object): ConstructorParameters<typeof Socket>[0]
   return { readable: true, writable: true, ...options } as ConstructorParameters<typeof Socket>[0];
 }
 
+interface Arrived<Heard> {
+  readonly message: Heard;
+  readonly bytes: number;
+}
+
 /** Puts messages together from frames. */
-class MessageReader {
+class MessageReader<Heard> {
   readonly decoder: FrameDecoder;
+  private bytesMax: number;
+  private readonly decode: Decode<Heard>;
   private arrays: Buffer[] = [];
   private arrayBytes = 0;
-  private messages: (ToEntry | ToHost)[] = [];
+  private messages: Arrived<Heard>[] = [];
 
-  constructor(take: TakeBuffer | undefined, lends: boolean | undefined) {
-    this.decoder = new FrameDecoder({ ...(take === undefined ? {} : { take }), lends: lends === true });
+  constructor(
+    { take, lends, bytesMax = FRAME_BYTES_MAX }: Pick<SocketLaneOptions, 'take' | 'lends' | 'bytesMax'>,
+    decode: Decode<Heard>,
+  ) {
+    this.decoder = new FrameDecoder({ ...(take === undefined ? {} : { take }), lends: lends === true, bytesMax });
+    this.bytesMax = bytesMax;
+    this.decode = decode;
+  }
+
+  limit(bytesMax: number): void {
+    this.bytesMax = bytesMax;
+    this.decoder.bytesMax = bytesMax;
   }
 
   readonly frame = (payload: Buffer, kind: FrameKind): void => {
     if (kind === FRAME_ARRAY) {
+      // Each costs more than its bytes, so none is taken that no sender would make.
+      if (payload.byteLength < FAR_BYTES_MIN)
+        throw new TroupeError('PROTOCOL_VIOLATION', `Data lane: an array frame of ${payload.byteLength} bytes came`);
       this.arrayBytes += payload.byteLength;
-      if (this.arrayBytes > FRAME_BYTES_MAX)
-        throw new TroupeError('PROTOCOL_VIOLATION', `Data lane: arrays of more than ${FRAME_BYTES_MAX} bytes came`);
+      if (this.arrayBytes > this.bytesMax)
+        throw new TroupeError('PROTOCOL_VIOLATION', `Data lane: arrays of more than ${this.bytesMax} bytes came`);
       this.arrays.push(payload);
       return;
     }
-    const { arrays } = this;
+    const { arrays, arrayBytes } = this;
     this.arrays = [];
     this.arrayBytes = 0;
-    this.messages.push(decodeMessage(payload, arrays));
+    this.messages.push({ message: this.decode(payload, arrays), bytes: payload.byteLength + arrayBytes });
   };
 
   /** What is complete, once. */
-  takeAll(): readonly (ToEntry | ToHost)[] {
+  takeAll(): readonly Arrived<Heard>[] {
     const { messages } = this;
     if (messages.length > 0) this.messages = [];
     return messages;
@@ -121,7 +157,7 @@ class MessageReader {
 }
 
 /** Writes with one piece of memory for all small messages, as long as each is out of it before the next one. */
-function writerOf(socket: Socket): SocketLane['write'] {
+function writerOf<Said extends Carried>(socket: Socket): SocketLane<Said>['write'] {
   let scratch: Buffer | undefined;
   const allocate: AllocateFrame = (bytes) => {
     if (bytes > SCRATCH_BYTES) return Buffer.allocUnsafe(bytes);

@@ -291,6 +291,32 @@ test('a model can be loaded before the first record for it comes', async (t) => 
   t.is((await codeOf(t, pool.preload('es'))).code, 'MODEL_NOT_FOUND');
 });
 
+test('a model goes when somebody asks for it, once it has no work left, and comes back for the next record', async (t) => {
+  const said = nothingSaid();
+  await using system = quiet();
+  const pool = await system.spawn('p', {
+    actor: namer(said),
+    models: { list: ['fr', 'de'], pin: ['de'], maxBytes: 100 },
+  });
+  const gone = new Promise<string>((resolve) =>
+    pool.on('model-evicted', ({ model, reason }) => resolve(`${model} ${reason}`)),
+  );
+  const answered = pool.askMany(['x', 'y'], { model: 'fr' });
+  t.true(pool.unload('fr'));
+  t.true(
+    (await answered).every(({ ok }) => ok),
+    'what was asked before is answered',
+  );
+  pool.unload('fr');
+  t.is(await gone, 'fr asked');
+  t.deepEqual(said.unloads, ['fr']);
+  pool.unload('fr');
+  await pool.ask('x', { model: 'fr' });
+  t.deepEqual(said.loads, ['de@-', 'fr@-', 'fr@-']);
+  t.false(pool.unload('de'), 'it is pinned');
+  t.throws(() => pool.unload('es'), { code: 'MODEL_NOT_FOUND' });
+});
+
 test('models with different tensors stand side by side in one pool', async (t) => {
   const widths: Readonly<Record<string, number>> = { two: 2, three: 3 };
   const actor = defineActor<TensorRecord, TensorRecord, number>({
@@ -422,4 +448,67 @@ test('many names of models give no more than a hundred series and one for the re
   const stats = pool.stats().models;
   t.true((stats?.resident.length ?? 99) <= 5);
   t.is(stats?.known.length, 130);
+});
+
+test('a pin that names a version keeps it when the model is swapped; one that names the model goes with it', async (t) => {
+  const root = makeTree(t, { 'fr/1/m': 'x', 'de/1/m': 'x', 'it/1/m': 'x' });
+  const said = nothingSaid();
+  await using system = quiet({ models: { aliases: { de: { old: 1 } } } });
+  const pool = await system.spawn('p', {
+    actor: namer(said),
+    models: { root, maxBytes: 40, pin: ['fr@1', 'de', 'de@old'] },
+  });
+  const pinned = (): string[] =>
+    (pool.stats().models?.resident ?? [])
+      .filter(({ isPinned }) => isPinned)
+      .map(({ model, version }) => `${model}@${version}`)
+      .sort();
+  t.deepEqual(said.loads, ['fr@1', 'de@1'], 'two names of one version are one pin');
+  t.deepEqual(pinned(), ['de@1', 'fr@1']);
+  addTree(root, { 'fr/2/m': 'x', 'de/2/m': 'x' });
+
+  await pool.swap(2, { model: 'de' });
+  t.deepEqual(pinned(), ['de@1', 'de@2', 'fr@1'], 'an alias is the version that it stood for');
+  await pool.swap(2, { model: 'fr' });
+  t.is(await pool.ask('x', { model: 'fr' }), 'fr@2 x');
+  t.deepEqual(pinned(), ['de@1', 'de@2', 'fr@1']);
+  t.deepEqual(said.unloads, []);
+  await pool.ask('x', { model: 'it' });
+  t.deepEqual(said.unloads, ['fr'], 'fr@2, which nobody has pinned, had to go');
+  t.deepEqual(pinned(), ['de@1', 'de@2', 'fr@1']);
+  t.is(await pool.ask('x', { model: 'fr@1' }), 'fr@1 x');
+  t.is(said.loads.filter((name) => name === 'fr@1').length, 1, 'it never went');
+});
+
+test('the tensors of models are remembered for so many, and for all that are held', async (t) => {
+  t.timeout(120_000);
+  const count = 4100;
+  const list = ['kept', ...Array.from({ length: count }, (_, n) => `m${n}`)];
+  const actor = defineActor<TensorRecord, TensorRecord, undefined>({
+    load: ({ usesBytes }) => {
+      usesBytes(10);
+      return undefined;
+    },
+    signature: (_state) => ({
+      inputs: [{ name: 'x', dtype: 'float32', shape: [-1] }],
+      outputs: [{ name: 'x', dtype: 'float32', shape: [-1] }],
+    }),
+    predict: ({ count, columns }) => ({ count, columns }),
+  });
+  await using system = quiet();
+  const pool = await system.spawn('p', { actor, models: { list, pin: ['kept'], maxBytes: 200 } });
+  for (let n = 0; n < count; n++) await pool.preload(`m${n}`);
+  const known = list.filter((name) => pool.signatureOf(name) !== undefined);
+  t.is(known.length, 4096);
+  t.true(known.includes('kept'), 'though it was the first');
+  t.true(known.includes(`m${count - 1}`));
+  // Forgotten, it is told again by its next load.
+  t.is(pool.signatureOf('m0'), undefined);
+  const records = [{ x: new Float32Array(2) }, { x: new Float32Array(3) }];
+  const outcomes = await pool.askMany(records, { model: 'm0' });
+  t.true(
+    outcomes.every(({ ok }) => ok),
+    'two shapes do not share a batch',
+  );
+  t.truthy(pool.signatureOf('m0'));
 });

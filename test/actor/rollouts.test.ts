@@ -283,6 +283,41 @@ test('a listener that is told of a promotion may roll back or swap at once, and 
   t.deepEqual(pool.versions(), { current: '3', previous: '2' });
 });
 
+test('a listener that is told that a version loads may give it up, or stop the pool: all ends, and is told once', async (t) => {
+  const pool = await spawn(t, models(), 2);
+  const told = stepsOf(pool);
+  const asked: Promise<unknown>[] = [];
+  const wishes = [() => pool.rollback(), () => pool.stop({ timeoutMs: 0 })];
+  pool.on('rollout', ({ step }) => {
+    if (step === 'loading') asked.push((wishes.shift() as () => Promise<unknown>)());
+  });
+  await rolledBack(t, pool.swap(2), 'operator');
+  await Promise.all(asked);
+  t.is(await pool.ask(1), '1 by 1');
+  t.deepEqual(
+    told.splice(0).map(({ step }) => step),
+    ['loading', 'rolled-back', 'freed'],
+  );
+  await rolledBack(t, pool.swap(3), 'stopped');
+  await Promise.all(asked);
+  t.deepEqual(
+    told.filter(({ step }) => step !== 'freed').map(({ step }) => step),
+    ['loading', 'rolled-back'],
+  );
+});
+
+test('a listener may promote and roll back in one breath: the swap has come about, and is undone', async (t) => {
+  const pool = await spawn(t, models());
+  const asked: Promise<void>[] = [];
+  pool.on('rollout', ({ step }) => {
+    if (step === 'baking') asked.push(pool.promote(), pool.rollback());
+  });
+  await t.notThrowsAsync(pool.swap(2, { canary: 0.5, bakeMs: 600_000 }));
+  await Promise.all(asked);
+  t.is(await pool.ask(1), '1 by 1');
+  t.deepEqual(pool.versions(), { current: '1', previous: '2' });
+});
+
 test('while an old version that made room is loaded again, rollback waits for it, and the same swap again is another', async (t) => {
   const parts = models({ slow: ['2', '3'] });
   const pool = await spawn(t, parts);

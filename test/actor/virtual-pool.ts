@@ -1,6 +1,7 @@
 import { defineActor, type PoolOptions, silentLog } from 'troupe';
 import { Pool } from '../../src/actor/pool.js';
 import { poolOptionsSchema } from '../../src/actor/pool-options.js';
+import type { StartLink } from '../../src/host/link.js';
 import { startLink } from '../../src/host/start-link.js';
 import { deferred } from '../../src/kernel/deferred.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
@@ -14,7 +15,7 @@ export interface HandBatch {
 }
 
 /** A pool of inline actors whose batches are answered by hand and whose clock is moved by hand. */
-export async function virtualPool(options: Omit<PoolOptions, 'actor'> = {}) {
+export async function virtualPool(options: Omit<PoolOptions, 'actor'> = {}, start: StartLink = startLink) {
   const clock = new VirtualClock();
   const batches: HandBatch[] = [];
   let arrived = deferred<void>();
@@ -34,7 +35,7 @@ export async function virtualPool(options: Omit<PoolOptions, 'actor'> = {}) {
       isolation: 'inline',
       weigh: undefined,
     },
-    { startLink, log: silentLog, clock, random: () => 0 },
+    { startLink: start, log: silentLog, clock, random: () => 0 },
   );
   await pool.start();
   const next = async (): Promise<HandBatch> => {

@@ -41,12 +41,12 @@ test('wrong use says what was wrong and what would be right', (t) => {
   };
   t.is(
     message(),
-    'expected a command: run, serve, check, explain, hash, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, promote, rollback, scale, restart, drain',
+    'expected a command: run, serve, check, explain, hash, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, shadow, promote, rollback, scale, restart, preload, unload, drain',
   );
   t.is(message('rnu'), 'there is no command "rnu"; did you mean run?');
   t.is(
     message('constructor'),
-    'there is no command "constructor"; the commands are run, serve, check, explain, hash, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, promote, rollback, scale, restart, drain',
+    'there is no command "constructor"; the commands are run, serve, check, explain, hash, dead-letters, repl, top, ps, stats, versions, tail, plan, ask, apply, swap, canary, shadow, promote, rollback, scale, restart, preload, unload, drain',
   );
   t.is(message('run', 'a', 'b'), 'run takes one config file; found also b');
   t.is(message('check', '--json'), 'check has no option --json');

@@ -1,19 +1,6 @@
 import test from 'ava';
 import { explainConfig } from '../../src/config/explain.js';
-import { parseConfig } from '../../src/config/load.js';
-import { isTroupeError } from '../../src/kernel/errors.js';
-
-const load = (text: string, env: Record<string, string> = {}) => parseConfig(text, { file: '/x/troupe.yaml', env });
-
-function problemsOf(text: string, env?: Record<string, string>): string {
-  try {
-    load(text, env);
-  } catch (error) {
-    if (isTroupeError(error) && error.code === 'CONFIG_INVALID') return error.message;
-    throw error;
-  }
-  return '';
-}
+import { load, problemsOf } from './problems.js';
 
 test('metrics are off without the key, and at loopback and port 9464 with it', (t) => {
   t.is(load('pools: {}').config.metrics, undefined);

@@ -1,25 +1,14 @@
 import test from 'ava';
 import { explainConfig } from '../../src/config/explain.js';
-import { parseConfig } from '../../src/config/load.js';
-import { isTroupeError } from '../../src/kernel/errors.js';
-
-const load = (text: string, env: Record<string, string> = {}) => parseConfig(text, { file: '/x/troupe.yaml', env });
-
-function problemsOf(text: string, env?: Record<string, string>): string {
-  try {
-    load(text, env);
-  } catch (error) {
-    if (isTroupeError(error) && error.code === 'CONFIG_INVALID') return error.message;
-    throw error;
-  }
-  return '';
-}
+import { load, problemsOf } from './problems.js';
 
 test('pools are served where the file says so, and its paths start at its folder', (t) => {
   t.is(load('pools: {}').config.serve, undefined);
   t.deepEqual(load('serve: {}').config.serve, {});
-  const { serve } = load('serve: { socket: run/t.sock, tls: { cert: c.pem, key: k.pem } }').config;
-  t.like(serve, { socket: '/x/run/t.sock', tls: { cert: '/x/c.pem', key: '/x/k.pem' } });
+  const { serve } = load('serve: { socket: run/t.sock, lane: run/l.sock, tls: { cert: c.pem, key: k.pem } }').config;
+  t.like(serve, { socket: '/x/run/t.sock', lane: '/x/run/l.sock', tls: { cert: '/x/c.pem', key: '/x/k.pem' } });
+  t.deepEqual(load('serve: { grpc: {} }').config.serve, { grpc: {} });
+  t.deepEqual(load('serve: { grpc: { socket: g.sock } }').config.serve, { grpc: { socket: '/x/g.sock' } });
 });
 
 test('what is served beyond loopback needs TLS, a token and the names clients use, said with their place', (t) => {
@@ -32,6 +21,8 @@ test('what is served beyond loopback needs TLS, a token and the names clients us
   t.regex(problemsOf('serve: { tokens: { infer: [short] } }'), /serve\.tokens\.infer/);
   t.regex(problemsOf('serve: { maxBodyBytes: 0 }'), /serve\.maxBodyBytes/);
   t.regex(problemsOf('serve: { prot: 1 }'), /prot/);
+  t.regex(problemsOf('serve: { grpc: { port: 70000 } }'), /serve\.grpc\.port/);
+  t.regex(problemsOf('serve: { socket: s, host: 0.0.0.0, grpc: {} }'), /token must be given/);
 });
 
 test('the tokens of the server are in no message and no explanation', (t) => {

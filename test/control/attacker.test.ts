@@ -38,7 +38,7 @@ function intrude(socket: string): Promise<Record<string, string>> {
   return new Promise((resolve) => child.on('close', () => resolve(JSON.parse(shown) as Record<string, string>)));
 }
 
-asRoot('another user reaches neither socket nor token', async (t) => {
+asRoot('another user reaches neither socket nor token (root alone can become one)', async (t) => {
   const { socket } = await stand(t);
   t.deepEqual(await intrude(socket), { token: 'EACCES', list: 'EACCES', connect: 'EACCES' });
   // Even in a directory that was opened to all afterwards the files are closed.

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { connectControl, createSystem, silentLog, TroupeError, type LogEntry } from 'troupe';
+import { connectControl, createSystem, defineActor, silentLog, TroupeError, type LogEntry } from 'troupe';
 import { echo, privateFolder, stand } from './stand.js';
 
 test('every verb does over the socket what it does in code', async (t) => {
@@ -170,6 +170,101 @@ test('a version can be tried on a share of the records, promoted, brought back, 
   await t.throwsAsync(control.swap('v', 4, { canray: 0.5 } as object), { instanceOf: TypeError, message: /canray/ });
 });
 
+test('a version can be shown a share of the records without anybody who waits, and is promoted by what was seen of it', async (t) => {
+  const { system, socket } = await stand(t, { pools: [] });
+  await system.spawn('v', {
+    version: '1',
+    actor: {
+      load: ({ version }: { version: string | undefined }) => version,
+      predict: (batch: readonly unknown[], { state }: { state: string }) => batch.map(() => Number(state)),
+    },
+  });
+  await using control = await connectControl(socket, { access: 'write' });
+  const begun = await control.shadow('v', 2, 1, { tolerance: 1, minAgreement: 0.5, bakeMs: 600_000 });
+  t.like(begun, { current: '1', next: '2', step: 'baking', share: 0 });
+  t.like(begun.shadow, { share: 1, compared: 0 });
+  const again = await control.shadow('v', 2, 1, { tolerance: 1, minAgreement: 0.5, bakeMs: 600_000 });
+  t.is(again.next, '2', 'the very same trial is shared');
+  t.is((await control.ask('v', 0)).value, 1, 'the old one answers');
+  let seen = (await control.versions('v')).shadow;
+  while (seen !== undefined && seen.compared === 0) seen = (await control.versions('v')).shadow;
+  t.like(seen, { compared: 1, agreed: 1 }, '2 is within 1 of 1');
+  t.is((await control.promote('v')).version, '2');
+
+  t.like((await control.shadow('v', 3)).shadow, { share: 0.1 }, 'a tenth, unless more is asked for');
+  t.is((await control.rollback('v')).version, '2');
+  await t.throwsAsync(control.shadow('v', 3, 1.5), {
+    instanceOf: TypeError,
+    message: /^shadow: share: must be a share/,
+  });
+  const reader = await connectControl(socket);
+  await t.throwsAsync(reader.shadow('v', 3), { code: 'CONTROL_REFUSED' });
+  await reader.close();
+});
+
+test('one of many models is loaded before anybody asks, and has to go when it is told to, unless it is pinned', async (t) => {
+  const { system, socket, log } = await stand(t);
+  const loads: unknown[] = [];
+  const models = { list: ['fr', 'de'], pin: ['de'], maxBytes: 10 };
+  const pool = await system.spawn('many', {
+    actor: defineActor({ load: ({ model }) => void loads.push(model), predict: (batch: unknown[]) => batch }),
+    models,
+  });
+  await using control = await connectControl(socket, { access: 'write' });
+  t.like(await control.preload('many', 'fr'), { name: 'many', models: 2 });
+  t.deepEqual(loads, ['de', 'fr']);
+  const evicted = new Promise((resolve) => pool.once('model-evicted', resolve));
+  await control.unload('many', 'fr');
+  t.like(await evicted, { model: 'fr', reason: 'asked' });
+  t.like((await control.ps()).pools[1], { name: 'many', models: 1 });
+  await t.throwsAsync(control.unload('many', 'de'), {
+    instanceOf: TypeError,
+    message: /"de" of pool "many" is pinned/,
+  });
+  const unknown = await t.throwsAsync(control.unload('many', 'es'), {
+    instanceOf: TroupeError,
+    message: /it has de, fr/,
+  });
+  t.is(unknown.code, 'MODEL_NOT_FOUND');
+  await t.throwsAsync(control.unload('echo', 'fr'), { instanceOf: TypeError, message: /"echo" holds one model/ });
+  t.true(log.some(({ message }) => message.startsWith('done: unload pool=many model=fr by')));
+});
+
+test('a drain that is given a time says what is left when it is over, and goes on', async (t) => {
+  const { system, socket } = await stand(t, { pools: [] });
+  let finish: () => void = () => undefined;
+  const gate = new Promise<void>((resolve) => (finish = resolve));
+  const pool = await system.spawn('slow', {
+    actor: {
+      predict: async (batch: readonly unknown[]) => {
+        await gate;
+        return [...batch];
+      },
+    },
+    batching: { maxSize: 1 },
+  });
+  await using control = await connectControl(socket, { access: 'write' });
+  const asked = [pool.ask(1), pool.ask(2)];
+  const error = await t.throwsAsync(control.drain('slow', { timeoutMs: 20 }), { instanceOf: TroupeError });
+  t.is(error.code, 'DRAIN_OVERDUE');
+  t.regex(
+    error.message,
+    /^Pool "slow" has not finished within 20 ms: it holds 2 records, 1 of them with a replica; it takes/,
+  );
+  await t.throwsAsync(pool.ask(3), { code: 'POOL_STOPPED' });
+  finish();
+  t.deepEqual(await Promise.all(asked), [1, 2], 'nothing was given up');
+  t.is((await control.drain('slow', { timeoutMs: 60_000 })).held, 0);
+  await t.throwsAsync(pool.drain({ timeout: 5 } as object), {
+    instanceOf: TypeError,
+    message: /unknown option "timeout"/,
+  });
+  await t.throwsAsync(pool.drain({ timeoutMs: -1 }), {
+    instanceOf: TypeError,
+    message: /timeoutMs must be a number of at least 0, got -1/,
+  });
+});
+
 test('an ask whose caller has gone is given up; a change goes on to its end', async (t) => {
   let signalled = (): void => undefined;
   const aborted = new Promise<void>((resolve) => {
@@ -223,6 +318,16 @@ test('a call that is under way when the system stops settles, and the socket is 
   t.is((await t.throwsAsync(control.ps(), { instanceOf: TroupeError })).code, 'CONTROL_UNREACHABLE');
   t.is((await t.throwsAsync(connectControl(socket), { instanceOf: TroupeError })).code, 'CONTROL_UNREACHABLE');
   t.is(system.control, undefined);
+});
+
+test('an ask that is answered with a token stream gives its pieces', async (t) => {
+  const { system, socket } = await stand(t);
+  async function* words(text: string): AsyncGenerator<string> {
+    yield* text.split(' ');
+  }
+  await system.spawn('words', { actor: defineActor({ predict: (batch: string[]) => batch.map(words) }) });
+  await using control = await connectControl(socket, { access: 'write' });
+  t.deepEqual((await control.ask('words', 'one two three')).value, ['one', 'two', 'three']);
 });
 
 test('records of tensor actors are given as lists of numbers, and results come as such', async (t) => {

@@ -8,7 +8,10 @@ const ACTOR = `import { readFileSync } from 'node:fs';
 import { defineActor } from 'troupe/actor';
 export default defineActor({
   load: ({ version }) => { if (version === 'broken') throw new Error('weights are missing'); return version; },
-  predict: (batch, { state }) => batch.map((record) => record + ' by ' + state),
+  async predict(batch, { state }) {
+    if (batch.includes('slow')) await globalThis.finished;
+    return batch.map((record) => record + ' by ' + state);
+  },
 });
 `;
 
@@ -240,3 +243,70 @@ test('an apply that a stop overtakes settles, and says how far it came', async (
   t.true(error.code === 'APPLY_FAILED' || error.code === 'CONTROL_UNREACHABLE', error.message);
   await control.close();
 });
+
+/** What the actor of these tests waits for at the record `slow`. */
+function held(): () => void {
+  let finish: () => void = () => undefined;
+  Object.assign(globalThis, { finished: new Promise<void>((resolve) => (finish = resolve)) });
+  return finish;
+}
+
+test.serial(
+  'a pool that is taken out has a limited time to finish: what is left is told, and the next apply goes on',
+  async (t) => {
+    const { file, write } = place(t);
+    write({ a: { version: 1 }, b: { version: 1 }, c: { version: 1 } });
+    const system = await started(t, file);
+    await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+    const finish = held();
+    const asked = system.get('b')?.ask('slow');
+    write({ a: { version: 1 } });
+    const error = await t.throwsAsync(control.apply(undefined, { drainTimeoutMs: 20 }), { instanceOf: TroupeError });
+    t.is(error.code, 'APPLY_FAILED');
+    t.regex(
+      error.message,
+      /stop b failed: Pool "b" has not finished within 20 ms: it holds 1 record, 1 of them with a replica; .* goes on; nothing was changed before it; not begun: stop c/,
+    );
+    t.is((error.cause as TroupeError).code, 'DRAIN_OVERDUE');
+    t.is(system.get('b')?.stats().state, 'draining');
+    t.deepEqual((await control.plan()).steps, [
+      { action: 'stop', pool: 'b' },
+      { action: 'stop', pool: 'c' },
+    ]);
+    const applied = control.apply();
+    finish();
+    t.is(await asked, 'slow by 1', 'nothing is lost');
+    t.is((await applied).done, 2);
+    t.deepEqual(system.names(), ['a']);
+  },
+);
+
+test.serial(
+  'a version that does not get done holds an apply up for a limited time, and the swap goes on',
+  async (t) => {
+    const { file, write } = place(t);
+    write({ a: { version: 1 } });
+    const system = await started(t, file);
+    await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+    const pool = system.get('a');
+    const finish = held();
+    const asked = pool?.ask('slow');
+    while (pool?.stats().replicas[0]?.inFlightBatches === 0) await new Promise((resolve) => setImmediate(resolve));
+    write({ a: { version: 2 } });
+    const error = await t.throwsAsync(control.apply(undefined, { drainTimeoutMs: 20 }), { instanceOf: TroupeError });
+    t.regex(
+      error.message,
+      /swap a 1 -> 2 failed: Pool "a" is at version 2, and .* not finished within 20 ms: it holds 1 record/,
+    );
+    t.is(await pool?.ask('x'), 'x by 2', 'the new one serves');
+    // One that would have to wait for the same is limited in the same way.
+    write({ a: { version: 3 } });
+    const second = await t.throwsAsync(control.apply(undefined, { drainTimeoutMs: 20 }), { instanceOf: TroupeError });
+    t.is((second.cause as TroupeError).code, 'DRAIN_OVERDUE');
+    finish();
+    t.is(await asked, 'slow by 1');
+    await control.apply();
+    t.is(await pool?.ask('x'), 'x by 3');
+    t.deepEqual((await control.plan()).steps, []);
+  },
+);

@@ -73,7 +73,7 @@ test('a directory that others may enter, a link to one, or something else at its
   }
 });
 
-asRoot('a directory of another user, or below one of another user, is refused', async (t) => {
+asRoot('a directory of another user, or below one of another user, is refused (root alone can make one)', async (t) => {
   const folder = privateFolder(t);
   mkdirSync(join(folder, 'theirs', 'inner'), { recursive: true, mode: 0o700 });
   chownSync(join(folder, 'theirs'), NOBODY, NOBODY);
@@ -100,7 +100,7 @@ test('what lies at the place of the socket is never removed unless it is a stale
   t.is(readFileSync(join(folder, 'file'), 'utf8'), 'precious');
 });
 
-asRoot('a socket that another user made there is refused and stays', async (t) => {
+asRoot('a socket that another user made there is refused and stays (root alone can give it away)', async (t) => {
   const socket = join(privateFolder(t), 'c.sock');
   const theirs = createServer().listen(socket);
   t.teardown(() => theirs.close());

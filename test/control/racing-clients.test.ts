@@ -86,8 +86,9 @@ test.serial(
       'apply',
       'swap',
       'canary',
+      'shadow',
     ] as const;
-    const more = ['promote', 'rollback', 'scale', 'restart', 'drain'] as const;
+    const more = ['promote', 'rollback', 'scale', 'restart', 'preload', 'unload', 'drain'] as const;
     const strange = fc.oneof(
       fc.string({ unit: 'binary', maxLength: 40 }),
       fc.constantFrom('../../etc', '%2e%2e', '\u001b[2J', 'a\u0000b', 'constructor', '', '.', 'x'.repeat(100_000)),

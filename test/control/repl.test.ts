@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { createSystem, silentLog, type System } from 'troupe';
 import { completionsFor } from '../../src/control/repl-completion.js';
@@ -223,7 +225,7 @@ test('tail and top show what happens until they are interrupted, and the session
 });
 
 test('pools, versions and verbs are completed where they may stand, JavaScript elsewhere', async (t) => {
-  const { socket } = await stand(t, { pools: ['filetype', 'files', 'other'] });
+  const { system, socket } = await stand(t, { pools: ['filetype', 'files', 'other'] });
   await using control = await connectControl(socket);
   const found = async (line: string) => (await completionsFor(line, control))?.[0];
   t.deepEqual(await found('sc'), ['scale']);
@@ -233,6 +235,9 @@ test('pools, versions and verbs are completed where they may stand, JavaScript e
   t.deepEqual(await found('swap filetype '), []);
   t.deepEqual(await found('scale filetype '), []);
   t.deepEqual(await found('help dr'), ['drain']);
+  await system.spawn('many', { actor: echo, models: { list: ['de', 'fr', 'frisian'], maxBytes: 10 } });
+  t.deepEqual(await found('unload many '), ['de', 'fr', 'frisian']);
+  t.deepEqual(await found("preload('many', 'fr"), ["'fr'", "'frisian'"]);
   t.is(await found('Math.ma'), undefined);
   t.is(await found('const y = mat'), undefined);
 });
@@ -247,4 +252,10 @@ test('options of repl that do not exist or do not fit are refused', async (t) =>
     instanceOf: TypeError,
     message: /write must be/,
   });
+});
+
+test('a program that imports the library keeps plain events: node:domain comes with the first REPL', async (t) => {
+  const look = "import 'troupe'; import events from 'node:events'; console.log(events.usingDomains)";
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', look]);
+  t.is(stdout.trim(), 'false');
 });

@@ -60,6 +60,8 @@ test('a shed, a cancel or an expiry in the queue is no failure', (t) => {
   t.is(verdictOf({ code: 'DEADLINE_PASSED', ran: 'not-started' }), 'none');
   t.is(verdictOf({ code: 'DEADLINE_PASSED', ran: 'interrupted' }), 'failure');
   t.is(verdictOf({ code: 'PREDICT_FAILED', ran: 'failed' }), 'failure');
+  // A server that cannot be asked has run nothing, and is down all the same.
+  t.is(verdictOf({ code: 'REMOTE_UNAVAILABLE', ran: 'not-started' }), 'failure');
   t.is(verdictOf(undefined), 'success');
 });
 

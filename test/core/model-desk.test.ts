@@ -345,7 +345,7 @@ test('another version is loaded beside the one it replaces, and that one goes wh
   pool.change();
   t.is(pool.newsOf('model-prepared')[0]?.key, 'fr@2');
   desk?.letGo('fr@2');
-  desk?.replace('fr@1', 'fr@2');
+  desk?.replace('fr@1', []);
   pool.offerMany(1, of('fr@2'));
   t.deepEqual(heldBy(pool), ['fr@1', 'fr@2'], 'its batch runs to the end');
   pool.reply(pool.sent.find(({ ids }) => ids[0] === 1));
@@ -364,7 +364,7 @@ test('a version that was replaced and went with its replica is kept like any oth
   pool.pump();
   pool.change();
   desk?.letGo('fr@2');
-  desk?.replace('fr@1', 'fr@2');
+  desk?.replace('fr@1', []);
   pool.die(1, { cause: 'crash', signal: 'SIGSEGV' });
   pool.advanceTo(60);
   t.is(pool.outcome(1), 'DEADLINE_PASSED');
@@ -515,4 +515,39 @@ test('with time enough every record gets its result, however little room there i
     ),
     { numRuns: 200 },
   );
+});
+
+test('a model is not unloaded while its token streams run, and goes at the end of the last', (t) => {
+  const pool = poolOf({ models: { maxBytes: 1 } });
+  pool.offerMany(1, of('a'));
+  pool.change();
+  const { cell, incarnation } = pool.sent[0] ?? t.fail();
+  pool.core.streamsBegan(cell, incarnation, 2, 'a');
+  pool.reply();
+  pool.offerMany(1, of('b'));
+  t.deepEqual(heldBy(pool), ['a closing']);
+  t.is(pool.changes.length, 0);
+  pool.core.streamEnded(cell, incarnation, 'a');
+  pool.pump();
+  t.is(pool.changes.length, 0);
+  pool.core.streamEnded(cell, incarnation, 'a');
+  pool.pump();
+  t.deepEqual(heldBy(pool), ['a unloading']);
+  pool.change();
+  pool.change();
+  pool.reply();
+  t.deepEqual(pool.tally(), { ok: 2 });
+});
+
+test('what has no running token streams goes before what has', (t) => {
+  const pool = poolOf({ models: { maxBytes: 2 } });
+  for (const key of ['a', 'b']) {
+    pool.offerMany(1, of(key));
+    pool.change();
+    const { cell, incarnation } = pool.sent[0] ?? t.fail();
+    if (key === 'a') pool.core.streamsBegan(cell, incarnation, 1, key);
+    pool.reply();
+  }
+  pool.offerMany(1, of('c'));
+  t.deepEqual(heldBy(pool), ['a', 'b unloading']);
 });

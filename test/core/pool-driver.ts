@@ -14,6 +14,7 @@ export interface PoolSettings {
   adaptive?: boolean;
   targetLatencyMs?: number;
   maxInFlight?: number;
+  maxStreams?: number;
   maxDelayMs?: number;
   batchTimeoutMs?: number;
   attempts?: number;
@@ -101,6 +102,7 @@ export class PoolDriver {
           targetLatencyMs: settings.targetLatencyMs ?? Infinity,
         },
         maxInFlight: settings.maxInFlight ?? 1,
+        ...(settings.maxStreams === undefined ? {} : { maxStreams: settings.maxStreams }),
         batchTimeoutMs: settings.batchTimeoutMs ?? 1000,
         attempts: settings.attempts ?? 5,
         cancellation: settings.cancellation ?? 'signal',

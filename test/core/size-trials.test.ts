@@ -1,5 +1,5 @@
 import test from 'ava';
-import { SizeTrials } from '../../src/core/size-trials.js';
+import { classOf, SizeTrials } from '../../src/core/size-trials.js';
 import { Chance } from '../../src/testing/seeds.js';
 
 const unknown = (): number => 0;
@@ -15,6 +15,11 @@ function run(trials: SizeTrials, batches: number, cost: (n: number, at: number) 
     return n;
   });
 }
+
+test('sizes are counted by powers of two, rounded in the logarithm', (t) => {
+  for (let size = 1; size <= 70_000; size++) if (classOf(size) !== Math.round(Math.log2(size))) t.fail(`${size}`);
+  t.deepEqual([1, 2, 3, 5, 6, 11, 12, 64].map(classOf), [0, 1, 2, 2, 3, 3, 4, 6]);
+});
 
 test('the first batches are no trials, and there is one at a time', (t) => {
   const trials = new SizeTrials();

@@ -7,14 +7,23 @@ import { record, specOf, TENSOR } from '../host/recorder.js';
 
 /** Answers every batch from the same array, filled with the number of the call. */
 const REUSING = `data:text/javascript,${encodeURIComponent(`
-  const y = new Float32Array(20000);
+  const ys = [1, 2].map((count) => new Float32Array(20000 * count));
+  const bytes = [1, 2].map((count) => Buffer.alloc(4 * count));
+  const column = (dtype, shape, data) => ({ dtype, shape, data });
   let calls = 0;
   export default {
     signature: {
-      inputs: [{ name: 'x', dtype: 'uint8', shape: [] }],
-      outputs: [{ name: 'y', dtype: 'float32', shape: [20000] }],
+      inputs: [{ name: 'x', dtype: 'float32', shape: [20000] }],
+      outputs: [{ name: 'y', dtype: 'float32', shape: [20000] }, { name: 'bytes', dtype: 'uint8', shape: [4] }],
     },
-    predict: ({ count }) => ({ count, columns: { y: { dtype: 'float32', shape: [20000], data: y.fill(++calls) } } }),
+    predict: ({ count }) => {
+      const y = ys[count - 1];
+      if (y.some((value) => value !== y[0] || value > calls)) throw new Error('somebody wrote into an array of the actor');
+      calls++;
+      return { count, columns: {
+        y: column('float32', [20000], y.fill(calls)), bytes: column('uint8', [4], bytes[count - 1].fill(calls)),
+      } };
+    },
   };
 `)}`;
 
@@ -268,14 +277,21 @@ for (const isolation of ['inline', 'thread', 'process'] as const satisfies reado
   test(`${isolation}: a result stays as it was although the actor uses its arrays again`, async (t) => {
     await using actor = record(specOf(isolation, { actor: REUSING }));
     await actor.ready;
-    const results: unknown[] = [];
-    for (let call = 1; call <= 3; call++) {
-      const answer = await actor.ask([{ x: 0 }]);
-      if (answer.kind === 'reply' && answer.results[0]?.ok === true) results.push(answer.results[0].value);
+    const results: Record<'y' | 'bytes', ArrayLike<number>>[] = [];
+    const x = new Float32Array(20_000).fill(1000);
+    for (const records of [[x], [x, x], [x], [x, x], [x, x]]) {
+      const answer = await actor.ask(records.map((one) => ({ x: one })));
+      if (answer.kind !== 'reply') return t.fail(String(answer.error));
+      for (const result of answer.results) if (result.ok) results.push(result.value as (typeof results)[number]);
     }
+    const seen = results.map(({ y, bytes }) => [
+      y.length,
+      bytes.length,
+      ...new Set([...Array.from(y), ...Array.from(bytes)]),
+    ]);
     t.deepEqual(
-      results,
-      [1, 2, 3].map((call) => ({ y: new Float32Array(20_000).fill(call) })),
+      seen,
+      [1, 2, 2, 3, 4, 4, 5, 5].map((call) => [20_000, 4, call]),
     );
   });
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -51,7 +51,10 @@ async function npmStart(t: ExecutionContext, name: string): Promise<Started> {
   npm.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
   npm.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const ended = new Promise<Awaited<Started['ended']>>((resolve) =>
-    npm.on('close', (code) => resolve({ code, stdout, stderr })),
+    // As a shell tells it. npm leaves its handlers once the job has ended, so a later signal may end npm itself.
+    npm.on('close', (code, signal) =>
+      resolve({ code: signal === null ? code : 128 + constants.signals[signal], stdout, stderr }),
+    ),
   );
   while ((statSync(out, { throwIfNoEntry: false })?.size ?? 0) === 0) {
     if (npm.exitCode !== null) throw new Error(`npm start ended with ${npm.exitCode}: ${stderr}`);

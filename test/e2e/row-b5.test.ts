@@ -95,7 +95,7 @@ test.serial(
             (reason: TroupeError) => reason,
           );
           pool.off('rollout', strike);
-          t.true(hasStruck, `${step} was told`);
+          t.true(hasStruck, `${step} was told: ${error?.message}`);
           if (error === undefined) promoted++;
           else rolledBack.push(`${error.code} ${error.reason}`);
           t.is(pool.version, error === undefined ? next : before, `${side} killed while ${step}: ${error?.message}`);

@@ -1,9 +1,9 @@
 import test from 'ava';
-import type { PoolEvents } from 'troupe';
+import type { LogEntry, PoolEvents } from 'troupe';
 import { children } from './family.js';
 import { assertSettled, stage, until } from './faulty-pool.js';
 import { beginRow, inTenths, quantile } from './row-report.js';
-import { sizes } from './sizes.js';
+import { isFull, sizes } from './sizes.js';
 
 /** Row K3 of the reliability scorecard: every replica of a pool dies at once, as with the device that all of them use. */
 
@@ -12,12 +12,13 @@ const SECRET = 'PAYLOAD-3f9a';
 const REPORT_CHARACTERS_MAX = 4000;
 
 test.serial(
-  'K3 all replicas die at once and all come back, no record is lost, and what is told of it is short',
+  'K3 all replicas die at once and all come back, some at a time, no record is lost, and what is told of it is short',
   async (t) => {
     t.timeout(20 * 60_000);
     const row = beginRow(t, 'K3');
-    const { system, log, spawn } = stage(t);
     const count = sizes.k3Replicas;
+    // As many as there are by default, or few enough for a small number of replicas to have to wait.
+    const { system, log, spawn } = stage(t, isFull ? {} : { startsAtOnce: 2 });
     const pool = await spawn('k3', {
       isolation: 'process',
       replicas: count,
@@ -37,7 +38,10 @@ test.serial(
       pool.stats().replicas.every(({ inFlightBatches }) => inFlightBatches > 0),
     );
     const killedAt = performance.now();
+    let mostWaiting = 0;
+    const waiting = (): number => pool.stats().replicas.filter(({ isWaiting }) => isWaiting).length;
     pool.on('died', (event) => died.push(event));
+    pool.on('restarting', () => (mostWaiting = Math.max(mostWaiting, waiting())));
     pool.on('restarted', () => readyMs.push(performance.now() - killedAt));
     for (const { pid } of children()) process.kill(pid, 'SIGKILL');
     const answers = await asked;
@@ -50,6 +54,18 @@ test.serial(
     t.is(children().length, count);
     assertSettled(t, pool);
     t.is(pool.stats().state, 'running');
+    t.true(mostWaiting > 0, 'some waited for their turn to start');
+    t.is(waiting(), 0);
+    await until('all ends are told', () => endsToldIn(log) === count);
+    const ends = log.filter(isEnd);
+    t.true(ends.length <= END_LINES_MAX, ends.map(({ message }) => message).join('\n'));
+    t.true(
+      ends.some(({ message }) =>
+        /^\d+ replicas ended within .* s, and held \d+ records: it was killed from outside by SIGKILL \(\d+\)$/.test(
+          message,
+        ),
+      ),
+    );
     const told = log.map((entry) => JSON.stringify(entry));
     const longest = Math.max(...told.map((line) => line.length));
     t.true(longest < REPORT_CHARACTERS_MAX, `${longest} characters`);
@@ -65,7 +81,36 @@ test.serial(
       dup: 0,
       reorder: 0,
       p99RecoveryMs: inTenths(quantile(readyMs, 0.99)),
-      more: { firstMs: inTenths(Math.min(...readyMs)), lines: told.length },
+      more: {
+        firstMs: inTenths(Math.min(...readyMs)),
+        medianMs: inTenths(quantile(readyMs, 0.5)),
+        lastMs: inTenths(Math.max(...readyMs)),
+        mostWaiting,
+        endLines: ends.length,
+        lines: told.length,
+      },
     });
   },
 );
+
+/** One for the first and one for all, twice where the news of the ends takes longer than a moment. */
+const END_LINES_MAX = 4;
+
+function isEnd({ message }: LogEntry): boolean {
+  return /^(replica ended|\d+ replicas ended)/.test(message);
+}
+
+/** How many ends the lines tell of: a line for several counts the one that was told before it too. */
+function endsToldIn(log: readonly LogEntry[]): number {
+  let count = 0;
+  let open = 0;
+  for (const { message } of log.filter(isEnd)) {
+    const several = /^(\d+) replicas/.exec(message)?.[1];
+    if (several === undefined) open++;
+    else {
+      count += Number(several);
+      open--;
+    }
+  }
+  return count + open;
+}

@@ -20,7 +20,7 @@ const NOBODY = 65_534;
 /** Where packages are unpacked; nothing of the system is touched. */
 export const UNPACKED = fileURLToPath(new URL('../../../node_modules/.cache/troupe-servers/', import.meta.url));
 
-/** strace, faketime and the browser are no servers, and come the same way; promtool comes with prometheus. */
+/** strace, faketime, h2load, slowhttptest and the browser are no servers, and come the same way; promtool comes with prometheus. */
 export type ServerName =
   | 'redis-server'
   | 'postgres'
@@ -28,6 +28,8 @@ export type ServerName =
   | 'promtool'
   | 'strace'
   | 'faketime'
+  | 'h2load'
+  | 'slowhttptest'
   | 'chromium-headless-shell'
   | 'chromium';
 

@@ -8,6 +8,7 @@ import {
   type SwapOptions,
   type TroupeError,
 } from 'troupe';
+import { children } from './family.js';
 
 /**
  * Rows B2 and B3 of the reliability scorecard on real processes and threads, under steady load: whatever is wrong with the
@@ -90,6 +91,25 @@ for (const version of ['throws-in-predict', 'exits-in-predict', 'lies-in-predict
     t.true(answers.every((answer) => answer.endsWith('by 1')));
   });
 }
+
+test.serial(
+  'B5 a version whose replicas are all killed while they are verified has died, and is not called wrong',
+  async (t) => {
+    t.timeout(90_000);
+    const pool = await spawn(t, 'process');
+    const old = new Set(children().map(({ pid }) => pid));
+    pool.on('rollout', ({ step }) => {
+      if (step !== 'verifying') return;
+      for (const { pid } of children()) if (!old.has(pid)) process.kill(pid, 'SIGKILL');
+    });
+    // Nobody answers before the kill, for this version never does.
+    const { error, answers } = await failing(t, pool, 'hangs-in-predict', { verify: { records: [1] } });
+    t.is(error.step, 'verifying');
+    t.is(error.reason, 'replicas-died');
+    t.regex(error.message, /killed|SIGKILL/);
+    t.true(answers.every((answer) => answer.endsWith('by 1')));
+  },
+);
 
 for (const [version, reason] of [
   ['throws-in-predict', 'errors'],

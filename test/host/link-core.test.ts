@@ -2,6 +2,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { Carrier } from '../../src/host/carrier.js';
 import type { Death, LinkEvents, RecordResult } from '../../src/host/link.js';
 import { LinkCore } from '../../src/host/link-core.js';
+import { deferred } from '../../src/kernel/deferred.js';
 import type { TroupeError } from '../../src/kernel/errors.js';
 import type { ToEntry } from '../../src/wire/messages.js';
 import { specOf } from './recorder.js';
@@ -13,29 +14,40 @@ interface Bench {
   readonly failures: (readonly [number, TroupeError])[];
   readonly deaths: Death[];
   readonly stale: number[];
+  /** What is told of token streams. */
+  readonly streams: string[];
   kills: number;
+  /** Resolves when it is killed. */
+  readonly killed: Promise<void>;
 }
 
 /** A link whose other side is the test. */
 async function openBench(t: ExecutionContext, killable = true): Promise<Bench> {
+  const { promise: killed, resolve: onKill } = deferred<void>();
   const bench: Bench = {
+    killed,
     core: undefined as never,
     sent: [],
     replies: [],
     failures: [],
     deaths: [],
     stale: [],
+    streams: [],
     kills: 0,
   };
   const loaded = new Promise<void>((resolve) => {
     const events: LinkEvents = {
       ready: () => resolve(),
-      reply: (id, results) => bench.replies.push([id, results]),
+      reply: (id, results, streams, model) => {
+        bench.replies.push([id, results]);
+        if (streams !== undefined) bench.streams.push(`${streams.length} of ${model} began`);
+      },
+      streamEnded: (model) => bench.streams.push(`one of ${model} ended`),
       failed: (id, error) => bench.failures.push([id, error]),
       exited: (death) => bench.deaths.push(death),
       stale: (id) => bench.stale.push(id),
     };
-    const core = new LinkCore(specOf('thread', { incarnation: 7, stopTimeoutMs: 5 }), events);
+    const core = new LinkCore(specOf('thread', { incarnation: 7, stopTimeoutMs: 5, pieceTimeoutMs: 5 }), events);
     Object.assign(bench, { core });
     const value = { signature: undefined, methods: [], repeatable: true, native: false, pid: 1, costs: [] };
     const carrier: Carrier = {
@@ -52,6 +64,7 @@ async function openBench(t: ExecutionContext, killable = true): Promise<Bench> {
       terminate: () => undefined,
       kill: () => {
         bench.kills++;
+        onKill();
         return killable;
       },
       release: () => undefined,
@@ -141,4 +154,27 @@ test('a garbled data lane ends the replica with cause protocol', async (t) => {
   bench.core.closedBy({ signal: 'SIGKILL' });
   t.is(bench.deaths[0]?.cause, 'protocol');
   t.is((bench.deaths[0]?.error as TroupeError | undefined)?.code, 'PROTOCOL_VIOLATION');
+});
+
+test('a replica whose generator does not end after its stream was given up is hung', async (t) => {
+  t.timeout(20_000);
+  const bench = await openBench(t);
+  bench.core.send(1, ['a']);
+  bench.core.message({ ...reply(1, [undefined]), streams: [0] });
+  const result = bench.replies[0]?.[1][0];
+  const stream = (result?.ok === true ? result.value : undefined) as AsyncIterator<unknown>;
+  await stream.return?.();
+  t.like(bench.sent.at(-1), { kind: 'end-stream', id: 1, index: 0 });
+  await bench.killed;
+  bench.core.closedBy({ signal: 'SIGKILL' });
+  t.is(bench.deaths[0]?.cause, 'hung');
+  t.regex(String(bench.deaths[0]?.error), /has not ended a token stream 5 ms after it was given up/);
+});
+
+test('what is told of token streams names the model that their batch was for', async (t) => {
+  const { core, streams } = await openBench(t);
+  core.send(1, ['a', 'b'], false, 'fr@1');
+  core.message({ ...reply(1, [undefined, undefined]), streams: [0, 1] });
+  core.message({ kind: 'stream-ended', incarnation: 7, id: 1, index: 1 });
+  t.deepEqual(streams, ['2 of fr@1 began', 'one of fr@1 ended']);
 });

@@ -76,11 +76,11 @@ export function bodyOf(
   return { json, body: Buffer.concat([head, ...blobs]), headerLength: String(head.length) };
 }
 
-/** Same values, bit for bit; NaN of any payload where they went through JSON. */
-export function sameData(a: OipTensor['data'], b: OipTensor['data'], isJson: boolean): boolean {
+/** Same values, bit for bit; of numbers, which keep that they are NaN but not which one, with NaN of any payload. */
+export function sameData(a: OipTensor['data'], b: OipTensor['data'], asNumbers: boolean): boolean {
   if (a.constructor !== b.constructor || a.length !== b.length) return false;
   if (Array.isArray(a)) return a.every((text, index) => text === b[index]);
-  if (isJson) return (a as Float64Array).every((value, index) => Object.is(value, (b as Float64Array)[index]));
+  if (asNumbers) return (a as Float64Array).every((value, index) => Object.is(value, (b as Float64Array)[index]));
   const bytes = (data: OipTensor['data']): Buffer => {
     const { buffer, byteOffset, byteLength } = data as Float64Array;
     return Buffer.from(buffer, byteOffset, byteLength);

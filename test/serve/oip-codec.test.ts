@@ -3,13 +3,14 @@ import fc from 'fast-check';
 import { isTroupeError } from '../../src/kernel/errors.js';
 import { OIP_DATATYPES } from '../../src/serve/oip-datatype.js';
 import { parseOipJson } from '../../src/serve/oip-json.js';
-import { decodeRequest, isRaw, type OipRequest } from '../../src/serve/oip-request.js';
+import { decodeRequest, isRaw, KnownHead, type OipRequest } from '../../src/serve/oip-request.js';
 import { encodeResponse } from '../../src/serve/oip-response.js';
 import { type NonFinite, valuesFromBytes, valuesFromJson } from '../../src/serve/oip-tensor.js';
-import { sizes } from '../e2e/sizes.js';
+import { beginRow, inTenths } from '../e2e/row-report.js';
+import { fuzzOf, sizes } from '../e2e/sizes.js';
 import { anyTensor, bodyOf, sameData } from './oip-bodies.js';
 
-const runs = { numRuns: sizes.oipRuns };
+const runs = fuzzOf(sizes.oipRuns);
 
 function decode(body: string | Buffer, headerLength?: string, nonFinite: NonFinite = 'bare'): OipRequest {
   return decodeRequest(typeof body === 'string' ? Buffer.from(body) : body, headerLength, nonFinite);
@@ -29,7 +30,8 @@ function refusal(body: string | Buffer, headerLength?: string, nonFinite?: NonFi
 const one = (data: string, datatype = 'FP32', shape = '[1]'): string =>
   `{"inputs":[{"name":"x","datatype":"${datatype}","shape":${shape},"data":${data}}]}`;
 
-test('tensors of all datatypes come through a request bit for bit as bytes, and value for value as JSON', (t) => {
+test('G4 tensors of all datatypes come through a request bit for bit as bytes, and value for value as JSON', (t) => {
+  const row = beginRow(t, 'G4');
   const seen = new Set<string>();
   fc.assert(
     fc.property(
@@ -56,9 +58,11 @@ test('tensors of all datatypes come through a request bit for bit as bytes, and 
     runs,
   );
   t.is(seen.size, 2 * OIP_DATATYPES.size - 2, [...seen].join(', '));
+  row({ faults: 0, runs: runs.numRuns, lost: 0, dup: 0, reorder: 0 });
 });
 
-test('tensors of all datatypes come through a response bit for bit as bytes, and value for value as JSON', (t) => {
+test('G4 tensors of all datatypes come through a response bit for bit as bytes, and value for value as JSON', (t) => {
+  const row = beginRow(t, 'G4');
   fc.assert(
     fc.property(fc.array(anyTensor, { maxLength: 4 }), fc.boolean(), (tensors, all) => {
       const outputs = tensors.map((tensor) => ({ ...tensor, isBinary: all || tensor.datatype.json === 'none' }));
@@ -84,9 +88,11 @@ test('tensors of all datatypes come through a response bit for bit as bytes, and
     runs,
   );
   t.pass();
+  row({ faults: 0, runs: runs.numRuns, lost: 0, dup: 0, reorder: 0 });
 });
 
-test('any JSON whatever is a request or a typed refusal', (t) => {
+test('G1 any JSON, any text and any bytes whatever are a request or a typed refusal', (t) => {
+  const row = beginRow(t, 'G1');
   const word = fc.constantFrom(
     'inputs',
     'outputs',
@@ -130,28 +136,35 @@ test('any JSON whatever is a request or a typed refusal', (t) => {
     ),
   }));
   let taken = 0;
+  let slowestMs = 0;
+  const judge = (body: string | Buffer, length?: string): void => {
+    const from = performance.now();
+    if (refusal(body, length) === '') taken++;
+    slowestMs = Math.max(slowestMs, performance.now() - from);
+  };
   fc.assert(
     fc.property(
       tree,
       fc.option(fc.oneof(fc.nat({ max: 300 }).map(String), fc.string()), { nil: undefined }),
-      (value, length) => {
-        if (refusal(JSON.stringify(value) ?? '', length) === '') taken++;
-      },
+      (value, length) => judge(JSON.stringify(value) ?? '', length),
     ),
     runs,
   );
   fc.assert(
-    fc.property(fc.string({ unit: 'binary' }), (text) => void refusal(text)),
+    fc.property(fc.string({ unit: 'binary' }), (text) => judge(text)),
     runs,
   );
   fc.assert(
-    fc.property(fc.uint8Array(), (bytes) => void refusal(Buffer.from(bytes))),
+    fc.property(fc.uint8Array(), (bytes) => judge(Buffer.from(bytes))),
     runs,
   );
   t.true(taken < runs.numRuns);
+  const all = 3 * runs.numRuns;
+  row({ faults: all, runs: all, lost: 0, dup: 0, reorder: 0, more: { taken, slowestMs: inTenths(slowestMs) } });
 });
 
-test('a lie about a length, a shape, a datatype or a size is refused, and allocates nothing for it', (t) => {
+test('G2 a lie about a length, a shape, a datatype or a size is refused, and allocates nothing for it', (t) => {
+  const row = beginRow(t, 'G2');
   const size = fc.oneof(
     fc.integer({ min: -9, max: 200 }),
     fc.constantFrom(2 ** 31, 2 ** 32 - 1, 2 ** 53, 1e300, 0.5, -0.5),
@@ -162,6 +175,11 @@ test('a lie about a length, a shape, a datatype or a size is refused, and alloca
   );
   const before = process.memoryUsage().arrayBuffers;
   let most = before;
+  let lies = 0;
+  const isRefused = (body: Buffer, length?: string): boolean => {
+    lies++;
+    return refusal(body, length) !== '';
+  };
   fc.assert(
     fc.property(anyTensor, dims, size, size, fc.boolean(), (tensor, shape, blob, head, isJson) => {
       const json = isJson && tensor.datatype.json !== 'none';
@@ -174,24 +192,25 @@ test('a lie about a length, a shape, a datatype or a size is refused, and alloca
           shape.length <= 16 &&
           shape.reduce((all, dim) => all * dim, 1) === tensor.data.length;
         const length = json ? undefined : String(Buffer.byteLength(bent));
-        const why = refusal(bend(bent), length);
+        const hasFailed = isSameSize ? refusal(bend(bent), length) !== '' : isRefused(bend(bent), length);
         most = Math.max(most, process.memoryUsage().arrayBuffers);
-        if (!isSameSize && why === '') return false;
+        if (!isSameSize && !hasFailed) return false;
       }
       if (!json && tensor.data.length > 0) {
         const bent = right.json.replace(/"binary_data_size":\d+/, `"binary_data_size":${blob}`);
         const isTrue = right.json === bent;
-        if (!isTrue && refusal(bend(bent), String(Buffer.byteLength(bent))) === '') return false;
-        if (String(head) !== right.headerLength && refusal(right.body, String(head)) === '') return false;
-        if (refusal(right.body, undefined) === '') return false;
-        if (refusal(Buffer.concat([right.body, Buffer.from([0])]), right.headerLength) === '') return false;
-        if (refusal(right.body.subarray(0, -1), right.headerLength) === '') return false;
+        if (!isTrue && !isRefused(bend(bent), String(Buffer.byteLength(bent)))) return false;
+        if (String(head) !== right.headerLength && !isRefused(right.body, String(head))) return false;
+        if (!isRefused(right.body, undefined)) return false;
+        if (!isRefused(Buffer.concat([right.body, Buffer.from([0])]), right.headerLength)) return false;
+        if (!isRefused(right.body.subarray(0, -1), right.headerLength)) return false;
       }
       return true;
     }),
     runs,
   );
   t.true(most - before < 64 * 2 ** 20, `${most - before} bytes`);
+  row({ faults: lies, runs: runs.numRuns, lost: 0, dup: 0, reorder: 0 });
 });
 
 test('whole numbers of 64 bits keep every digit, in and out', (t) => {
@@ -376,4 +395,33 @@ test('JSON is read as JSON.parse does, whichever reader takes it', (t) => {
     '["NaN',
   ])
     t.throws(() => parseOipJson(text), { instanceOf: SyntaxError }, text);
+});
+
+test('JSON that came before says the same of other bytes, and lies are found as ever', (t) => {
+  const known = new KnownHead();
+  const head = (size: number, more = ''): Buffer =>
+    Buffer.from(
+      `{"id":"a"${more},"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":${size}}}]}`,
+    );
+  const read = (json: Buffer, ...values: number[]): OipRequest =>
+    decodeRequest(
+      Buffer.concat([json, Buffer.from(Float32Array.from(values).buffer)]),
+      String(json.length),
+      'bare',
+      known,
+    );
+  t.deepEqual([...(read(head(8), 1, 2).inputs[0]?.data ?? [])], [1, 2]);
+  const again = read(head(8), 3, 4);
+  t.deepEqual([...(again.inputs[0]?.data ?? [])], [3, 4]);
+  const length = String(head(8).length);
+  t.deepEqual(
+    again,
+    decodeRequest(Buffer.concat([head(8), Buffer.from(Float32Array.of(3, 4).buffer)]), length, 'bare'),
+  );
+  t.throws(() => read(head(8), 3), { message: /more than the 4 bytes left/ });
+  t.throws(() => read(head(8), 3, 4, 5), { message: /4 bytes are left behind/ });
+  t.throws(() => read(head(4), 3), { message: /takes 8 bytes, there are 4/ });
+  t.throws(() => read(head(4), 3), { message: /takes 8 bytes, there are 4/ }, 'what is refused is not known');
+  t.is(read(head(8, ',"parameters":{"binary_data_output":true}'), 5, 6).binaryOutputs, true);
+  t.is(read(head(8), 5, 6).binaryOutputs, false);
 });

@@ -66,6 +66,39 @@ test('a request of n rows is n records, answered in order, as JSON or as bytes',
   t.like(stats, { name: 'double', version: '1', inference_count: 5, execution_count: 3 });
   t.is(stats.inference_stats.success.count, 3);
   t.is(Object.keys(stats.inference_stats).length, 8);
+  for (const compute of ['compute_input', 'compute_infer', 'compute_output'])
+    t.is(stats.inference_stats[compute].count, 5, compute);
+});
+
+test('large and small answers have every byte, whatever came over the connection before, names of any script included', async (t) => {
+  const { system, post } = await stand(t);
+  await system.spawn('double', { actor: doubler, mailbox: { capacity: 100_000 } });
+  const ask = async (rows: number, seed: number): Promise<void> => {
+    const id = `Zahl ü € 数 ${seed}`;
+    const head = Buffer.from(
+      JSON.stringify({
+        id,
+        inputs: [{ name: 'x', datatype: 'FP32', shape: [rows, 2], parameters: { binary_data_size: rows * 8 } }],
+        outputs: [{ name: 'y', parameters: { binary_data: true } }],
+      }),
+    );
+    const xs = Float32Array.from({ length: 2 * rows }, (_, index) => index + seed);
+    const body = Buffer.concat([head, Buffer.from(xs.buffer)]);
+    const answer = await post(INFER, body, { 'Inference-Header-Content-Length': String(head.length) });
+    t.is(answer.status, 200);
+    const length = Number(answer.headers['inference-header-content-length']);
+    t.is(JSON.parse(answer.bytes.subarray(0, length).toString()).id, id);
+    const ys = new Float32Array(
+      answer.bytes.buffer.slice(answer.bytes.byteOffset + length, answer.bytes.byteOffset + answer.bytes.length),
+    );
+    t.is(ys.length, xs.length);
+    t.true(
+      ys.every((y, index) => y === 2 * (index + seed)),
+      `${rows} rows`,
+    );
+  };
+  for (const rows of [1, 900, 1100, 17_000, 17_000]) await ask(rows, rows);
+  await Promise.all([0, 1, 2].map((seed) => ask(17_000 + seed, seed)));
 });
 
 test('names in capitals and a row without its first dimension are taken, as a widespread client sends them', async (t) => {
@@ -132,7 +165,7 @@ test('errors are the protocol’s own, with the status that clients go by', asyn
   await said(post('/v2/models/rows/infer', pairs([1, 2])), 400, /takes records and no tensors/);
   await said(post('/v2/models/broken/infer', pairs([1, 2])), 500, /out of luck/);
   await said(post('/v2/repository/models/double/load'), 403, /may not do that/);
-  await said(post('/v2/repository/models/double/unload'), 501, /control socket/);
+  await said(post('/v2/repository/models/double/unload'), 403, /may not do that/);
   await said(post('/v2/systemsharedmemory/region/r/register', '{}'), 501, /shared memory/);
   t.deepEqual((await get('/v2/systemsharedmemory/status')).json, []);
   t.is((await post('/v2/cudasharedmemory/unregister')).status, 200);
@@ -297,6 +330,26 @@ test('a pool of many models serves each by its name, and the index says what is 
   ]);
   t.is((await get('/v2/models/de')).json.inputs[0].name, 'x');
   t.is((await get('/v2/models/es')).status, 404);
+});
+
+test('one of many models goes when an admin says so; the one of a pool and what is pinned stay', async (t) => {
+  const tokens = { admin: ['admin-0123456789abcdef'] };
+  const { system, post } = await stand(t, { tokens });
+  const headers = { authorization: `Bearer ${tokens.admin[0]}` };
+  const pool = await system.spawn('many', {
+    actor: doubler,
+    models: { list: ['fr', 'de'], pin: ['de'], maxBytes: 1e6 },
+  });
+  await system.spawn('double', { actor: doubler });
+  const gone = new Promise<string>((resolve) => pool.on('model-evicted', ({ model }) => resolve(model)));
+  const unload = (name: string) => post(`/v2/repository/models/${name}/unload`, '', headers);
+  t.is((await post('/v2/models/fr/infer', pairs([1, 2]), headers)).status, 200);
+  t.is((await unload('fr')).status, 200);
+  t.is(await gone, 'fr');
+  t.like((await post('/v2/repository/index', { ready: true }, headers)).json, [{ name: 'double' }, { name: 'de' }]);
+  t.like(await unload('de'), { status: 400, json: { error: 'model "de" is pinned, and stays' } });
+  t.like(await unload('double'), { status: 501 });
+  t.is((await unload('es')).status, 404);
 });
 
 test('a stop answers what is under way, and takes nothing new', async (t) => {

@@ -170,6 +170,18 @@ const MUTANTS: readonly Mutant[] = [
     to: 'cell.state = transition(',
   },
   {
+    name: 'a replica that has answered is not known to be idle',
+    file: 'core/feeder.js',
+    from: 'if (length === 0)\n            this.#idleCount++;',
+    to: '',
+  },
+  {
+    name: 'a replica that was given a batch is looked for as if it had none',
+    file: 'core/feeder.js',
+    from: 'if (flights.length === maxInFlight)\n            this.#roomCount--;',
+    to: 'this.#roomCount = 0;',
+  },
+  {
     name: 'a failed roll-out stops every replica',
     file: 'core/fleet.js',
     from: 'if (cell.generation !== generation)\n                continue;',

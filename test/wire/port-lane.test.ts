@@ -8,8 +8,16 @@ const fault = { name: 'Error', message: 'no', code: undefined } as never;
 
 const arrived = (message: ToEntry | ToHost): unknown => {
   const { port1, port2 } = new MessageChannel();
-  if (message.kind === 'batch' || message.kind === 'abandon') postToEntry(port1, message);
-  else postToHost(port1, message);
+  switch (message.kind) {
+    case 'batch':
+    case 'abandon':
+    case 'pull':
+    case 'end-stream':
+      postToEntry(port1, message);
+      break;
+    default:
+      postToHost(port1, message);
+  }
   const came = receiveMessageOnPort(port2)?.message as unknown;
   port1.close();
   return fromPort(came);
@@ -32,6 +40,11 @@ test('every kind of message comes over a port as it was posted', (t) => {
     { kind: 'abandon', incarnation: 1, id: 2 },
     { kind: 'failed', incarnation: 1, id: 2, fault },
     { kind: 'crash', incarnation: 1, fault },
+    { kind: 'pull', incarnation: 1, id: 2, index: 0, count: 16 },
+    { kind: 'end-stream', incarnation: 1, id: 2, index: 0 },
+    { kind: 'piece', incarnation: 1, id: 2, index: 0, value: { text: 'a' } },
+    { kind: 'stream-ended', incarnation: 1, id: 2, index: 0, fault },
+    { kind: 'reply', incarnation: 1, id: 2, payload: packRows([undefined]), faults: undefined, streams: [0] },
   ];
   for (const message of others) t.deepEqual(arrived(message), message);
 });

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { isTroupeError } from '../../src/kernel/errors.js';
 import { packColumns } from '../../src/wire/columns.js';
-import { FRAME_ARRAY, FrameDecoder, type FrameKind } from '../../src/wire/frame.js';
+import { FRAME_ARRAY, FRAME_MESSAGE, FRAME_VALUES, FrameDecoder, type FrameKind } from '../../src/wire/frame.js';
 import type { ToEntry, ToHost } from '../../src/wire/messages.js';
 import { decodeMessage, encodeMessage } from '../../src/wire/process-codec.js';
 import { packRows, payloadCount, unpackRows } from '../../src/wire/rows.js';
@@ -89,6 +89,30 @@ test('a small view over a big buffer is sent as what it shows', (t) => {
   t.is(big.byteLength, 4 * 2 ** 20);
 });
 
+test('what is said of token streams comes back as it was sent, and what is no such thing does not', (t) => {
+  const fault = { name: 'Error', message: 'cut' };
+  const messages: (ToEntry | ToHost)[] = [
+    { kind: 'pull', incarnation: 1, id: 2, index: 0, count: 16 },
+    { kind: 'end-stream', incarnation: 1, id: 2, index: 3 },
+    { kind: 'piece', incarnation: 1, id: 2, index: 0, value: { text: 'é', usage: { promptTokens: 1 } } },
+    { kind: 'piece', incarnation: 1, id: 2, index: 0, value: undefined },
+    { kind: 'stream-ended', incarnation: 1, id: 2, index: 0 },
+    { kind: 'stream-ended', incarnation: 1, id: 2, index: 0, fault },
+    { kind: 'reply', incarnation: 1, id: 2, payload: packRows(['a', undefined]), faults: undefined, streams: [1] },
+  ];
+  for (const message of messages) t.deepEqual(roundTrip(message), message);
+  const wrong: unknown[] = [
+    { kind: 'pull', incarnation: 1, id: 2, index: 0, count: -1 },
+    { kind: 'pull', incarnation: 1, id: 2, index: 0.5, count: 1 },
+    { kind: 'piece', incarnation: 1, id: 2 },
+    { kind: 'stream-ended', incarnation: 1, id: 2, index: 0, fault: 'cut' },
+    { kind: 'reply', incarnation: 1, id: 2, payload: packRows(['a']), faults: undefined, streams: 'all' },
+    { kind: 'spent', incarnation: 1, buffers: [] },
+  ];
+  for (const message of wrong)
+    t.throws(() => roundTrip(message as ToHost), { code: 'PROTOCOL_VIOLATION' }, JSON.stringify(message));
+});
+
 test('bytes that are no message give PROTOCOL_VIOLATION and nothing else', (t) => {
   const good = payloadOf(batch([new Float32Array([1, 2]), new Float32Array([3, 4])]));
   for (let cut = 0; cut < good.length; cut++) {
@@ -112,4 +136,16 @@ test('bytes that are no message give PROTOCOL_VIOLATION and nothing else', (t) =
     }),
     { numRuns: 500 },
   );
+});
+
+test('an array among plain values has memory of its own, and its frame is never lent', (t) => {
+  const sentPiece: ToHost = { kind: 'piece', incarnation: 1, id: 2, index: 0, value: { deep: new Float32Array(4) } };
+  const back = roundTrip(sentPiece);
+  const { deep } = (back as { value: { deep: Float32Array } }).value;
+  t.deepEqual(deep, new Float32Array(4));
+  t.is(deep.buffer.byteLength, deep.byteLength);
+  const kindOf = (message: ToEntry | ToHost): number | undefined => encodeMessage(message).at(-1)?.[3];
+  t.is(kindOf(sentPiece), FRAME_VALUES);
+  t.is(kindOf(batch([1])), FRAME_VALUES);
+  t.is(kindOf(batch([new Float32Array(4)])), FRAME_MESSAGE);
 });

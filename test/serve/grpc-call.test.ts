@@ -1,0 +1,94 @@
+import { once } from 'node:events';
+import {
+  type ClientHttp2Stream,
+  connect,
+  createServer,
+  type IncomingHttpHeaders,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import test, { type ExecutionContext } from 'ava';
+import { systemClock } from '../../src/kernel/clock.js';
+import { GrpcCall } from '../../src/serve/grpc-call.js';
+import { ByteBudget, Refusal } from '../../src/stream/http-body.js';
+import { RECEIVE_MS } from '../../src/stream/http-listener.js';
+
+/** One stream of gRPC, of which both ends are ours. */
+
+interface Ends {
+  readonly call: GrpcCall;
+  readonly client: ClientHttp2Stream;
+  readonly budget: ByteBudget;
+  /** Resolves when the server has seen so many bytes of messages that it holds. */
+  held(bytes: number): Promise<void>;
+}
+
+async function ends(t: ExecutionContext): Promise<Ends> {
+  const budget = new ByteBudget(1_000_000);
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  t.teardown(() => {
+    session.destroy();
+    server.close();
+  });
+  session.on('error', () => undefined);
+  const client = session.request({ ':path': '/', ':method': 'POST' });
+  client.on('error', () => undefined);
+  const [stream, headers] = (await once(server, 'stream')) as [ServerHttp2Stream, IncomingHttpHeaders];
+  const call = new GrpcCall(stream, headers, { maxBodyBytes: 100_000, budget, isStream: true });
+  const held = async (bytes: number): Promise<void> => {
+    while (budget.held < bytes) await new Promise((resolve) => setImmediate(resolve));
+  };
+  return { call, client, budget, held };
+}
+
+const prefix = (length: number, flag = 0): Buffer => Buffer.from([flag, 0, 0, 0, length]);
+
+test('a message that waits for its reader is not late', async (t) => {
+  const { call, client, held } = await ends(t);
+  client.write(Buffer.concat([prefix(3), Buffer.from('one'), prefix(3), Buffer.from('tw')]));
+  await held(5);
+  call.expire(systemClock.now() + 2 * RECEIVE_MS);
+  t.false((await call.next()) instanceof Refusal);
+  const second = call.next();
+  client.write('o');
+  t.is(String(((await second) as { bytes: Buffer }).bytes), 'two');
+  t.false(call.signal.aborted);
+});
+
+test('the time of a message counts from its begin, however often a byte of it comes', async (t) => {
+  const { call, client, held } = await ends(t);
+  const next = call.next();
+  client.write(Buffer.concat([prefix(3), Buffer.from('t')]));
+  await held(1);
+  const begun = systemClock.now();
+  while (systemClock.now() < begun + 20) await new Promise((resolve) => setImmediate(resolve));
+  client.write('w');
+  await held(2);
+  call.expire(begun + RECEIVE_MS + 10);
+  t.true(call.signal.aborted);
+  t.regex((call.signal.reason as Refusal).message, /did not come within 60 s/);
+  await next.catch((refusal: unknown) => t.true(refusal instanceof Refusal));
+});
+
+test('what of a message comes while it is read late has its time from then on', async (t) => {
+  const { call, client, held } = await ends(t);
+  client.write(Buffer.concat([prefix(3), Buffer.from('one'), prefix(3), Buffer.from('tw')]));
+  await held(5);
+  await call.next();
+  const second = call.next();
+  call.expire(systemClock.now() + RECEIVE_MS - 1000);
+  t.false(call.signal.aborted);
+  call.expire(systemClock.now() + RECEIVE_MS + 1000);
+  t.true(call.signal.aborted);
+  await second.catch((refusal: unknown) => t.true(refusal instanceof Refusal));
+});
+
+test('a message that cannot be unpacked is one refusal, and the next one comes', async (t) => {
+  const { call, client, budget } = await ends(t);
+  client.write(Buffer.concat([prefix(3, 1), Buffer.from('odd'), prefix(3), Buffer.from('two')]));
+  t.true((await call.next()) instanceof Refusal);
+  t.is(String(((await call.next()) as { bytes: Buffer }).bytes), 'two');
+  t.is(budget.held, 3);
+});
