@@ -15,7 +15,7 @@ import { followedAfter, planOf, type PlanStep, type RunningPool } from './desire
 /** How `apply` brings another version in. */
 export interface ApplyOptions extends Pick<SwapOptions, 'canary' | 'bakeMs' | 'rollbackOn'> {
   /**
-   * How long a pool that is taken out, or the old version of one that is swapped, may finish what it holds, in milliseconds;
+   * How long a pool that is taken out, or a version that is replaced or taken back, may finish what it holds, in milliseconds;
    * then the step fails with DRAIN_OVERDUE, and what was to finish goes on by itself. Default 60,000.
    */
   readonly drainTimeoutMs?: number;
@@ -162,9 +162,11 @@ export class Convergence {
       const message = `Pool "${pool.name}" is at version ${current ?? 'none'}, and what the other one began was not finished within ${timeoutMs} ms: ${pool.underWay()}; it goes on, and so does the change`;
       overdue.reject(new TroupeError('DRAIN_OVERDUE', message, { actor: pool.name }));
     };
-    const hear = ({ step }: RolloutNotice): void => look(step === 'draining');
+    const isLeft = (): boolean => pool.versions().step === 'draining';
+    // Of a version that is taken back only the end is told, and what it began it finishes all the same.
+    const hear = ({ step }: RolloutNotice): void => look(step === 'draining' || (step === 'rolled-back' && isLeft()));
     pool.on('rollout', hear);
-    look(pool.versions().step === 'draining');
+    look(isLeft());
     try {
       await Promise.race([change, overdue.promise]);
     } finally {

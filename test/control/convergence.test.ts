@@ -310,3 +310,48 @@ test.serial(
     t.deepEqual((await control.plan()).steps, []);
   },
 );
+
+test.serial(
+  'a version that is taken back while an apply waits, and does not get done, holds it up for a limited time',
+  async (t) => {
+    const { file, write } = place(t);
+    write({ a: { version: 1 } });
+    const system = await started(t, file);
+    await using control = await connectControl(system.control?.socket ?? '', { access: 'write' });
+    const pool = system.get('a');
+    if (pool === undefined) return t.fail();
+    const baking = new Promise<void>((resolve) => {
+      pool.on('rollout', ({ step }) => {
+        if (step === 'baking') resolve();
+      });
+    });
+    const swapped = t.throwsAsync(pool.swap(2, { bakeMs: 600_000 }), { code: 'SWAP_ROLLED_BACK' });
+    await baking;
+    const finish = held();
+    const asked = pool.ask('slow');
+    const isHeld = () => pool.stats().replicas.some(({ inFlightBatches }) => inFlightBatches > 0);
+    while (!isHeld()) await new Promise((resolve) => setImmediate(resolve));
+    // Behind a swap that is under way the step waits, and its limit begins with what the swap leaves.
+    const scaling = new Promise<void>((resolve) => {
+      const scale = pool.scale.bind(pool);
+      pool.scale = (count) => {
+        setImmediate(resolve);
+        return scale(count);
+      };
+    });
+    write({ a: { version: 1, replicas: 2 } });
+    const applied = t.throwsAsync(control.apply(undefined, { drainTimeoutMs: 20 }), { instanceOf: TroupeError });
+    await scaling;
+    const takenBack = pool.rollback();
+    const error = await applied;
+    t.is((error?.cause as TroupeError | undefined)?.code, 'DRAIN_OVERDUE');
+    t.regex(error?.message ?? '', /Pool "a" is at version 1, .* not finished within 20 ms: it holds 1 record/);
+    await swapped;
+    t.is(await pool.ask('x'), 'x by 1', 'the old one serves');
+    finish();
+    t.is(await asked, 'slow by 2', 'nothing is lost');
+    await takenBack;
+    await control.apply();
+    t.is(pool.stats().replicas.length, 2);
+  },
+);
