@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import { systemClock } from '../kernel/clock.js';
 import { PULSE_BEAT, PULSE_FD, PULSE_OUT_OF_MEMORY, type ProcessData } from '../wire/messages.js';
 
 /**
@@ -29,7 +30,7 @@ for (;;) {
     endProcess();
   }
   // By the clock: on a busy machine a tick takes longer than it asks for, and forty of them a beat too long.
-  const now = performance.now();
+  const now = systemClock.now();
   if (now + tickMs / 2 >= beatAt + heartbeatMs) {
     tell(PULSE_BEAT);
     beatAt = now;
