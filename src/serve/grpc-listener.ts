@@ -48,6 +48,8 @@ export interface GrpcPlace {
   readonly methods: ReadonlyMap<string, GrpcMethod>;
   readonly budget: ByteBudget;
   readonly keepAliveMs: number;
+  /** A client has said by then what every client says first. Default 10 s. */
+  readonly helloMs?: number;
   readonly port: number;
   /** Makes the server listen elsewhere: no name is asked for, and no port is taken. */
   readonly bind?: (server: Http2Server) => Promise<{ readonly path: string; close(): void }>;
@@ -136,6 +138,7 @@ export class GrpcListener {
     await closed;
     timer.cancel();
     this.#sweeper?.cancel();
+    this.#server = undefined;
   }
 
   async #make(): Promise<Http2Server | Http2SecureServer> {
@@ -239,7 +242,9 @@ export class GrpcListener {
     return admitted ? undefined : ['token', 401, 'a bearer token is needed'];
   }
 
-  #sweep(): void {
+  readonly #sweep = (): void => {
+    if (this.#server === undefined) return;
+    const { keepAliveMs, helloMs = HEADERS_MS } = this.#place;
     const now = systemClock.now();
     for (const call of this.#calls) call.expire(now);
     for (const [session, connected] of this.#sessions) {
@@ -247,12 +252,13 @@ export class GrpcListener {
       if (session.closed && calls === 0) {
         connected.endedSince ??= now;
         if (now - connected.endedSince > HANG_UP_MS) socket?.destroy();
-      } else if (!isKnown && now - restsSince > HEADERS_MS) session.destroy();
-      else if (calls === 0 && now - restsSince > this.#place.keepAliveMs) session.close();
+      } else if (!isKnown && now - restsSince > helloMs) session.destroy();
+      else if (calls === 0 && now - restsSince > keepAliveMs) session.close();
     }
-    this.#sweeper = systemClock.at(now + SWEEP_MS, () => this.#sweep());
+    // Where this process itself stood still, what came meanwhile is read before anything counts as late: timers are first.
+    this.#sweeper = systemClock.at(now + SWEEP_MS, () => void setImmediate(this.#sweep));
     this.#sweeper.hold?.(false);
-  }
+  };
 }
 
 function isGrpc(type: string | undefined): boolean {

@@ -127,6 +127,7 @@ class Gathered {
 class StallWatch {
   #movedAt = systemClock.now();
   #timer: { cancel(): void };
+  #isOver = false;
 
   constructor(
     private readonly request: IncomingMessage,
@@ -140,10 +141,15 @@ class StallWatch {
   }
 
   end(): void {
+    this.#isOver = true;
     this.#timer.cancel();
   }
 
-  readonly #look = (): void => {
+  /** Where this process itself stood still, what came meanwhile was not read yet: timers are first. */
+  readonly #look = (): void => void setImmediate(this.#judge);
+
+  readonly #judge = (): void => {
+    if (this.#isOver) return;
     const dueAt = this.#movedAt + this.stallMs;
     if (systemClock.now() >= dueAt) this.request.destroy();
     else this.#timer = systemClock.at(dueAt, this.#look);

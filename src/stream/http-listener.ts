@@ -6,6 +6,8 @@
  * H1 nothing of a body is read before host, origin, path, method, header and token are right.
  * H2 every request gets exactly one answer, or its connection is gone.
  * H3 beyond loopback there is no listener without a token.
+ * H4 nobody is late whose bytes are here: behind a stall of this process timers come before the sockets are read, so what a
+ *    timer ends is ended one reading later, by what is missing then.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -73,6 +75,10 @@ export interface ListenWays {
   readonly keepAliveMs?: number;
   /** Default 1024. */
   readonly connectionsMax?: number;
+  /** From the first byte of a connection, or of a request on it, until its headers are there. Default 10 s. */
+  readonly headersMs?: number;
+  /** Until the body is there too; at least `headersMs`. Default 60 s. */
+  readonly receiveMs?: number;
   /** Paths of PEM files. With `ca`, clients must show a certificate of its. */
   readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string } | undefined;
   /** Makes the server listen elsewhere: no Host is asked for, and no port is taken. */
@@ -98,23 +104,25 @@ const STATUSES = {
 
 export const HTTP_REFUSALS = Object.keys(STATUSES) as readonly HttpRefusal[];
 
+const LATE = 'ERR_HTTP_REQUEST_TIMEOUT';
 /** What ends a connection before there is a request to answer; anything else is no HTTP: 400. */
 const MALFORMED: ReadonlyMap<string | undefined, readonly [string, string]> = new Map([
   ['HPE_HEADER_OVERFLOW', ['431 Request Header Fields Too Large', 'the headers are larger than 16384 bytes']],
   ['HPE_CHUNK_EXTENSIONS_OVERFLOW', ['413 Payload Too Large', 'the chunk extensions are too large']],
-  ['ERR_HTTP_REQUEST_TIMEOUT', ['408 Request Timeout', 'the request did not arrive in time']],
+  [LATE, ['408 Request Timeout', 'the request did not arrive in time']],
 ]);
 
 const LOOPBACK = ['127.0.0.1', 'localhost', '::1'];
 const WILDCARDS = ['0.0.0.0', '::'];
 const MAX_CONNECTIONS = 1024;
 const KEEP_ALIVE_MS = 30_000;
-/** From the first byte of a connection, or of a request on it, until who comes and what is wanted is known. */
+/** Until who comes and what is wanted is known. */
 export const HEADERS_MS = 10_000;
 /** Until a request is all there. */
 export const RECEIVE_MS = 60_000;
 /** A client that has not taken its answer by then loses its connection, and the answer its memory. */
 export const ANSWER_MS = 60_000;
+const CHECK_MS = 1000;
 
 /** Throws a TypeError for what cannot be right. */
 export function checkListen(where: string, options: ListenOptions): void {
@@ -151,6 +159,8 @@ export class HttpListener<R extends Route = Route> {
   readonly #firstPath: string;
   readonly #admits: ((bearer: string | undefined) => boolean) | undefined;
   readonly #open = new Set<ServerResponse>();
+  /** Out of their time, and not judged yet. */
+  readonly #late = new Set<Duplex>();
   readonly #refusals = new Map<HttpRefusal, number>();
   #isClosing = false;
 
@@ -227,12 +237,13 @@ export class HttpListener<R extends Route = Route> {
 
   async #make(): Promise<Server> {
     const { keepAliveMs = KEEP_ALIVE_MS, connectionsMax = MAX_CONNECTIONS, tls } = this.ways;
+    const { headersMs = HEADERS_MS, receiveMs = RECEIVE_MS } = this.ways;
     const limits = {
       maxHeaderSize: 16_384,
-      headersTimeout: HEADERS_MS,
-      requestTimeout: RECEIVE_MS,
+      headersTimeout: headersMs,
+      requestTimeout: receiveMs,
       keepAliveTimeout: keepAliveMs,
-      connectionsCheckingInterval: 1000,
+      connectionsCheckingInterval: Math.min(CHECK_MS, headersMs),
     };
     const take = (request: IncomingMessage, response: ServerResponse): void => this.#take(request, response);
     const server =
@@ -241,7 +252,14 @@ export class HttpListener<R extends Route = Route> {
     server.maxConnections = connectionsMax;
     // Who rests between two requests makes room for who has one.
     server.on('drop', () => server.closeIdleConnections());
-    server.on('clientError', (error: NodeJS.ErrnoException, socket) => this.#malformed(error.code, socket));
+    server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+      if (error.code === LATE) this.#judge(socket);
+      else this.#malformed(error.code, socket);
+    });
+    server.on('timeout', (socket) => {
+      const { bytesRead } = socket;
+      setImmediate(() => socket.bytesRead === bytesRead && socket.destroy()); // H4
+    });
     const connected = tls === undefined ? 'connection' : 'secureConnection';
     server.on(connected, (socket: IncomingMessage['socket']) => socket.on('close', () => this.#lost(socket)));
     return server;
@@ -266,9 +284,27 @@ export class HttpListener<R extends Route = Route> {
     // A client that goes away is no error of ours; what waits for the request hears its close.
     request.on('error', ignore);
     response.on('error', ignore);
+    if (this.#late.size > 0 && this.#late.delete(request.socket)) this.#receive(request, response);
     const found = this.#refusal(request, response);
     if (Array.isArray(found)) this.refuse(request, response, ...(found as [HttpRefusal, string]));
     else this.handler(request, response, found as R);
+  }
+
+  /** H4. */
+  #judge(socket: Duplex): void {
+    const { req: awaited } = [...this.#open].find(({ req }) => req.socket === socket && !req.complete) ?? {};
+    this.#late.add(socket);
+    setImmediate(() => {
+      if (this.#late.delete(socket) && awaited?.complete !== true) this.#malformed(LATE, socket);
+    });
+  }
+
+  /** Its headers came when its time was over: Node does not look at it again, however long its body takes. */
+  #receive(request: IncomingMessage, response: ServerResponse): void {
+    const timer = systemClock.at(systemClock.now() + (this.ways.receiveMs ?? RECEIVE_MS), () => {
+      if (!request.complete) this.#judge(request.socket);
+    });
+    response.on('close', () => timer.cancel());
   }
 
   /** Whoever sent it gets an answer in the form of all others, unless one is being written already. */

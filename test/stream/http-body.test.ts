@@ -5,12 +5,13 @@ import test, { type ExecutionContext } from 'ava';
 import { deferred } from '../../src/kernel/deferred.js';
 import { BodyMemory } from '../../src/stream/body-memory.js';
 import { ByteBudget, type ReadOptions, readBody, Refusal } from '../../src/stream/http-body.js';
+import { standStill } from './late-stand.js';
 
 const COUNTED = ['data', 'end', 'close'] as const;
 const POST = 'POST / HTTP/1.1\r\nHost: localhost\r\n';
 
 /** A server that reads one body, and a connection to it. */
-async function reader(t: ExecutionContext, options: ReadOptions = {}) {
+async function reader(t: ExecutionContext, options: ReadOptions = {}, onReading = (): void => undefined) {
   const budget = new ByteBudget(1_000_000);
   const read = deferred<Awaited<ReturnType<typeof readBody>>>();
   const server = createServer((request, response) => {
@@ -18,6 +19,7 @@ async function reader(t: ExecutionContext, options: ReadOptions = {}) {
       read.resolve(body);
       response.end();
     });
+    onReading();
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -37,6 +39,16 @@ test('a body of which nothing more comes costs its connection, and gives back wh
   await closed;
   t.is(await read, undefined);
   t.is(budget.held, 0);
+});
+
+test('a body whose rest came while the process stood still is read', async (t) => {
+  const made = await reader(t, { stallMs: 50 }, () => {
+    made.socket.write('defghij');
+    standStill(200);
+  });
+  made.socket.write(`${POST}Content-Length: 10\r\n\r\nabc`);
+  const body = await made.read;
+  t.is(body instanceof Refusal ? body.message : body?.bytes.toString(), 'abcdefghij');
 });
 
 test('a body in more chunks than there may be is refused, and one with as many is read', async (t) => {
