@@ -6,7 +6,7 @@
  * tracer is foreign code called amid our work: one that throws is told of once and not asked again.
  */
 import type { DeathNotice, Effect } from '../core/effects.js';
-import type { Cell } from '../core/fleet.js';
+import type { Cell } from '../core/slots.js';
 import type { Request } from '../core/request.js';
 import type { RecordResult } from '../host/link.js';
 import {

@@ -1,4 +1,4 @@
-import type { Cell } from '../core/fleet.js';
+import type { Cell } from '../core/slots.js';
 import type { DeathNotice, Effect } from '../core/effects.js';
 import type { Clock } from '../kernel/clock.js';
 import { deferred } from '../kernel/deferred.js';

@@ -1,7 +1,7 @@
 /**
  * The swaps of one pool as its callers see them: who asked for what, which of them is under way, and what they are told.
  *
- * Decides about callers only; what becomes of replicas and records is the core's (core/rollout.ts, core/fleet.ts).
+ * Decides about callers only; what becomes of replicas and records is the core's (core/rollout.ts, core/succession.ts).
  *
  * R1 one swap is under way at a time, and no version is loaded while more than one has replicas: two are resident at
  * most, and one that is kept goes first. R2 the newest wish wins: it ends what loads or bakes for another, and takes the place of one that waits. R3 who

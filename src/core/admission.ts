@@ -8,7 +8,8 @@
 
 import type { Batcher } from './batcher.js';
 import type { CostModel } from './cost-model.js';
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { Flight } from './ledger.js';
 import type { Mailbox } from './mailbox.js';
 import type { Request } from './request.js';

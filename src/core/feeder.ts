@@ -8,7 +8,8 @@
 
 import type { Batcher, Shelf, Trigger } from './batcher.js';
 import { notReplayed } from './failure.js';
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { Flight, Ledger } from './ledger.js';
 import type { Mailbox } from './mailbox.js';
 import type { ModelDesk } from './model-desk.js';

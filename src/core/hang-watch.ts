@@ -1,4 +1,5 @@
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { Flight } from './ledger.js';
 
 /** A look that comes this much too late says that the host stood still; what runs then has this much more time. */

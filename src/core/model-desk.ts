@@ -16,7 +16,8 @@
 
 import type { TroupeError } from '../kernel/errors.js';
 import type { DeathNotice } from './effects.js';
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { HangWatch } from './hang-watch.js';
 import type { Mailbox } from './mailbox.js';
 import { type KnownModel, ModelBook } from './model-book.js';

@@ -1,4 +1,5 @@
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import { type Holders, type ResidentModel, ResidentModels } from './resident-models.js';
 
 /** Which replica of a pool holds which models, each for one life of the replica. */

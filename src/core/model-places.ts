@@ -5,7 +5,8 @@
  * only for a model that no replica holds, and after its turn.
  */
 
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { KnownModel } from './model-book.js';
 import type { ModelHoldings } from './model-holdings.js';
 import type { ModelWants } from './model-wants.js';

@@ -1,7 +1,7 @@
 import { TroupeError } from '../kernel/errors.js';
 import { type DeathNotice, describeDeath } from './effects.js';
 import { modelNotLoaded, modelTooLarge, type NotLoaded } from './failure.js';
-import type { Cell } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { KnownModel, ModelBook } from './model-book.js';
 import type { ModelWants } from './model-wants.js';
 import type { Outbox } from './outbox.js';

@@ -25,7 +25,7 @@ import { Batcher } from './batcher.js';
 import { CallBook } from './call-book.js';
 import type { BatchCall, CoreResult, DeathNotice, Effect } from './effects.js';
 import { poolFailed, poolStopped } from './failure.js';
-import { type Cell, Fleet, type FleetOwner } from './fleet.js';
+import { Fleet } from './fleet.js';
 import { Feeder } from './feeder.js';
 import { HangWatch } from './hang-watch.js';
 import { type Flight, Ledger } from './ledger.js';
@@ -43,10 +43,12 @@ import { Salvage } from './salvage.js';
 import { Scaling } from './scaling.js';
 import { Settlement } from './settlement.js';
 import type { Compared } from './shadow.js';
+import type { Cell } from './slots.js';
+import type { SuccessionOwner } from './succession.js';
 import { SIDE } from './traffic-split.js';
 import { TrialJudge } from './trial-judge.js';
 
-export class PoolCore implements FleetOwner {
+export class PoolCore implements SuccessionOwner {
   readonly limits: PoolLimits;
   readonly mailbox: Mailbox;
   readonly batcher: Batcher;
@@ -397,7 +399,7 @@ export class PoolCore implements FleetOwner {
     this.fleet.restart(now);
   }
 
-  // ------------------------------------------------- FleetOwner, for the fleet
+  // -------------------------------------------- SuccessionOwner, for the fleet
 
   emit(effect: Effect): void {
     this.#outbox.emit(effect);

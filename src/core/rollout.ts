@@ -2,7 +2,7 @@
  * One roll-out: a version that is brought up beside the one that serves, proved, watched, and kept or given up.
  *
  * Owns the step it is at, the rules it goes by, the time it is watched until, what is held against it and its share of
- * the work. Does not own replicas (fleet.ts) or records (pool-core.ts); it is told what happened and when.
+ * the work. Does not own replicas (succession.ts) or records (pool-core.ts); it is told what happened and when.
  *
  * O1 it ends exactly once: promoted or rolled back. O2 it has work only while it bakes. O3 what it is watched for counts
  * from the shift on; the old version is looked at from the beginning. O4 a pause of the host is not held against it. O5 as a

@@ -1,5 +1,6 @@
 import { Autoscaler, type PoolLoad, type ScalingLimits } from './autoscaler.js';
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { Ledger } from './ledger.js';
 import type { Bucket, Mailbox } from './mailbox.js';
 import { isProbe, PROBE_BUCKET, type Request } from './request.js';

@@ -1,4 +1,5 @@
-import type { Cell, Fleet } from './fleet.js';
+import type { Fleet } from './fleet.js';
+import type { Cell } from './slots.js';
 import type { Flight } from './ledger.js';
 import { isProbe } from './request.js';
 import type { Rollout } from './rollout.js';

@@ -4,7 +4,7 @@
  */
 
 import type { DeathNotice } from '../core/effects.js';
-import type { Cell } from '../core/fleet.js';
+import type { Cell } from '../core/slots.js';
 import type { SimReplica } from './sim-replica.js';
 import type { World } from './world.js';
 

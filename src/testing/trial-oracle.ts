@@ -1,6 +1,6 @@
 /**
  * Books on what a version on trial is given: only its share, every key on one side, and never a third version beside two.
- * A second reading of core/traffic-split.ts and core/fleet.ts, from what is sent and told alone.
+ * A second reading of core/traffic-split.ts and core/succession.ts, from what is sent and told alone.
  */
 
 import type { PoolNews } from '../core/effects.js';

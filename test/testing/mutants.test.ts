@@ -63,7 +63,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'versions mix while a roll-out is under way',
-    file: 'core/fleet.js',
+    file: 'core/succession.js',
     from: 'return cell.generation === this.#serving || cell.generation === this.#onShare;',
     to: 'return true;',
   },
@@ -87,7 +87,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a version that is rolled back goes on serving',
-    file: 'core/fleet.js',
+    file: 'core/succession.js',
     from: 'if (this.#serving !== fromGeneration)',
     to: 'if (false)',
   },
@@ -99,13 +99,13 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a place is taken before it is free',
-    file: 'core/fleet.js',
+    file: 'core/slots.js',
     from: "if (waitsFor === 'nothing')",
     to: 'if (true)',
   },
   {
     name: 'the places that a version took are not given back',
-    file: 'core/fleet.js',
+    file: 'core/succession.js',
     from: 'if (rollout.takesPlaces)\n            this.#giveBack(',
     to: 'if (false)\n            this.#giveBack(',
   },
@@ -118,13 +118,13 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a version that is kept is not let go when its time is over',
     file: 'core/fleet.js',
-    from: 'this.#kept.until <= now)',
+    from: 'this.#succession.keptUntil <= now)',
     to: 'false)',
   },
   {
     name: 'a version is taken back and its replicas are kept',
-    file: 'core/fleet.js',
-    from: 'else if (hadWork && cell.isProved)\n                this.#drain(cell);',
+    file: 'core/succession.js',
+    from: 'else if (hadWork && cell.isProved)\n                this.#slots.drain(cell);',
     to: 'else if (hadWork && cell.isProved)\n                continue;',
   },
   {
@@ -165,7 +165,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a replica that changes its state is not surveyed again',
-    file: 'core/fleet.js',
+    file: 'core/slots.js',
     from: 'this.hasChanged = true;\n        cell.state = transition(',
     to: 'cell.state = transition(',
   },
@@ -183,7 +183,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a failed roll-out stops every replica',
-    file: 'core/fleet.js',
+    file: 'core/succession.js',
     from: 'if (cell.generation !== generation)\n                continue;',
     to: '',
   },
@@ -213,8 +213,8 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a pool that goes to 0 is taken for one that has failed',
-    file: 'core/fleet.js',
-    from: 'if (this.replicas === 0)\n                return;',
+    file: 'core/succession.js',
+    from: 'if (this.#slots.replicas === 0)\n                return;',
     to: '',
   },
 ];
