@@ -13,10 +13,9 @@ import { openai } from './interop/openai.mjs';
 import { perfAnalyzer } from './interop/perf.mjs';
 import { compare, startTriton } from './interop/pytriton.mjs';
 import { askTriton } from './interop/triton-actor.mjs';
-import { pythonOf, VENVS } from './python.mjs';
+import { pythonOf, TRITONCLIENT, VENVS } from './python.mjs';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
-const TRITONCLIENT = 'tritonclient[http,grpc]==2.73.0';
 /** The last one whose package holds perf_analyzer, and what that is linked with. */
 const PERF_ANALYZER = 'tritonclient==2.41.1 nvidia-cuda-runtime-cu12';
 const PYTRITON = 'nvidia-pytriton==0.7.0';

@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const INSTALL_MS = 600_000;
+export const TRITONCLIENT = 'tritonclient[http,grpc]==2.73.0';
 export const VENVS = fileURLToPath(new URL('../node_modules/.cache/troupe-interop', import.meta.url));
 
 /**
