@@ -44,8 +44,12 @@ export default defineActor<OpenAiInput, unknown, OpenAiState>({
   async load(context) {
     const options = resolveOpenAi(context);
     const { OpenAI: Client } = await importClient(context);
-    const { baseURL, apiKey, headers, timeoutMs, allow, maxReplyBytes } = options;
-    const { fetch, close } = guardedFetch('options.baseURL', baseURL, { allow, maxReplyBytes });
+    const { baseURL, apiKey, headers, timeoutMs, allow, ca, maxReplyBytes } = options;
+    const { fetch, close } = guardedFetch('options.baseURL', baseURL, {
+      allow,
+      maxReplyBytes,
+      ...(ca === undefined ? {} : { ca }),
+    });
     const client = new Client({
       baseURL,
       apiKey,

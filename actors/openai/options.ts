@@ -22,6 +22,8 @@ export interface OpenAiOptions {
   readonly probe?: boolean;
   /** Host names, addresses and ranges (`10.0.0.0/8`) that may be connected to though they are no public ones. Default: none. */
   readonly allow?: readonly string[];
+  /** File with the certificates (PEM) of the authorities that are trusted, in the place of those that everybody trusts. */
+  readonly ca?: string;
   /** Sent with every request. Never shown. */
   readonly headers?: Readonly<Record<string, string>>;
   /**
@@ -45,6 +47,8 @@ export interface ResolvedOpenAi {
   readonly temperature: number | undefined;
   readonly probe: boolean;
   readonly allow: readonly string[];
+  /** Read and checked where it is used, as `allow` is. */
+  readonly ca: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
   readonly maxReplyBytes: number;
@@ -60,6 +64,7 @@ const KEYS = [
   'temperature',
   'probe',
   'allow',
+  'ca',
   'headers',
   'timeoutMs',
   'maxReplyBytes',
@@ -77,7 +82,7 @@ export function resolveOpenAi({ pool, options }: LoadContext): ResolvedOpenAi {
       throw new TypeError(`Pool "${pool}": the actor openai has no option ${key}; it has ${KEYS.join(', ')}`);
   const given = options as Partial<Record<keyof OpenAiOptions, unknown>>;
   const { model, baseURL = 'https://api.openai.com/v1', apiKey = 'none', kind = 'chat', system, headers = {} } = given;
-  const { maxTokens, temperature, probe = false, allow = [], timeoutMs = 25_000, maxReplyBytes = 2 ** 26 } = given;
+  const { maxTokens, temperature, probe = false, allow = [], ca, timeoutMs = 25_000, maxReplyBytes = 2 ** 26 } = given;
   if (typeof model !== 'string' || model === '') return refuse('model', 'the name of a model at the server', model);
   if (typeof baseURL !== 'string') return refuse('baseURL', 'an http or https URL', baseURL);
   if (typeof apiKey !== 'string' || !/^[\x21-\x7e]+$/.test(apiKey))
@@ -105,6 +110,7 @@ export function resolveOpenAi({ pool, options }: LoadContext): ResolvedOpenAi {
     temperature: temperature as number | undefined,
     probe,
     allow: allow as readonly string[],
+    ca: ca as string | undefined,
     headers: headers as Record<string, string>,
     timeoutMs: count('timeoutMs', timeoutMs),
     maxReplyBytes: count('maxReplyBytes', maxReplyBytes),

@@ -4,11 +4,14 @@
  */
 import { Agent, type IncomingMessage, request as requestHttp } from 'node:http';
 import { Agent as SecureAgent, request as requestHttps } from 'node:https';
+import { readAuthorities } from '../stream/authorities.js';
 import { AddressGuard, AddressRefused, endpointUrl } from './address-guard.js';
 
 export interface GuardedFetchOptions {
   /** As of `RemoteOptions`. Default: none. */
   readonly allow?: readonly string[];
+  /** File with the certificates (PEM) of the authorities that are trusted, in the place of those that everybody trusts. */
+  readonly ca?: string;
   /** Most bytes of one answer. Default 67,108,864. */
   readonly maxReplyBytes?: number;
 }
@@ -38,14 +41,15 @@ export interface GuardedFetch {
 const IDLE_MS = 60_000;
 const IDLE_SOCKETS_MAX = 16;
 
-/** For the server at `base`, and no other. Throws a TypeError naming `option` or `allow` for what cannot be right. */
+/** For the server at `base`, and no other. Throws a TypeError naming `option`, `allow` or `ca` for what cannot be right. */
 export function guardedFetch(option: string, base: string, options: GuardedFetchOptions = {}): GuardedFetch {
-  const { allow = [], maxReplyBytes = 2 ** 26 } = options;
+  const { allow = [], ca, maxReplyBytes = 2 ** 26 } = options;
   const url = endpointUrl(option, base);
   const guard = new AddressGuard('allow', url, allow);
   const isSecure = url.protocol === 'https:';
+  const authorities = ca === undefined ? {} : { ca: readAuthorities('ca', ca) };
   const kept = { keepAlive: true, maxFreeSockets: IDLE_SOCKETS_MAX, timeout: IDLE_MS };
-  const agent = isSecure ? new SecureAgent(kept) : new Agent(kept);
+  const agent = isSecure ? new SecureAgent({ ...kept, ...authorities }) : new Agent(kept);
 
   const send = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
     const to = new URL(input instanceof Request ? input.url : input);

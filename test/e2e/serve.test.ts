@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
-import { connect as connectTo, createSystem, silentLog, type TensorRecord } from 'troupe';
+import { connect as connectTo, createSystem, defineActor, silentLog, type TensorRecord } from 'troupe';
 import { credentials } from '@grpc/grpc-js';
 import { clientOf, firstOutput, rows } from '../serve/grpc-stand.js';
 import { doubler, pairs, send } from '../serve/oip-stand.js';
@@ -130,6 +130,7 @@ test('TLS serves with the certificate of a file, and nothing without it', async 
   }
   await using system = createSystem({ log: silentLog });
   await system.spawn('double', { actor: doubler });
+  await system.spawn('yes', { actor: defineActor({ kinds: ['chat'], predict: (batch) => batch.map(() => 'yes') }) });
   const tokens = { infer: ['0123456789abcdef'] };
   const { addresses } = await system.serve({ port: 0, grpc: { port: 0 }, tls: { cert, key }, tokens });
   const { port = 0, url = '' } = addresses[0] ?? {};
@@ -171,6 +172,12 @@ test('TLS serves with the certificate of a file, and nothing without it', async 
     const remote = connection.pool<TensorRecord, TensorRecord>('double');
     t.deepEqual((await remote.ask({ x: Float32Array.of(3, 4) }))['y'], Float32Array.of(6, 8));
   }
+  const asked = { baseURL: `https://localhost:${port}/v1`, model: 'yes', apiKey: '0123456789abcdef', probe: true };
+  const pool = await system.spawn('texts', { actor: 'openai', options: { ...asked, ca: cert } });
+  t.like(await pool.ask('is it so?'), { text: 'yes' });
+  const error = await t.throwsAsync(system.spawn('texts-stranger', { actor: 'openai', options: asked }));
+  t.like(error, { code: 'REMOTE_UNAVAILABLE' });
+  t.regex(error?.message ?? '', /self-signed certificate/);
 });
 
 test('a client of gRPC keeps its process alive while it is asked something, and no longer', async (t) => {
