@@ -87,7 +87,7 @@ export class Pump {
       },
       streamsBegan: (cell, incarnation, count, model) => core.streamsBegan(cell, incarnation, count, model),
       streamEnded: (cell, incarnation, model) => {
-        core.streamEnded(cell, incarnation, model);
+        core.streamEnded(cell, incarnation, model, clock.now());
         this.afterEvent();
       },
       failed: (cell, incarnation, batchId, error) => {

@@ -210,10 +210,13 @@ export class ModelDesk {
     this.holdings.of(cell).answered(key, now);
   }
 
-  /** So many more token streams of it run, or fewer. */
-  streams(cell: Cell, key: string, change: number): void {
-    const model = this.holdings.of(cell).get(key);
-    if (model !== undefined) model.streams += change;
+  /** So many more token streams of it run. */
+  streamsBegan(cell: Cell, key: string, count: number): void {
+    this.holdings.of(cell).streamsBegan(key, count);
+  }
+
+  streamEnded(cell: Cell, key: string, now: number): void {
+    this.holdings.of(cell).streamEnded(key, now);
   }
 
   /** D6. The replica has ended; true: its end is blamed on what it loaded or unloaded, and on no record. */

@@ -333,8 +333,8 @@ export class PoolCore implements SuccessionOwner {
   }
 
   /** One of them has come to its end. */
-  streamEnded(cellId: number, incarnation: number, model?: string): void {
-    this.#replies.streamEnded(cellId, incarnation, model);
+  streamEnded(cellId: number, incarnation: number, model: string | undefined, now: number): void {
+    this.#replies.streamEnded(cellId, incarnation, model, now);
   }
 
   /**

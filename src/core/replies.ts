@@ -177,15 +177,15 @@ export class Replies {
     const cell = this.#fleet.cells.get(cellId);
     if (cell?.incarnation !== incarnation) return;
     cell.streams += count;
-    if (model !== undefined) this.#models?.streams(cell, model, count);
+    if (model !== undefined) this.#models?.streamsBegan(cell, model, count);
     this.#fleet.hasChanged = true;
   }
 
-  streamEnded(cellId: number, incarnation: number, model: string | undefined): void {
+  streamEnded(cellId: number, incarnation: number, model: string | undefined, now: number): void {
     const cell = this.#fleet.cells.get(cellId);
     if (cell === undefined || cell.incarnation !== incarnation || cell.streams === 0) return;
     cell.streams--;
-    if (model !== undefined) this.#models?.streams(cell, model, -1);
+    if (model !== undefined) this.#models?.streamEnded(cell, model, now);
     this.#fleet.hasChanged = true;
     this.#free(cell);
   }

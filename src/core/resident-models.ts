@@ -22,7 +22,7 @@ export type EvictionReason = 'room' | 'ttl' | 'replaced' | 'asked' | 'too-large'
 export class ResidentModel {
   state: ResidentState = 'loading';
   loadedAt = 0;
-  /** When it was loaded, or a batch of it was answered last. */
+  /** When it was loaded, or a batch of it was answered, or a token stream of it came to its end last. */
   usedAt = 0;
   /** When the load or the unload under way began. */
   since: number;
@@ -137,13 +137,29 @@ export class ResidentModels implements Shelf {
     const model = this.#models.peek(key);
     if (model === undefined) return;
     model.hasAnswered = true;
-    model.usedAt = now;
-    this.#models.touch(key);
+    this.#used(model, now);
+  }
+
+  streamsBegan(key: string, count: number): void {
+    const model = this.#models.peek(key);
+    if (model !== undefined) model.streams += count;
+  }
+
+  streamEnded(key: string, now: number): void {
+    const model = this.#models.peek(key);
+    if (model === undefined) return;
+    model.streams--;
+    this.#used(model, now);
   }
 
   /** The one used longest ago first. */
   leastRecent(): IterableIterator<ResidentModel> {
     return this.#models.leastRecent();
+  }
+
+  #used(model: ResidentModel, now: number): void {
+    model.usedAt = now;
+    this.#models.touch(model.key);
   }
 }
 

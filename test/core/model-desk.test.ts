@@ -310,6 +310,31 @@ test('a model that nobody has used for ttlMs goes, and a pinned one stays', (t) 
   t.is(pool.newsOf('model-evicted')[0]?.reason, 'ttl');
 });
 
+test('a token stream is a use of its model until its end: ttlMs counts from there, and others go before it', (t) => {
+  const pool = poolOf({ models: { ttlMs: 100, maxBytes: 2 } });
+  pool.offerMany(1, of('a'));
+  pool.change();
+  const { cell, incarnation } = pool.sent[0] ?? t.fail();
+  pool.core.streamsBegan(cell, incarnation, 1, 'a');
+  pool.reply();
+  pool.advanceTo(450);
+  pool.offerMany(1, of('b'));
+  pool.change();
+  pool.reply();
+  pool.advanceTo(500);
+  pool.core.streamEnded(cell, incarnation, 'a', pool.now);
+  pool.pump();
+  pool.advanceTo(549);
+  t.deepEqual(heldBy(pool), ['b', 'a']);
+  pool.advanceTo(550);
+  t.deepEqual(heldBy(pool), ['b unloading', 'a'], 'the one whose last use is longer ago');
+  pool.change();
+  pool.advanceTo(599);
+  t.deepEqual(heldBy(pool), ['a']);
+  pool.advanceTo(600);
+  t.deepEqual(heldBy(pool), ['a unloading']);
+});
+
 test('a suspect waits for its model, and nothing is loaded beside it', (t) => {
   const pool = poolOf();
   pool.offerMany(1, of('fr'));
@@ -527,10 +552,10 @@ test('a model is not unloaded while its token streams run, and goes at the end o
   pool.offerMany(1, of('b'));
   t.deepEqual(heldBy(pool), ['a closing']);
   t.is(pool.changes.length, 0);
-  pool.core.streamEnded(cell, incarnation, 'a');
+  pool.core.streamEnded(cell, incarnation, 'a', pool.now);
   pool.pump();
   t.is(pool.changes.length, 0);
-  pool.core.streamEnded(cell, incarnation, 'a');
+  pool.core.streamEnded(cell, incarnation, 'a', pool.now);
   pool.pump();
   t.deepEqual(heldBy(pool), ['a unloading']);
   pool.change();

@@ -14,7 +14,7 @@ function beginStreams(pool: PoolDriver): Sent {
 }
 
 const endStream = (pool: PoolDriver, { cell, incarnation }: Sent): void => {
-  pool.core.streamEnded(cell, incarnation);
+  pool.core.streamEnded(cell, incarnation, undefined, pool.now);
   pool.pump();
 };
 
