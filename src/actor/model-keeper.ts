@@ -5,6 +5,7 @@
  * it has ended, whatever the end.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import type { Effect, PoolNews } from '../core/effects.js';
 import type { ModelDesk } from '../core/model-desk.js';
 import { modelOf, versionOf } from '../core/model-key.js';
@@ -140,7 +141,7 @@ export class ModelKeeper {
     }
   }
 
-  /** The tensors of a model, once it has been loaded. */
+  /** The tensors of a model by its newest load, once it has been loaded. */
   signatureOf(ref: string): Signature | undefined {
     return this.#signatures.get(this.#catalog.keyOf(ref));
   }
@@ -292,14 +293,15 @@ export class ModelKeeper {
     this.#afterEvent();
   }
 
-  /** The first description tells the shapes; what arrived before it is sorted by them now. */
+  /** The newest description tells the shapes; what arrived before it is sorted by them now. */
   #describe(key: string, { signature, costs }: ModelDescription): void {
     const isOneShape = signature?.inputs.some(({ shape }) => shape.includes(-1)) !== true;
     this.#core.batcher.seed(isOneShape ? costs : [], key);
-    if (this.#signatures.has(key)) return;
-    if (this.#signatures.size >= MODELS_MAX) this.#forgetSignature();
+    const known = this.#signatures.get(key);
+    if (!this.#signatures.has(key) && this.#signatures.size >= MODELS_MAX) this.#forgetSignature();
     this.#signatures.set(key, signature);
-    if (signature !== undefined) this.#core.mailbox.rebucket((request) => this.bucketOf(key, request.input), key);
+    if (!isDeepStrictEqual(known, signature))
+      this.#core.mailbox.rebucket((request) => this.bucketOf(key, request.input), key);
   }
 
   /**

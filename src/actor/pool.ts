@@ -400,7 +400,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
     return keeper.unload(model);
   }
 
-  /** In a pool of many models: the tensors of one, once it has been loaded and if it has any. */
+  /** In a pool of many models: the tensors of one by its newest load, once it has been loaded and if it has any. */
   signatureOf(model: string): Signature | undefined {
     return this.#many('signatureOf').signatureOf(model);
   }

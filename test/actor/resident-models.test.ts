@@ -10,6 +10,7 @@ import {
   type LogEntry,
   type Pool,
   type PoolEvents,
+  type Signature,
   silentLog,
   stream,
   toArray,
@@ -478,6 +479,43 @@ test('a pin that names a version keeps it when the model is swapped; one that na
   t.deepEqual(pinned(), ['de@1', 'de@2', 'fr@1']);
   t.is(await pool.ask('x', { model: 'fr@1' }), 'fr@1 x');
   t.is(said.loads.filter((name) => name === 'fr@1').length, 1, 'it never went');
+});
+
+test('what a model takes is what its newest load said, for those too who came before it', async (t) => {
+  const tensors = (shape: number[]): Signature => ({
+    inputs: [{ name: 'x', dtype: 'float32', shape }],
+    outputs: [{ name: 'x', dtype: 'float32', shape }],
+  });
+  const said = [tensors([2]), tensors([-1]), undefined, tensors([2])];
+  const actor = defineActor<unknown, unknown, Signature | undefined>({
+    load: () => said.shift(),
+    signature: (signature) => signature,
+    predict: (batch) => batch as never,
+  });
+  await using system = quiet();
+  const pool = await system.spawn('p', { actor, models: { list: ['m'], maxBytes: 100 } });
+  const ask = async (...lengths: number[]): Promise<unknown[]> => {
+    const records = lengths.map((length) => ({ x: new Float32Array(length) }));
+    const outcomes = await pool.askMany(records, { model: 'm' });
+    return outcomes.map((outcome) =>
+      outcome.ok ? (outcome.value as { x: Float32Array }).x.length : outcome.error.code,
+    );
+  };
+  const unloaded = async (): Promise<void> => {
+    const gone = new Promise<void>((resolve) => pool.once('model-evicted', () => resolve()));
+    t.true(pool.unload('m'));
+    await gone;
+  };
+  t.deepEqual(await ask(2, 3), [2, 'INPUT_INVALID']);
+  await unloaded();
+  t.deepEqual(await ask(2, 3), [2, 3], 'any length, and two lengths do not share a batch');
+  t.deepEqual(pool.signatureOf('m'), tensors([-1]));
+  await unloaded();
+  t.deepEqual(await ask(2, 3), [2, 3], 'records of any kind');
+  t.is(pool.signatureOf('m'), undefined);
+  await unloaded();
+  t.deepEqual(await ask(3, 2), ['INPUT_INVALID', 2]);
+  t.deepEqual(pool.signatureOf('m'), tensors([2]));
 });
 
 test('the tensors of models are remembered for so many, and for all that are held', async (t) => {
