@@ -60,6 +60,10 @@ class SessionChannel extends WindowChannel<LaneSubmission> {
   sender = 0;
   isOpen = false;
   isWaiting = false;
+  /** As the client was told: whether predict may run again, and how often at most. */
+  repeatable = false;
+  attempts = 0;
+
   constructor(readonly name: string) {
     super();
   }
@@ -202,7 +206,9 @@ export class LaneSession {
 
   /** A pool may have come. */
   look(): void {
-    for (const [index, channel] of this.#channels) if (!channel.isOpen) this.#tryOpen(index, channel);
+    for (const [index, channel] of this.#channels)
+      if (channel.isOpen) this.#poolOf(index);
+      else this.#tryOpen(index, channel);
   }
 
   /** Called by a submission, from inside its pool: only bookkeeping here. */
@@ -267,7 +273,10 @@ export class LaneSession {
     const { pool } = channel;
     if (pool === undefined) return;
     const { records, bytes } = this.#window.allowance(channel, !this.isLeaving) ?? channel.told;
-    const { repeatable = true, attempts } = pool;
+    // Until it is known that what it ran may run again, it is taken not to be so.
+    const { repeatable = false, attempts } = pool;
+    channel.repeatable = repeatable;
+    channel.attempts = attempts;
     this.#peer?.say({ kind: 'opened', channel: index, repeatable, attempts, records, bytes });
   }
 
@@ -279,17 +288,26 @@ export class LaneSession {
     channel.sender = pool.openSender('lane');
   }
 
-  /** Of an open channel. A pool that was stopped and spawned again has the name of the old one, and takes its place. */
+  /**
+   * Of an open channel. A pool that was stopped and spawned again has the name of the old one, and takes its place; what
+   * it says of itself otherwise the client is told.
+   */
   #poolOf(index: number): AnyPool | undefined {
     const channel = this.#channels.get(index);
     if (channel?.isOpen !== true) return undefined;
     const pool = this.#parts.system.get<unknown, unknown>(channel.name);
-    if (pool !== undefined && pool !== channel.pool) {
-      this.#bind(channel, pool);
+    if (pool === undefined) return channel.pool;
+    const isOther = pool !== channel.pool;
+    if (isOther) this.#bind(channel, pool);
+    // Before it is given any record: if this server dies, its client knows what may be sent to another one.
+    if (channel.attempts !== pool.attempts || channel.repeatable !== (pool.repeatable ?? false))
+      this.#sayOpened(index, channel);
+    if (pool.repeatable === undefined && pool.stats().state === 'starting') this.#parts.isWaiting();
+    if (isOther) {
       this.#feed(channel);
       this.#turn.schedule();
     }
-    return channel.pool;
+    return pool;
   }
 
   #records(message: RecordsMessage, bytes: number): string | undefined {

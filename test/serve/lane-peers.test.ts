@@ -181,6 +181,92 @@ test('methods, stats and flushes go to the pool that has the name now', async (t
   t.is(await pool.call('label'), 'second');
 });
 
+test('a pool that takes the place of one that was stopped is told of with its own terms before it is given a record', async (t) => {
+  const { system, socket } = await laneStand(t);
+  const first = await system.spawn('p', { actor: echo });
+  const heard: unknown[] = [];
+  let next: Deferred<void> = deferred();
+  const client = await handClient(t, socket, (message) => {
+    if (message.kind === 'opened') heard.push([message.repeatable, message.attempts]);
+    else if (message.kind === 'outcomes') heard.push('outcome');
+    else return;
+    next.resolve();
+  });
+  const heardOf = async (count: number): Promise<void> => {
+    while (heard.length < count) {
+      next = deferred();
+      await next.promise;
+    }
+  };
+  const records = { channel: 0, asked: true, remainingMs: Infinity, priority: 0, heard: 0, flush: true } as const;
+  const rest = { callTimeoutMs: undefined, key: undefined, model: undefined, traceparent: undefined } as const;
+  const ask = (id: number): void => {
+    const payload = { kind: 'rows', values: [id] } as const;
+    say(client, { kind: 'records', ids: id, payload, ...records, ...rest });
+  };
+  say(client, { kind: 'open', channel: 0, pool: 'p' });
+  ask(1);
+  await heardOf(2);
+  await first.stop();
+  // One whose replica is up: what it is, is known at once.
+  const once = defineActor({ repeatable: false, predict: (batch: readonly unknown[]) => batch });
+  const second = await system.spawn('p', { actor: once, attempts: 2 });
+  ask(2);
+  await heardOf(4);
+  await second.stop();
+  // One that loads: told once more, unasked, when it has.
+  const loaded = deferred<void>();
+  const slow = defineActor({ load: () => loaded.promise, predict: (batch: readonly unknown[]) => batch });
+  const third = system.spawn('p', { actor: slow, attempts: 3 });
+  ask(3);
+  await heardOf(5);
+  loaded.resolve();
+  await heardOf(7);
+  await third;
+  t.deepEqual(heard.slice(0, 5), [[true, 5], 'outcome', [false, 2], 'outcome', [false, 3]]);
+  t.deepEqual(heard.slice(5).map(String).sort(), ['outcome', 'true,3']);
+});
+
+test('a client goes by what it was told last of whether a record may run again', async (t) => {
+  const at = path.join(folder(t), 'l');
+  const sockets: net.Socket[] = [];
+  let recordsHeard = 0;
+  const server = net.createServer((dialled) => {
+    const { socket } = openLane<ToClient, ToServer>(
+      dialled,
+      {
+        heard: (message) => {
+          const terms = { kind: 'opened', channel: 0, attempts: 5, records: 100, bytes: 100_000 } as const;
+          if (message.kind === 'hello') {
+            const sizes = { frameBytes: 100_000, records: 100, asked: 100 };
+            say(socket, { kind: 'welcome', protocol: LANE_PROTOCOL, resumed: false, known: [], ...sizes });
+          } else if (message.kind === 'ping') say(socket, { kind: 'pong' });
+          else if (message.kind === 'open') say(socket, { ...terms, repeatable: true });
+          else if (message.kind === 'records') {
+            recordsHeard++;
+            say(socket, { ...terms, repeatable: false });
+            socket.end();
+          }
+        },
+        broken: (error) => t.fail(String(error)),
+      },
+      decodeToServer,
+    );
+    socket.on('error', () => undefined);
+    sockets.push(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(at, () => resolve()));
+  const connection = connect(`unix://${at}`, { timeoutMs: 120_000 });
+  t.teardown(async () => {
+    await connection.close();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const error = await t.throwsAsync(connection.pool('p').ask(1), { code: 'INTERRUPTED' });
+  t.regex(String(error), /its actor is not repeatable/);
+  t.is(recordsHeard, 1);
+});
+
 test('a reader that takes a piece every fifty seconds gets all of them over the lane', async (t) => {
   const clock = new VirtualClock();
   let made = 0;
