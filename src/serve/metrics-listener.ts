@@ -14,6 +14,7 @@ import {
 } from '../stream/http-listener.js';
 import { checkKeys } from '../stream/options.js';
 import type { Exposition } from '../telemetry/exposition.js';
+import { Scrapes, SCRAPES_BUSY } from './scrapes.js';
 
 export interface MetricsListenOptions extends Pick<ListenOptions, 'host' | 'token' | 'hosts' | 'onListening'> {
   /** 0 takes a free one; `onListening` tells which. Default 9464. */
@@ -52,13 +53,15 @@ export async function listenForMetrics(
   const { pools = [], ...rest } = options;
   const listen = { port: METRICS_PORT, ...rest };
   checkListen('serveMetrics', listen);
+  const scrapes = new Scrapes(system);
   const others = new Set(beside?.routes.map(({ path }) => path));
   const handler = (request: IncomingMessage, response: ServerResponse): void => {
     if (others.has(request.url?.split('?')[0] ?? '')) {
       beside?.take(request, response, listener);
       return;
     }
-    void handle(system, typeof pools === 'function' ? pools() : pools, request, response).catch((cause: unknown) => {
+    const expected = typeof pools === 'function' ? pools() : pools;
+    void handle({ system, scrapes, listener, expected }, request, response).catch((cause: unknown) => {
       const words = cause instanceof Error ? cause.message : String(cause);
       answerError(request, response, 500, words, 'INTERNAL');
     });
@@ -88,15 +91,21 @@ export async function listenForMetrics(
   return { address, close, [Symbol.asyncDispose]: close };
 }
 
+interface Asked {
+  readonly system: System;
+  readonly scrapes: Scrapes;
+  readonly listener: HttpListener;
+  readonly expected: readonly string[];
+}
+
 async function handle(
-  system: System,
-  expected: readonly string[],
+  { system, scrapes, listener, expected }: Asked,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   switch (request.url?.split('?')[0]) {
     case '/metrics':
-      answer(request, response, 200, system.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
+      if (!scrapes.answer(request, response)) listener.refuse(request, response, 'busy', SCRAPES_BUSY);
       return;
     case '/health/live':
       answer(request, response, 200, '{"live":true}');

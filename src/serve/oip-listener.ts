@@ -39,6 +39,7 @@ import { OPENAI_PREFIX, OpenAiRoutes } from './openai-routes.js';
 import { parseOipJson } from './oip-json.js';
 import { KnownHead } from './oip-request.js';
 import { failureOf, UNSERVED } from './oip-status.js';
+import { Scrapes, SCRAPES_BUSY } from './scrapes.js';
 import { allModels, findModel, isServerReady, loadModel, type ServedModel, unloadModel } from './served-models.js';
 import { ServedMeter } from './served-meter.js';
 import { type ResolvedServe, resolveServe, type ServeOptions } from './serve-options.js';
@@ -93,6 +94,7 @@ class OipServer {
   readonly #budget: ByteBudget;
   readonly #shared: InferParts;
   readonly #meter = new ServedMeter();
+  readonly #scrapes: Scrapes;
   readonly #openAi: OpenAiRoutes;
   readonly #listeners: (HttpListener<OipRoute> | GrpcListener)[] = [];
   readonly #lanes: LaneServer[] = [];
@@ -104,6 +106,7 @@ class OipServer {
     this.#options = options;
     this.#parts = parts;
     this.#access = accessOf(options);
+    this.#scrapes = new Scrapes(system);
     this.#budget = new ByteBudget(options.capacityBytes);
     const memory = new BodyMemory(Math.min(MEMORY_BYTES_MAX, options.capacityBytes / MEMORY_PART));
     this.#shared = { options, budget: this.#budget, memory };
@@ -231,7 +234,7 @@ class OipServer {
   #routeOf(path: string): OipRoute | undefined {
     if (path === '/metrics')
       return this.#get(path, 'infer', async (request, response) => {
-        answer(request, response, 200, this.#system.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
+        if (!this.#scrapes.answer(request, response)) throw new Refusal(503, SCRAPES_BUSY);
       });
     if (path.startsWith(OPENAI_PREFIX)) return this.#openAi.routeOf(path);
     const [nothing, v2, ...words] = path.split('/');
