@@ -1,6 +1,7 @@
 /**
- * A client of the framed lane: the pools of one address over one connection. Owns the way of records to the server and of
- * outcomes back; what is sent when, and again, is decided by lane-book.ts, and the socket is that of lane-link.ts.
+ * A client of the framed lane: the pools of one address over one connection. Owns which channels are open and what becomes
+ * of each record; what is sent when, and again, is decided by lane-book.ts, chunks become messages in lane-sender.ts, what is
+ * asked beside records is in lane-questions.ts, and the socket is that of lane-link.ts.
  *
  * C1 every submission that was taken in is settled once, never from inside `offer`: all settling goes through `#settle`.
  * C2 one message for a chunk of records, at the end of the turn in which they were offered.
@@ -15,32 +16,27 @@ import type { PoolStats } from '../actor/stats.js';
 import { NO_TICKET } from '../actor/ticket.js';
 import { Turn } from '../actor/turn.js';
 import type { Clock, Timer } from '../kernel/clock.js';
-import { type Deferred, deferred } from '../kernel/deferred.js';
 import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import type { Random } from '../kernel/random.js';
 import { fromFault } from '../wire/fault.js';
 import {
-  folded,
-  foldedIds,
   isName,
   LANE_CHANNELS_MAX,
   LANE_NAME_MAX,
   type OutcomesMessage,
-  type RecordsMessage,
   type ToClient,
-  type ToServer,
   unfold,
   unfoldId,
   type WelcomeMessage,
 } from '../wire/lane-messages.js';
-import { encodeMessage } from '../wire/process-codec.js';
 import { recordBytes } from '../wire/record-bytes.js';
-import { packRows, unpackRows } from '../wire/rows.js';
-import { payloadBytes } from '../wire/unix-lane.js';
+import { unpackRows } from '../wire/rows.js';
 import type { Connection } from './connect.js';
 import { LaneBook, type LaneCall, type LaneChannel } from './lane-book.js';
 import { LaneLink } from './lane-link.js';
+import { LaneQuestions, type QuestionMessage } from './lane-questions.js';
 import { LaneReads } from './lane-reads.js';
+import { LaneSender } from './lane-sender.js';
 import { type AnySubmission, type PoolWay, RemotePool } from './remote-pool.js';
 
 export interface LaneConnectionParts {
@@ -51,11 +47,6 @@ export interface LaneConnectionParts {
   readonly heartbeatMs: number;
   readonly clock: Clock;
   readonly random: Random;
-}
-
-/** A call of a method, or a question about health: it has no way but the connection that is there now. */
-interface Question {
-  readonly answer: Deferred<unknown>;
 }
 
 type Call = LaneCall<AnySubmission>;
@@ -83,16 +74,14 @@ export class LaneConnection implements Connection, PoolWay {
   readonly #link: LaneLink;
   readonly #turn = new Turn(() => this.#endTurn());
   readonly #reads: LaneReads;
-  readonly #questions = new Map<number, Question>();
-  /** To be asked as soon as the channel is open. */
-  #unasked: { readonly channel: Channel; readonly ask: () => void; readonly fail: (error: TroupeError) => void }[] = [];
+  readonly #questions: LaneQuestions;
+  readonly #sender: LaneSender;
   readonly #flushed = new Set<Channel>();
   /** Sent, and to be told to the server as not wanted any more. */
   #givenUp: number[] = [];
   readonly #client = randomBytes(16).toString('hex');
   /** Why there is no connection now. */
   #trouble: TroupeError | undefined;
-  #lastQuestion = 0;
   #heard = 0;
   #heardTold = 0;
   /** Of outcomes that the server keeps until it is told that they were heard. */
@@ -101,8 +90,6 @@ export class LaneConnection implements Connection, PoolWay {
   #timerAt = Infinity;
   #reopening: Timer | undefined;
   #isLeaving = false;
-  /** Longest message that the server takes. */
-  #frameBytes = Infinity;
 
   constructor(parts: LaneConnectionParts) {
     const { address, path, heartbeatMs, clock, random } = parts;
@@ -114,6 +101,22 @@ export class LaneConnection implements Connection, PoolWay {
       clock,
       () => this.#rearm(),
     );
+    this.#questions = new LaneQuestions({
+      address,
+      clock,
+      say: (message) => this.#link.write(message),
+      trouble: () => this.#trouble,
+      changed: () => this.#rearm(),
+    });
+    this.#sender = new LaneSender({
+      address,
+      clock,
+      book: this.#book,
+      write: (pieces) => this.#link.writePieces(pieces),
+      heard: () => this.#tellHeard(),
+      takeFlush: (channel) => this.#flushed.delete(channel),
+      refuse: (call, error) => this.#settle(call, refused(error)),
+    });
     this.#link = new LaneLink({
       path,
       heartbeatMs,
@@ -156,7 +159,7 @@ export class LaneConnection implements Connection, PoolWay {
     this.#trouble = new TroupeError('POOL_STOPPED', `The connection to ${this.address} was closed`);
     this.#book.cut();
     for (const call of [...this.#book.all()]) this.#refuse(call, 'POOL_STOPPED', this.#trouble.message);
-    this.#failQuestions(this.#trouble);
+    this.#questions.fail(this.#trouble);
     this.#cutReads('POOL_STOPPED', this.#trouble);
     for (const pool of this.#byChannel) pool.callAllWaiters();
     this.#timer?.cancel();
@@ -246,92 +249,12 @@ export class LaneConnection implements Connection, PoolWay {
     if (this.#link.isUp && !this.#isLeaving) {
       for (const channel of this.#book.channels) {
         for (let chunk = this.#book.take(channel); chunk.length > 0; chunk = this.#book.take(channel))
-          this.#send(channel, chunk);
+          this.#sender.send(channel, chunk);
         if (this.#flushed.delete(channel)) this.#link.write({ kind: 'flush', channel: channel.index });
       }
     }
     for (const pool of this.#byChannel) pool.callWaiters();
     this.#rearm();
-  }
-
-  /** A chunk that cannot be sent as it is goes out in parts, so that only the record that is at fault fails. */
-  #send(channel: Channel, calls: readonly Call[]): void {
-    let pieces: Buffer[];
-    let bytes = 0;
-    try {
-      pieces = encodeMessage(this.#messageOf(channel, calls));
-      bytes = payloadBytes(pieces);
-    } catch (cause) {
-      if (calls.length > 1) this.#sendHalf(channel, calls);
-      else this.#unsendable(calls[0] as Call, cause);
-      return;
-    }
-    if (bytes > this.#frameBytes) {
-      if (calls.length > 1) this.#sendHalf(channel, calls);
-      else this.#tooLarge(calls[0] as Call, bytes);
-      return;
-    }
-    this.#link.writePieces(pieces);
-    if (!(calls[0] as Call).asked) this.#book.charge(channel, bytes);
-  }
-
-  /** The second half waits for its turn again, and for what is allowed by then. */
-  #sendHalf(channel: Channel, calls: readonly Call[]): void {
-    const middle = calls.length >> 1;
-    this.#book.putBack(channel, calls.slice(middle));
-    this.#send(channel, calls.slice(0, middle));
-  }
-
-  #unsendable(call: Call, cause: unknown): void {
-    this.#book.unsent(call);
-    const words = cause instanceof Error ? cause.message : String(cause);
-    const message = `The record cannot be copied to another process: ${words}`;
-    this.#settle(call, refused(isTroupeError(cause) ? cause : new TroupeError('INPUT_INVALID', message, { cause })));
-  }
-
-  #tooLarge(call: Call, bytes: number): void {
-    this.#book.unsent(call);
-    const message = `The record has ${bytes} bytes, more than the ${this.#frameBytes} that ${this.address} takes`;
-    this.#settle(call, refused(new TroupeError('RECORD_TOO_LARGE', message)));
-  }
-
-  #messageOf(channel: Channel, calls: readonly Call[]): RecordsMessage {
-    const now = this.clock.now();
-    const count = calls.length;
-    const ids = new Array<number>(count);
-    const inputs = new Array<unknown>(count);
-    const remainingMs = new Array<number>(count);
-    const priority = new Array<number>(count);
-    const callTimeoutMs = new Array<number | undefined>(count);
-    const key = new Array<string | undefined>(count);
-    const model = new Array<string | undefined>(count);
-    const traceparent = new Array<string | undefined>(count);
-    for (let index = 0; index < count; index++) {
-      const { id, item, deadlineAt } = calls[index] as Call;
-      ids[index] = id;
-      inputs[index] = item.input;
-      remainingMs[index] = Math.max(0, deadlineAt - now);
-      priority[index] = item.priority;
-      callTimeoutMs[index] = item.callTimeoutMs;
-      key[index] = item.key;
-      model[index] = item.model;
-      traceparent[index] = isName(item.traceparent) ? item.traceparent : undefined; // A stranger may have written it.
-    }
-    return {
-      kind: 'records',
-      channel: channel.index,
-      ids: foldedIds(ids),
-      asked: (calls[0] as Call).asked,
-      remainingMs: folded(remainingMs),
-      priority: folded(priority),
-      callTimeoutMs: folded(callTimeoutMs),
-      key: folded(key),
-      model: folded(model),
-      traceparent: folded(traceparent),
-      heard: this.#tellHeard(),
-      flush: this.#flushed.delete(channel),
-      payload: packRows(inputs),
-    };
   }
 
   #open(channel: Channel): void {
@@ -356,7 +279,7 @@ export class LaneConnection implements Connection, PoolWay {
   #welcomed({ resumed, known, records, asked, frameBytes }: WelcomeMessage): void {
     this.#trouble = undefined;
     this.#isLeaving = false;
-    this.#frameBytes = frameBytes;
+    this.#sender.frameBytes = frameBytes;
     this.#book.limits = { records, asked };
     if (!resumed) {
       this.#heard = 0;
@@ -389,7 +312,7 @@ export class LaneConnection implements Connection, PoolWay {
         this.#closed(message.channel, asTroupeError(fromFault(message.fault)));
         break;
       case 'answer':
-        this.#answered(message.id, message.fault, message.value);
+        this.#questions.answered(message.id, message.fault, message.value);
         break;
       case 'leaving':
         this.#isLeaving = true;
@@ -434,15 +357,13 @@ export class LaneConnection implements Connection, PoolWay {
           : refused(asTroupeError(fromFault(fault))),
       );
     }
-    if (this.#heard - this.#heardTold >= HEARD_EVERY || this.#untoldBytes >= this.#frameBytes / 8)
+    if (this.#heard - this.#heardTold >= HEARD_EVERY || this.#untoldBytes >= this.#sender.frameBytes / 8)
       this.#link.write({ kind: 'ping', heard: this.#tellHeard() });
   }
 
   #opened(channel: Channel, terms: Extract<ToClient, { kind: 'opened' }>): void {
     this.#book.open(channel, terms);
-    const mine = this.#unasked.filter((one) => one.channel === channel);
-    this.#unasked = this.#unasked.filter((one) => one.channel !== channel);
-    for (const { ask } of mine) ask();
+    this.#questions.opened(channel);
   }
 
   /** There is no such pool there: who asked is told, and who asks again asks anew. One that was there may come back. */
@@ -451,8 +372,7 @@ export class LaneConnection implements Connection, PoolWay {
     if (channel === undefined) return;
     channel.isOpening = false;
     const isWanted = (): boolean =>
-      this.#unasked.some((one) => one.channel === channel) ||
-      [...this.#book.all()].some((one) => one.channel === channel);
+      this.#questions.waitsFor(channel) || [...this.#book.all()].some((one) => one.channel === channel);
     if (channel.wasOpen && error.code === 'POOL_NOT_FOUND' && isWanted()) {
       const now = this.clock.now();
       channel.missingSince ??= now;
@@ -462,9 +382,7 @@ export class LaneConnection implements Connection, PoolWay {
       channel.missingSince = undefined;
     }
     for (const call of [...this.#book.all()]) if (call.channel === channel) this.#fail(call, error);
-    const mine = this.#unasked.filter((one) => one.channel === channel);
-    this.#unasked = this.#unasked.filter((one) => one.channel !== channel);
-    for (const { fail } of mine) fail(error);
+    this.#questions.refused(channel, error);
     channel.isRefused = true;
   }
 
@@ -485,13 +403,10 @@ export class LaneConnection implements Connection, PoolWay {
     this.#book.cut();
     this.#cutReads('INTERRUPTED', error);
     this.#flushed.clear();
-    for (const [id, { answer }] of [...this.#questions]) {
-      this.#questions.delete(id);
-      answer.reject(new TroupeError('INTERRUPTED', `${error.message}; the call was under way`, { cause: error }));
-    }
+    this.#questions.cut(error);
     if (error.code === 'SERVER_REFUSED') {
       for (const call of [...this.#book.all()]) this.#fail(call, error);
-      this.#failQuestions(error);
+      this.#questions.fail(error);
       for (const pool of this.#byChannel) pool.callAllWaiters();
     }
     this.#turn.schedule();
@@ -568,51 +483,13 @@ export class LaneConnection implements Connection, PoolWay {
 
   // -------------------------------------------------------- questions
 
-  #question(
-    channel: Channel,
-    waitMs: number,
-    message: (id: number) => Extract<ToServer, { kind: 'call' | 'health' | 'stats' }>,
-  ): Promise<unknown> {
+  #question(channel: Channel, waitMs: number, question: (id: number) => QuestionMessage): Promise<unknown> {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
-    const id = ++this.#lastQuestion;
-    const answer = deferred<unknown>();
-    const timer = this.clock.at(this.clock.now() + waitMs, () => {
-      this.#questions.delete(id);
-      this.#unasked = this.#unasked.filter((one) => one.channel !== channel || one.ask !== ask);
-      const why = this.#trouble?.message ?? `no answer from ${this.address} within ${waitMs} ms`;
-      answer.reject(new TroupeError('SERVER_UNREACHABLE', why, { cause: this.#trouble }));
-    });
-    const ask = (): void => {
-      if (message(id).kind === 'call') timer.cancel(); // It takes as long as it takes; a server that is gone is noticed.
-      this.#questions.set(id, { answer });
-      try {
-        this.#link.write(message(id));
-      } catch (cause) {
-        this.#questions.delete(id);
-        answer.reject(new TroupeError('INPUT_INVALID', 'The arguments cannot be copied to another process', { cause }));
-      }
-    };
-    if (channel.isOpen) ask();
-    else {
-      this.#unasked.push({ channel, ask, fail: (error) => answer.reject(error) });
-      this.#reopen(channel);
-    }
+    const answer = this.#questions.ask(channel, waitMs, question);
+    if (!channel.isOpen) this.#reopen(channel);
     this.#rearm();
-    const over = (): void => {
-      timer.cancel();
-      this.#rearm();
-    };
-    answer.promise.then(over, over);
-    return answer.promise;
-  }
-
-  #answered(id: number, fault: Parameters<typeof fromFault>[0] | undefined, value: unknown): void {
-    const question = this.#questions.get(id);
-    if (question === undefined) return;
-    this.#questions.delete(id);
-    if (fault === undefined) question.answer.resolve(value);
-    else question.answer.reject(fromFault(fault));
+    return answer;
   }
 
   /** C3. */
@@ -620,8 +497,7 @@ export class LaneConnection implements Connection, PoolWay {
     if (this.#link.isClosed) return;
     const isNeeded =
       this.#book.count > 0 ||
-      this.#questions.size > 0 ||
-      this.#unasked.length > 0 ||
+      this.#questions.count > 0 ||
       this.#reads.count > 0 ||
       this.#byChannel.some((pool) => !pool.isAwaitedByNobody);
     this.#link.hold(isNeeded);
@@ -636,13 +512,6 @@ export class LaneConnection implements Connection, PoolWay {
       });
     }
     this.#timer?.hold?.(isNeeded);
-  }
-
-  #failQuestions(error: TroupeError): void {
-    for (const { answer } of this.#questions.values()) answer.reject(error);
-    this.#questions.clear();
-    for (const { fail } of this.#unasked) fail(error);
-    this.#unasked = [];
   }
 }
 

@@ -1,11 +1,11 @@
 /**
  * One client of the framed lane, as the server has it: its records on their way through the pools, and their outcomes on
- * the way back. It outlives its connection, see lane-window.ts, which decides; here stand the pools, the encoding and the
- * sending.
+ * the way back (lane-outbox.ts). It outlives its connection, see lane-window.ts, which decides; here stand the pools and the
+ * questions.
  *
  * S1 records meet those of everybody else in the mailbox of their pool; what finds no room waits here, within what was
  *    allowed, and nothing more is allowed meanwhile.
- * S2 outcomes of one turn go out together.
+ * S2 outcomes of one turn go out together, before the pieces of streams that began with them.
  * S3 when the connection is cut, what no replica has had leaves the mailboxes at once.
  */
 import type { Outcome } from '../actor/outcome.js';
@@ -16,23 +16,13 @@ import type { PoolTicket } from '../actor/ticket.js';
 import { Turn } from '../actor/turn.js';
 import type { Clock } from '../kernel/clock.js';
 import { TroupeError } from '../kernel/errors.js';
-import { type Fault, toFault } from '../wire/fault.js';
-import {
-  folded,
-  foldedIds,
-  type RecordsMessage,
-  type ToClient,
-  type ToServer,
-  unfold,
-  unfoldId,
-} from '../wire/lane-messages.js';
-import { copyThroughProcess, encodeMessage } from '../wire/process-codec.js';
-import { recordBytes } from '../wire/record-bytes.js';
-import { packRows, unpackRows } from '../wire/rows.js';
+import { toFault } from '../wire/fault.js';
+import { type RecordsMessage, type ToClient, type ToServer, unfold, unfoldId } from '../wire/lane-messages.js';
+import { unpackRows } from '../wire/rows.js';
 import { giveUp, isTokenStream } from '../wire/token-stream.js';
-import { ownMemory, payloadBytes } from '../wire/unix-lane.js';
+import { droppedOutcomes, LaneOutbox } from './lane-outbox.js';
 import { LANE_STREAMS_MAX, LaneWrites } from './lane-writes.js';
-import { type KeptOutcomes, LaneWindow, WindowChannel, type WindowLimits, type WindowRecord } from './lane-window.js';
+import { LaneWindow, WindowChannel, type WindowLimits, type WindowRecord } from './lane-window.js';
 
 /** What a session says, while its client is there. */
 export interface SessionPeer {
@@ -95,18 +85,8 @@ class LaneSubmission implements Submission<unknown, unknown> {
   }
 }
 
-interface Settled {
-  readonly id: number;
-  readonly outcome: Outcome<unknown>;
-  /** Its output is a token stream, and no value stands in the outcome. */
-  readonly isStream: boolean;
-}
-
-/** One message of outcomes holds at most so many, and is closed at so many bytes. */
-const OUTCOMES_MAX = 1024;
 /** Calls of methods and questions of one client that are under way. */
 const CALLS_MAX = 64;
-const OUTCOMES_BYTES_MAX = 2 ** 20;
 
 export class LaneSession {
   readonly #parts: SessionParts;
@@ -114,7 +94,7 @@ export class LaneSession {
   readonly #turn = new Turn(() => this.#endTurn());
   readonly #writes = new LaneWrites(() => this.#turn.schedule());
   #channels = new Map<number, SessionChannel>();
-  #outbox: Settled[] = [];
+  readonly #outbox: LaneOutbox;
   #peer: SessionPeer | undefined;
   #calls = 0;
   isLeaving = false;
@@ -122,6 +102,7 @@ export class LaneSession {
   constructor(parts: SessionParts) {
     this.#parts = parts;
     this.#window = new LaneWindow(parts.limits);
+    this.#outbox = new LaneOutbox(this.#window, (pieces) => this.#peer?.sayPieces(pieces));
   }
 
   get expiresAt(): number {
@@ -131,7 +112,7 @@ export class LaneSession {
   get isIdle(): boolean {
     // Who called and went away is not waited for.
     const calls = this.#peer === undefined ? 0 : this.#calls + this.#writes.count;
-    return this.#window.unansweredCount === 0 && this.#outbox.length === 0 && calls === 0;
+    return this.#window.unansweredCount === 0 && this.#outbox.isEmpty && calls === 0;
   }
 
   get isConnected(): boolean {
@@ -143,7 +124,7 @@ export class LaneSession {
     const kept = [...this.#window.resumed(heard)];
     this.#peer = peer;
     welcome(this.#window.ids());
-    for (const one of kept) peer.sayPieces(one.frame ?? this.#droppedOutcomes(one));
+    for (const one of kept) peer.sayPieces(one.frame ?? droppedOutcomes(one));
   }
 
   /** S3. */
@@ -220,16 +201,16 @@ export class LaneSession {
       return;
     }
     const { id } = record;
-    if (stream === undefined || !outcome.ok) this.#outbox.push({ id, outcome, isStream: false });
+    if (stream === undefined || !outcome.ok) this.#outbox.add(id, outcome);
     else if (this.#peer === undefined) {
       giveUp(stream);
-      this.#outbox.push({ id, outcome: { ok: false, error: unread() }, isStream: false });
+      this.#outbox.add(id, { ok: false, error: unread() });
     } else if (this.#writes.isFull) {
       giveUp(stream);
-      this.#outbox.push({ id, outcome: { ok: false, error: tooManyStreams() }, isStream: false });
+      this.#outbox.add(id, { ok: false, error: tooManyStreams() });
     } else {
       this.#writes.begin(id, stream);
-      this.#outbox.push({ id, outcome: { ...outcome, value: undefined }, isStream: true });
+      this.#outbox.addStream(id, { ...outcome, value: undefined });
     }
     this.#turn.schedule();
   }
@@ -414,20 +395,7 @@ export class LaneSession {
 
   /** S2. */
   #endTurn(): void {
-    const settled = this.#outbox;
-    if (settled.length > 0) {
-      this.#outbox = [];
-      let from = 0;
-      let bytes = 0;
-      for (let to = 0; to < settled.length; to++) {
-        const { outcome } = settled[to] as Settled;
-        bytes += outcome.ok ? recordBytes(outcome.value) : 0;
-        if (to + 1 < settled.length && to + 1 - from < OUTCOMES_MAX && bytes < OUTCOMES_BYTES_MAX) continue;
-        this.#send(settled.slice(from, to + 1));
-        from = to + 1;
-        bytes = 0;
-      }
-    }
+    this.#outbox.flush();
     this.#writes.flush((message) => this.#peer?.say(message));
     for (const [index, channel] of this.#channels) {
       if (!channel.isOpen) continue;
@@ -439,68 +407,6 @@ export class LaneSession {
 
   #tellIdle(): void {
     if (this.isIdle) this.#parts.idle();
-  }
-
-  #send(settled: readonly Settled[]): void {
-    const ids = settled.map(({ id }) => id);
-    const streams: number[] = [];
-    const outcomes = settled.map(({ outcome, isStream }, index) => {
-      if (isStream) streams.push(index);
-      return outcome;
-    });
-    const pieces = this.#encode(ids, outcomes, streams);
-    this.#window.keep(ids, pieces, payloadBytes(pieces));
-    this.#peer?.sayPieces(pieces);
-  }
-
-  /** Where an output cannot cross, its record alone fails, as it would with its actor in a process. */
-  #encode(
-    ids: readonly number[],
-    outcomes: readonly Outcome<unknown>[],
-    streams: readonly number[],
-  ): readonly Buffer[] {
-    try {
-      return this.#encodeAll(this.#window.nextSeq(), ids, outcomes, streams);
-    } catch {
-      return this.#encodeAll(this.#window.nextSeq(), ids, outcomes.map(crossing), streams);
-    }
-  }
-
-  #encodeAll(
-    seq: number,
-    ids: readonly number[],
-    outcomes: readonly Outcome<unknown>[],
-    streams: readonly number[],
-  ): readonly Buffer[] {
-    const faults: (readonly [number, Fault])[] = [];
-    const values = outcomes.map((outcome, index) => {
-      if (outcome.ok) return outcome.value;
-      faults.push([index, toFault(outcome.error)]);
-      return undefined;
-    });
-    const message: ToClient = {
-      kind: 'outcomes',
-      seq,
-      ids: foldedIds(ids),
-      versions: folded(outcomes.map((outcome) => (outcome.ok ? outcome.version : undefined))),
-      models: folded(outcomes.map((outcome) => (outcome.ok ? outcome.model : undefined))),
-      faults: faults.length === 0 ? undefined : faults,
-      ...(streams.length === 0 ? {} : { streams }),
-      payload: packRows(values),
-    };
-    return encodeMessage(message, ownMemory);
-  }
-
-  #droppedOutcomes({ seq, ids }: KeptOutcomes<unknown>): readonly Buffer[] {
-    const message =
-      'The outcome of the record was dropped while its client was away: too many bytes of outcomes waited';
-    const error = new TroupeError('INTERRUPTED', message);
-    return this.#encodeAll(
-      seq,
-      ids,
-      ids.map(() => ({ ok: false, error })),
-      [],
-    );
   }
 }
 
@@ -534,16 +440,4 @@ function crowded(name: string): TroupeError {
 function overfull(name: string): TroupeError {
   const message = `Pool "${name}": too many bytes of outcomes wait until the client has heard of them`;
   return new TroupeError('MAILBOX_FULL', message, { actor: name });
-}
-
-function crossing(outcome: Outcome<unknown>): Outcome<unknown> {
-  if (!outcome.ok) return outcome;
-  try {
-    copyThroughProcess(outcome.value);
-    return outcome;
-  } catch (cause) {
-    const words = cause instanceof Error ? cause.message : String(cause);
-    const message = `The output of this record cannot be sent to another process: ${words}`;
-    return { ok: false, error: new TroupeError('PREDICT_FAILED', message, { cause }) };
-  }
 }
