@@ -47,8 +47,10 @@ export interface Sizes {
   /** The kills of clients and servers of a lane: records of the job, and kills. */
   readonly laneRecords: number;
   readonly laneKills: number;
-  /** G7: inputs of each property of the messages of the framed lane. */
+  /** Orders of events of a lane under virtual time, for each property. */
   readonly laneRuns: number;
+  /** G7: inputs of each of the two properties of the messages of the framed lane. */
+  readonly g7Runs: number;
   /** K6: rounds of five replicas. */
   readonly k6ThreadRounds: number;
   readonly k6ProcessRounds: number;
@@ -84,6 +86,7 @@ const QUICK: Sizes = {
   laneRecords: 1500,
   laneKills: 2,
   laneRuns: 1000,
+  g7Runs: 1000,
   k6ThreadRounds: 4,
   k6ProcessRounds: 2,
   isQuiet: false,
@@ -115,7 +118,8 @@ const FULL: Sizes = {
   k5Resizes: { thread: 1000, process: 100 },
   laneRecords: 60_000,
   laneKills: 25,
-  laneRuns: 100_000, // As many as a nightly row without figures of its own is said to have had.
+  laneRuns: 100_000,
+  g7Runs: 6_000_000,
   oipRuns: 1_000_000,
   k6ThreadRounds: 6,
   k6ProcessRounds: 6,

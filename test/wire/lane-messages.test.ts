@@ -15,7 +15,8 @@ import {
 import { encodeMessage } from '../../src/wire/process-codec.js';
 import { packRows } from '../../src/wire/rows.js';
 import { payloadBytes } from '../../src/wire/unix-lane.js';
-import { sizes } from '../e2e/sizes.js';
+import { beginRow } from '../e2e/row-report.js';
+import { fuzzOf, sizes } from '../e2e/sizes.js';
 
 /** G7 for the messages of the framed lane: whatever comes is a message, waits for its rest, or is refused by its code. */
 
@@ -139,6 +140,9 @@ test('every flipped bit of every message of the lane is a message, a wait or a v
 });
 
 test('G7 whatever is put into the fields of a message of the lane, nothing else than a violation comes of it', (t) => {
+  const row = beginRow(t, 'G7');
+  let written = 0;
+  let refused = 0;
   const base = fc.constantFrom(...all);
   const value = fc.oneof(
     fc.anything({ withBigInt: true, withTypedArray: true, withNullPrototype: true }),
@@ -158,28 +162,35 @@ test('G7 whatever is put into the fields of a message of the lane, nothing else 
       try {
         pieces = encodeMessage(changed);
       } catch {
-        return; // What cannot be written never comes.
+        return true; // What cannot be written never comes.
       }
+      written++;
       const payload = (pieces.at(-1) as Buffer).subarray(FRAME_HEADER_BYTES);
       try {
         decode(payload);
+        return true;
       } catch (error) {
-        t.true(isTroupeError(error) && error.code === 'PROTOCOL_VIOLATION');
+        refused++;
+        return isTroupeError(error) && error.code === 'PROTOCOL_VIOLATION';
       }
     }),
-    { numRuns: sizes.laneRuns },
+    fuzzOf(sizes.g7Runs),
   );
-  t.pass();
+  t.true(refused > written / 100, `${refused} refused of ${written} written`);
+  row({ faults: refused, runs: written, lost: 0, dup: 0, reorder: 0 });
 });
 
 test('G7 bytes that are no frames are a violation at once', (t) => {
+  const row = beginRow(t, 'G7');
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 2, maxLength: 200 }), (bytes) => {
       fc.pre(bytes[0] !== 0x54 || bytes[1] !== 0x52);
-      t.is(feed(bytes, decodeToServer), -1);
+      return feed(bytes, decodeToServer) === -1;
     }),
-    { numRuns: sizes.laneRuns },
+    fuzzOf(sizes.g7Runs),
   );
+  t.pass();
+  row({ faults: sizes.g7Runs, runs: sizes.g7Runs, lost: 0, dup: 0, reorder: 0 });
 });
 
 test('both sides count the same bytes of a message, far arrays included', (t) => {
