@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import test from 'ava';
 import fc from 'fast-check';
 import { isTroupeError } from '../../src/kernel/errors.js';
@@ -367,11 +368,59 @@ test('names given twice, reserved parameters, and what belongs to other servers 
   t.deepEqual([outputs, binaryOutputs], [undefined, true]);
 });
 
+/** A value, and JSON that says it, as clients of the protocol may write it. */
+const written: fc.Arbitrary<readonly [unknown, string]> = fc.letrec<{ any: readonly [unknown, string] }>((tie) => ({
+  any: fc.oneof(
+    { depthSize: 'small', withCrossShrink: true },
+    fc
+      .oneof(fc.bigInt(-(2n ** 63n), 2n ** 64n - 1n), fc.bigInt(2n ** 53n - 3n, 2n ** 53n + 3n))
+      .map((big) => [Number.isSafeInteger(Number(big)) ? Number(big) : big, String(big)] as const),
+    fc
+      .oneof(fc.string(), fc.constantFrom('NaN', '-Infinity', '"NaN', '\\', '\\"12345678901234567890', '\ud800'))
+      .map((text) => [text, JSON.stringify(text)] as const),
+    fc
+      .constantFrom(Number.NaN, Infinity, -Infinity, 0.1234567890123456, null, true)
+      .map((word) => [word, String(word)] as const),
+    fc
+      .array(tie('any'))
+      .map((all) => [all.map(([value]) => value), `[${all.map(([, text]) => text).join(' , ')}]`] as const),
+    fc
+      .uniqueArray(
+        fc.tuple(fc.oneof(fc.string(), fc.constantFrom('__proto__', 'NaN', '9007199254740993')), tie('any')),
+        {
+          selector: ([name]) => name,
+        },
+      )
+      .map(
+        (all) =>
+          [
+            Object.fromEntries(all.map(([name, [value]]) => [name, value])),
+            `{${all.map(([name, [, text]]) => `${JSON.stringify(name)} :${text}`).join()}}`,
+          ] as const,
+      ),
+  ),
+})).any;
+
+test('what JSON says of 64 bits, NaN and the infinities is read so wherever it stands, and nothing else is', (t) => {
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(written, ([value, text]) => isDeepStrictEqual(parseOipJson(text), value)),
+      runs,
+    ),
+  );
+});
+
+test('what looks like a number of 64 bits and is none is read as ever', (t) => {
+  const body = '[9007199254740991,"12345678901234567890",NaN,123456789012345678901]';
+  t.deepEqual(parseOipJson(body), [9_007_199_254_740_991, '12345678901234567890', Number.NaN, 123456789012345680000]);
+  t.deepEqual(parseOipJson(`[${'1'.repeat(20_000_000)}]`), [Infinity], 'and however long it is');
+});
+
 test('JSON is read as JSON.parse does, whichever reader takes it', (t) => {
   const long = 9007199254740993n;
   fc.assert(
     fc.property(fc.json(), (json) => {
-      const [, read] = parseOipJson(`[${long},${json}]`) as unknown[]; // The long number chooses the exact reader.
+      const [, read] = parseOipJson(`[${long},${json}]`) as unknown[]; // The long number needs its mark.
       const plain = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? Number(value) : value);
       return JSON.stringify(read, plain) === JSON.stringify(JSON.parse(json));
     }),
@@ -393,6 +442,14 @@ test('JSON is read as JSON.parse does, whichever reader takes it', (t) => {
     '{NaN:1}',
     '["\\x", NaN]',
     '["NaN',
+    '{9007199254740993:1}',
+    '[09007199254740993]',
+    '[-NaN]',
+    '[1NaN]',
+    '[NaNNaN]',
+    '[Infinity1]',
+    '[-9007199254740993-9007199254740993]',
+    '["a"9007199254740993]',
   ])
     t.throws(() => parseOipJson(text), { instanceOf: SyntaxError }, text);
 });

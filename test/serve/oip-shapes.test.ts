@@ -155,3 +155,10 @@ test('a text more or less than the shape says is found before any text is made',
   const bytes = leastAllocated(() => void isRefused(read), allowed);
   t.true(bytes <= allowed, `${bytes} bytes for ${body.length}`);
 });
+
+test('one whole number of 64 bits does not make the rest of a body dear', (t) => {
+  const text = `[12345678901234567890${',1'.repeat(20_000)}]`;
+  const allowed = 20 * text.length + SLACK_BYTES;
+  const bytes = leastAllocated(() => void parseOipJson(text), allowed);
+  t.true(bytes <= allowed, `${bytes} bytes for ${text.length}`);
+});
