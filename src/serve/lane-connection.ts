@@ -76,7 +76,6 @@ export class LaneConnection implements Connection, PoolWay {
   readonly #reads: LaneReads;
   readonly #questions: LaneQuestions;
   readonly #sender: LaneSender;
-  readonly #flushed = new Set<Channel>();
   /** Sent, and to be told to the server as not wanted any more. */
   #givenUp: number[] = [];
   readonly #client = randomBytes(16).toString('hex');
@@ -113,8 +112,8 @@ export class LaneConnection implements Connection, PoolWay {
       clock,
       book: this.#book,
       write: (pieces) => this.#link.writePieces(pieces),
+      say: (message) => this.#link.write(message),
       heard: () => this.#tellHeard(),
-      takeFlush: (channel) => this.#flushed.delete(channel),
       refuse: (call, error) => this.#settle(call, refused(error)),
     });
     this.#link = new LaneLink({
@@ -198,7 +197,7 @@ export class LaneConnection implements Connection, PoolWay {
 
   flush(channel: Channel): void {
     if (!this.#link.isUp) return;
-    this.#flushed.add(channel);
+    this.#sender.flush(channel);
     this.#turn.schedule();
   }
 
@@ -246,13 +245,7 @@ export class LaneConnection implements Connection, PoolWay {
       this.#link.write({ kind: 'cancel', ids: this.#givenUp });
       this.#givenUp = [];
     }
-    if (this.#link.isUp && !this.#isLeaving) {
-      for (const channel of this.#book.channels) {
-        for (let chunk = this.#book.take(channel); chunk.length > 0; chunk = this.#book.take(channel))
-          this.#sender.send(channel, chunk);
-        if (this.#flushed.delete(channel)) this.#link.write({ kind: 'flush', channel: channel.index });
-      }
-    }
+    if (this.#link.isUp && !this.#isLeaving) for (const channel of this.#book.channels) this.#sender.sendAll(channel);
     for (const pool of this.#byChannel) pool.callWaiters();
     this.#rearm();
   }
@@ -402,7 +395,7 @@ export class LaneConnection implements Connection, PoolWay {
     this.#trouble = error;
     this.#book.cut();
     this.#cutReads('INTERRUPTED', error);
-    this.#flushed.clear();
+    this.#sender.cut();
     this.#questions.cut(error);
     if (error.code === 'SERVER_REFUSED') {
       for (const call of [...this.#book.all()]) this.#fail(call, error);

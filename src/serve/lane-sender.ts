@@ -1,6 +1,6 @@
 import type { Clock } from '../kernel/clock.js';
 import { isTroupeError, TroupeError } from '../kernel/errors.js';
-import { folded, foldedIds, isName, type RecordsMessage } from '../wire/lane-messages.js';
+import { folded, foldedIds, isName, type RecordsMessage, type ToServer } from '../wire/lane-messages.js';
 import { encodeMessage } from '../wire/process-codec.js';
 import { packRows } from '../wire/rows.js';
 import { payloadBytes } from '../wire/unix-lane.js';
@@ -15,10 +15,9 @@ export interface SenderParts {
   readonly clock: Clock;
   readonly book: LaneBook<AnySubmission>;
   readonly write: (pieces: readonly Buffer[]) => void;
+  readonly say: (message: ToServer) => void;
   /** Up to which message outcomes have been heard; the server is told so. */
   readonly heard: () => number;
-  /** Whether somebody has asked for a flush of the channel, once. */
-  readonly takeFlush: (channel: Channel) => boolean;
   /** The record did not go out, and will not. */
   readonly refuse: (call: Call, error: TroupeError) => void;
 }
@@ -28,17 +27,37 @@ export class LaneSender {
   /** Longest message that the server takes. */
   frameBytes = Infinity;
   readonly #parts: SenderParts;
+  /** Nothing more comes for now behind what they hold. */
+  readonly #flushed = new Set<Channel>();
 
   constructor(parts: SenderParts) {
     this.#parts = parts;
   }
 
+  flush(channel: Channel): void {
+    this.#flushed.add(channel);
+  }
+
+  /** What may go now, and then that nothing more comes. */
+  sendAll(channel: Channel): void {
+    const { book, say } = this.#parts;
+    for (let chunk = book.take(channel); chunk.length > 0; chunk = book.take(channel)) this.#send(channel, chunk);
+    if (this.#flushed.delete(channel)) say({ kind: 'flush', channel: channel.index });
+  }
+
+  /** The connection is gone. */
+  cut(): void {
+    this.#flushed.clear();
+  }
+
   /** A chunk that cannot be sent as it is goes out in parts, so that only the record that is at fault fails. */
-  send(channel: Channel, calls: readonly Call[]): void {
+  #send(channel: Channel, calls: readonly Call[]): void {
+    // The last of them says so itself.
+    const flush = channel.asked.count + channel.bulk.count === 0 && this.#flushed.has(channel);
     let pieces: Buffer[];
     let bytes = 0;
     try {
-      pieces = encodeMessage(this.#messageOf(channel, calls));
+      pieces = encodeMessage(this.#messageOf(channel, calls, flush));
       bytes = payloadBytes(pieces);
     } catch (cause) {
       if (calls.length > 1) this.#sendHalf(channel, calls);
@@ -51,6 +70,7 @@ export class LaneSender {
       return;
     }
     this.#parts.write(pieces);
+    if (flush) this.#flushed.delete(channel);
     if (!(calls[0] as Call).asked) this.#parts.book.charge(channel, bytes);
   }
 
@@ -58,7 +78,7 @@ export class LaneSender {
   #sendHalf(channel: Channel, calls: readonly Call[]): void {
     const middle = calls.length >> 1;
     this.#parts.book.putBack(channel, calls.slice(middle));
-    this.send(channel, calls.slice(0, middle));
+    this.#send(channel, calls.slice(0, middle));
   }
 
   #unsendable(call: Call, cause: unknown): void {
@@ -74,7 +94,7 @@ export class LaneSender {
     this.#parts.refuse(call, new TroupeError('RECORD_TOO_LARGE', message));
   }
 
-  #messageOf(channel: Channel, calls: readonly Call[]): RecordsMessage {
+  #messageOf(channel: Channel, calls: readonly Call[], flush: boolean): RecordsMessage {
     const now = this.#parts.clock.now();
     const count = calls.length;
     const ids = new Array<number>(count);
@@ -108,7 +128,7 @@ export class LaneSender {
       model: folded(model),
       traceparent: folded(traceparent),
       heard: this.#parts.heard(),
-      flush: this.#parts.takeFlush(channel),
+      flush,
       payload: packRows(inputs),
     };
   }

@@ -414,3 +414,29 @@ test('bytes that wait for pools without room are bounded over all pools of a cli
   await Promise.all([...asks, ...bulk]);
   t.deepEqual(refused.slice(4), ['ok', 'ok']);
 });
+
+test('records that nothing more comes behind are a batch at once, also where their message is too large and goes out in halves', async (t) => {
+  const { system, connect: dial } = await laneStand(t, { maxBodyBytes: 100_000 });
+  const sizes: number[] = [];
+  const measured = defineActor({
+    predict: (batch: readonly Uint8Array[]) => {
+      sizes.push(batch.length);
+      return batch.map(({ length }) => length);
+    },
+  });
+  await system.spawn('measured', { actor: measured, batching: { maxSize: 100, maxDelayMs: 600_000 } });
+  const pool = dial().pool<Uint8Array, number>('measured');
+  // Open, so that there is room for all of them in one turn.
+  await pool.health();
+  const input = new Uint8Array(30_000);
+  const sender = pool.openSender('test');
+  const outcomes = Array.from({ length: 4 }, () => {
+    const answer = deferred<Outcome<number>>();
+    const terms = { priority: 0, sender, deadlineAt: Infinity, settled: answer.resolve };
+    pool.offer({ input, ...terms, callTimeoutMs: undefined, key: undefined, model: undefined, traceparent: undefined });
+    return answer.promise;
+  });
+  pool.flush();
+  for (const outcome of await Promise.all(outcomes)) t.like(outcome, { ok: true, value: 30_000 });
+  t.deepEqual(sizes, [4]);
+});
