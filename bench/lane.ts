@@ -3,24 +3,20 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { performance } from 'node:perf_hooks';
 import { connect, createSystem, type Outcome, silentLog } from 'troupe';
+import { BULK_BATCH_SIZE, BULK_RECORDS, bulkLap, valueOfOutcome } from './bulk-lap.js';
 import { CALLERS, callersLap, VALUES } from './callers.js';
-import { type Lap, lapOf, rowOfPeer, runLaps } from './laps.js';
+import { type Lap, rowOfPeer, runLaps } from './laps.js';
 import { type OpenLane, workerUrl } from './peers/lane.js';
 import { BATCH_SIZE } from './peers/ours.js';
 import { grpcLanes, ourRemoteLane } from './peers/remote.js';
 import type { Row } from './report.js';
-import { settle } from './settle.js';
 import { median, rounded, spread } from './statistics.js';
 
 /**
  * The framed lane to the pools of another process: small records one by one beside our own gRPC to the same pool, and a
  * thousand at a time beside a pool of this process whose actor is in a process. Every answer is checked.
  */
-const RECORDS = 1000;
-/** As in the part bulk. */
-const BULK_BATCH_SIZE = 250;
 /** So many laps long is the first of each lane, which does not count: engines compile what they run often. */
 const WARM_LAPS = 8;
 const TIMES_MIN = 5;
@@ -97,7 +93,7 @@ async function besideProcess(lane: string, { rounds, laneMs, progress }: LaneBen
     const laps: Record<'ours' | 'theirs', Lap[]> = { ours: [], theirs: [] };
     for (let round = 0; round <= rounds; round++) {
       for (const side of round % 2 === 0 ? (['ours', 'theirs'] as const) : (['theirs', 'ours'] as const)) {
-        const lap = await bulkLap(asks[side], round === 0 ? WARM_LAPS * laneMs : laneMs);
+        const lap = await bulkLap(asks[side], valueOfOutcome, round === 0 ? WARM_LAPS * laneMs : laneMs);
         if (round > 0) laps[side].push(lap);
       }
       const [ours, theirs] = (['ours', 'theirs'] as const).map((side) => Math.round(laps[side].at(-1)?.rate ?? 0));
@@ -105,33 +101,13 @@ async function besideProcess(lane: string, { rounds, laneMs, progress }: LaneBen
     }
     const timeOf = ({ rate }: Lap): number => 1_000_000 / rate;
     return [
-      overheadRow('time', `us per record, askMany of ${RECORDS}, Float32[${VALUES}] echo`, laps, timeOf),
+      overheadRow('time', `us per record, askMany of ${BULK_RECORDS}, Float32[${VALUES}] echo`, laps, timeOf),
       overheadRow('cpu', "us of CPU of the caller's process per record, the same", laps, ({ cpuMicros }) => cpuMicros),
     ];
   } finally {
     await connection.close();
     await system.stop();
   }
-}
-
-async function bulkLap(askMany: AskMany, laneMs: number): Promise<Lap> {
-  await settle();
-  const records = Array.from({ length: RECORDS }, (_, index) => new Float32Array(VALUES).fill(index));
-  const cpuFrom = process.cpuUsage();
-  const startedAt = performance.now();
-  const endAt = startedAt + laneMs;
-  let count = 0;
-  while (performance.now() < endAt) {
-    const outcomes = await askMany(records);
-    for (let index = 0; index < RECORDS; index++) {
-      const outcome = outcomes[index];
-      if (outcome?.ok !== true) throw outcome?.error ?? new Error(`Record ${index} has no outcome`);
-      if (outcome.value.length !== VALUES || outcome.value[0] !== index)
-        throw new Error(`Record ${index} came back as another`);
-    }
-    count += RECORDS;
-  }
-  return lapOf(count, startedAt, cpuFrom);
 }
 
 /** Ours by theirs, at most OVERHEAD_MAX, by the median of the rounds. */

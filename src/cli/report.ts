@@ -3,29 +3,16 @@ import type { ErrorCode } from '../kernel/errors.js';
 import type { Report } from '../stream/report.js';
 import { countText, durationText, numberText, plainText, tableText } from '../control/text.js';
 
-/** One run in figures, as `--json` prints it. Counts add up: records = results + failed + deadLetters. */
-export interface RunReport {
-  readonly records: number;
-  readonly results: number;
-  /** Of the results, those that a fallback gave. */
-  readonly fallbacks: number;
-  /** Further tries of records. */
-  readonly retries: number;
-  readonly failed: number;
-  readonly deadLetters: number;
-  readonly filtered: number;
-  readonly durationMs: number;
-  readonly recordsPerSecond: number;
+/**
+ * One run in figures, as `--json` prints it: its pipelines added up, with the duration and the latencies of the slowest.
+ * Counts add up: records = results + failed + deadLetters.
+ */
+export interface RunReport extends Omit<Report, 'metrics' | 'checkpoints' | 'delivery'> {
   /** Batches of all pools since they began, and how many records one held on average. */
   readonly batches: number;
   readonly meanBatchSize: number;
-  /** From the pull at the source to the hand-over to the sink; of several pipelines, those of the slowest. */
-  readonly latencyMs: { readonly p50: number; readonly p99: number };
   /** How often replicas of all pools were restarted. */
   readonly restarts: number;
-  /** How many records failed with each code. */
-  readonly errors: Readonly<Partial<Record<ErrorCode, number>>>;
-  readonly cancelled: boolean;
 }
 
 /** Adds up the reports of pipelines that ran beside each other, and what their pools say of themselves. */

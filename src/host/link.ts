@@ -1,29 +1,14 @@
 import type { CoreResult, DeathNotice } from '../core/effects.js';
 import type { TroupeError } from '../kernel/errors.js';
-import type { ActorDefinition, Isolation } from '../wire/definition.js';
-import type { ModelDescription, ModelSpec } from '../wire/messages.js';
+import type { Isolation } from '../wire/definition.js';
+import type { EntrySpec, ModelDescription, ModelSpec } from '../wire/messages.js';
 import type { ServedKind } from '../wire/served-kinds.js';
 import type { Signature } from '../wire/tensor.js';
 import type { IncomingStream } from './incoming-stream.js';
 
-/** Everything a replica needs to start, for every isolation. Plain data, but `definition`, which only inline takes. */
-export interface ReplicaSpec {
-  readonly pool: string;
-  readonly replica: number;
-  readonly replicas: number;
-  /** Restart number; every event of this link belongs to it. */
-  readonly incarnation: number;
+/** Everything a replica needs to start, for every isolation. Plain data, but `actor`, which is a definition only inline. */
+export interface ReplicaSpec extends EntrySpec {
   readonly isolation: Isolation;
-  /** URL (file:) of the actor module; or the definition itself, for inline actors given as objects. */
-  readonly actor: string | ActorDefinition;
-  readonly modelDir: string | undefined;
-  readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
-  /** As of EntrySpec. */
-  readonly modelHash?: string | undefined;
-  readonly version: string | undefined;
-  readonly options: Readonly<Record<string, unknown>>;
-  readonly device: string;
-  readonly maxBatchSize: number;
   /** Start-up deadline: module import, engine, load and warm-up together. */
   readonly loadTimeoutMs: number;
   /** The child's watchdog thread beats this often; the host declares `hung` after two missed beats. Process only. */
@@ -34,8 +19,6 @@ export interface ReplicaSpec {
   readonly pieceTimeoutMs?: number;
   /** Hard limits; thread: V8 heap (resourceLimits), process: --max-old-space-size and an RSS watchdog. */
   readonly memoryLimitBytes: number | undefined;
-  /** True: it is ready without a model; they come and go by `loadModel` and `unloadModel`. Default false. */
-  readonly manyModels?: boolean;
 }
 
 /** What a replica says of itself once loaded. */

@@ -22,18 +22,12 @@ import { deferred } from '../kernel/deferred.js';
 import { ByteBudget, inflated, Refusal } from '../stream/http-body.js';
 import type { AddressGuard } from './address-guard.js';
 import { type Framed, GrpcFrames, writeFramed } from './grpc-frames.js';
-import { asNoReply, NoReply } from './guarded-http.js';
+import { asNoReply, type GuardedCall, NoReply } from './guarded-http.js';
 
-export interface GrpcRequest {
-  /** `/service/method`. */
-  readonly path: string;
-  readonly headers: Readonly<Record<string, string>>;
+export interface GrpcRequest extends GuardedCall {
   /** Of the one message; sent as they lie in memory, and must stay as they are until the answer. */
   readonly parts: readonly Uint8Array[];
   readonly isPacked: boolean;
-  readonly timeoutMs: number;
-  readonly maxReplyBytes: number;
-  readonly signal: AbortSignal;
 }
 
 /** `http`: whoever answered speaks no gRPC, such as something on the way there. */

@@ -13,16 +13,20 @@ import { systemClock } from '../kernel/clock.js';
 import { ByteBudget, readBody, Refusal } from '../stream/http-body.js';
 import { type AddressGuard, AddressRefused } from './address-guard.js';
 
-export interface GuardedRequest {
-  readonly method: string;
-  /** With the query. */
+/** What a call through a guarded door is bound by, whatever it speaks. */
+export interface GuardedCall {
+  /** With the query; of gRPC `/service/method`. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Sent as they lie in memory; they must stay as they are until the answer. */
-  readonly body: readonly Uint8Array[];
   readonly timeoutMs: number;
   readonly maxReplyBytes: number;
   readonly signal: AbortSignal;
+}
+
+export interface GuardedRequest extends GuardedCall {
+  readonly method: string;
+  /** Sent as they lie in memory; they must stay as they are until the answer. */
+  readonly body: readonly Uint8Array[];
 }
 
 export interface GuardedReply {

@@ -106,7 +106,9 @@ export interface EntrySpec {
   readonly pool: string;
   readonly replica: number;
   readonly replicas: number;
+  /** Restart number; every message of this replica belongs to it. */
   readonly incarnation: number;
+  /** URL (file:) of the actor module; or the definition itself, for inline actors given as objects. */
   readonly actor: string | ActorDefinition;
   readonly modelDir: string | undefined;
   readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
@@ -116,7 +118,7 @@ export interface EntrySpec {
   readonly options: Readonly<Record<string, unknown>>;
   readonly device: string;
   readonly maxBatchSize: number;
-  /** True: nothing is loaded at the start; models come and go by `loadModel` and `unloadModel`. */
+  /** True: nothing is loaded at the start; models come and go by `loadModel` and `unloadModel`. Default false. */
   readonly manyModels?: boolean;
 }
 

@@ -17,15 +17,12 @@ const told = defineActor<string, string, string>({
   predict: (batch: string[], { state }) => batch.map(() => state),
 });
 
+const plan = (dir: string) => ({ actor: told, isolation: 'inline' as const, model: `${dir}/net` });
+
 test('after a refused swap to the version that serves, and after a plan, restarts go by the config that was verified', async (t) => {
   const dir = makeTree(t, { 'net/1/m': '', 'net/config.pbtxt': word('first') });
   await using system = createSystem({ log: silentLog });
-  const pool = await system.spawn<string, string>('p', {
-    actor: told,
-    isolation: 'inline',
-    model: `${dir}/net`,
-    replicas: 2,
-  });
+  const pool = await system.spawn<string, string>('p', { ...plan(dir), replicas: 2 });
   addTree(dir, { 'net/config.pbtxt': word('bad') });
   for (const strategy of ['beside', 'rolling', 'recreate'] as const) {
     const error = await t.throwsAsync<TroupeError>(pool.swap(1, { strategy }), { code: 'SWAP_ROLLED_BACK' });
@@ -53,7 +50,7 @@ test('after a refused swap to the version that serves, and after a plan, restart
 test('what is on trial restarts by its own files, and what is kept comes back as it was', async (t) => {
   const dir = makeTree(t, { 'net/1/m': '', 'net/config.pbtxt': word('first') });
   await using system = createSystem({ log: silentLog });
-  const pool = await system.spawn<string, string>('p', { actor: told, isolation: 'inline', model: `${dir}/net` });
+  const pool = await system.spawn<string, string>('p', plan(dir));
   addTree(dir, { 'net/config.pbtxt': word('second') });
   await pool.swap(1, { keepPreviousMs: 600_000 });
   t.is(await pool.ask('x'), 'second');
@@ -66,12 +63,7 @@ for (const strategy of ['rolling', 'recreate'] as const)
   test(`${strategy}: the old version that has gone already comes back by its own files, whenever the new one is given up`, async (t) => {
     const dir = makeTree(t, { 'net/1/m': '', 'net/config.pbtxt': word('first') });
     await using system = createSystem({ log: silentLog });
-    const pool = await system.spawn<string, string>('p', {
-      actor: told,
-      isolation: 'inline',
-      model: `${dir}/net`,
-      replicas: 2,
-    });
+    const pool = await system.spawn<string, string>('p', { ...plan(dir), replicas: 2 });
     const answers = async () => {
       const outcomes = await pool.askMany(Array<string>(60).fill('x'));
       return new Set(outcomes.map((one) => one.ok && `${one.value} by ${one.version}`));
