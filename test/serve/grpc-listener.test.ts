@@ -1,4 +1,5 @@
 import test, { type ExecutionContext } from 'ava';
+import type { GrpcCall } from '../../src/serve/grpc-call.js';
 import { GrpcListener, type GrpcPlace } from '../../src/serve/grpc-listener.js';
 import { resolveServe } from '../../src/serve/serve-options.js';
 import { ByteBudget } from '../../src/stream/http-body.js';
@@ -6,6 +7,8 @@ import { type Late, late, standStill } from '../stream/late-stand.js';
 
 /** What every client says first: who speaks, and a frame of settings without any. */
 const HELLO = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0';
+
+const CALLS = 5000;
 
 async function stand(t: ExecutionContext, place: Partial<GrpcPlace>): Promise<Late> {
   const made = await late(t);
@@ -32,3 +35,47 @@ test('a connection of gRPC that says nothing is ended', async (t) => {
   await made.said(/never/);
   t.pass();
 });
+
+test('a client that begins calls and gives them up without end loses its connection', async (t) => {
+  let taken = 0;
+  const take = async (call: GrpcCall): Promise<void> => {
+    taken++;
+    await call.next();
+  };
+  const made = await stand(t, {
+    methods: new Map([['/m', { admits: () => true, isStream: false, take }]]),
+    keepAliveMs: 500,
+  });
+  made.enter();
+  const head = Buffer.concat(
+    [
+      [':method', 'POST'],
+      [':scheme', 'http'],
+      [':path', '/m'],
+      [':authority', 'localhost'],
+      ['content-type', 'application/grpc'],
+    ].map(([name = '', value = '']) =>
+      Buffer.concat([Buffer.of(0, name.length), Buffer.from(name), Buffer.of(value.length), Buffer.from(value)]),
+    ),
+  );
+  made.client.write(HELLO, 'latin1');
+  const [HEADERS, RESET, ALL_HEADERS, CANCEL] = [1, 3, 4, 8];
+  for (let id = 1; id < 2 * CALLS; id += 2) {
+    made.client.write(frame(HEADERS, ALL_HEADERS, id, head));
+    made.client.write(frame(RESET, 0, id, Buffer.of(0, 0, 0, CANCEL)));
+  }
+  // GOAWAY, and then the end: `said` resolves with that.
+  t.regex(await made.said(/never/), /\0\0.\x07\0\0\0\0\0/s);
+  // A thousand at once and 33 a second: so Node's own engine has it.
+  t.true(taken >= 1000 && taken < CALLS, `${taken} were taken`);
+});
+
+function frame(type: number, flags: number, id: number, bytes: Buffer): Buffer {
+  const made = Buffer.alloc(9 + bytes.length);
+  made.writeUIntBE(bytes.length, 0, 3);
+  made.writeUInt8(type, 3);
+  made.writeUInt8(flags, 4);
+  made.writeUInt32BE(id, 5);
+  bytes.copy(made, 9);
+  return made;
+}
