@@ -22,7 +22,7 @@ const ROWS = {
   C2: ['e2e/rows-overload', 'C2'],
   D3: ['e2e/rows-c-d', 'D3'],
   D7: ['e2e/row-d7', 'D7'],
-  F1: ['e2e/rows-f', 'F1'],
+  F1: ['e2e/{rows-f,row-f1-oip}', 'F1'],
   F2: ['e2e/rows-f', 'F2'],
   F3: ['e2e/rows-f', 'F3'],
   F4: ['e2e/rows-f', 'F4'],

@@ -86,8 +86,8 @@ export class OipClient {
     const backoff = new Backoff(PROBES);
     for (;;) {
       try {
-        await this.#probe(signal);
-        break;
+        this.#open = await this.#found(signal);
+        return;
       } catch (error) {
         const mayPass = isTroupeError(error) && error.code === 'REMOTE_UNAVAILABLE';
         const ms = backoff.next(mayPass ? error.retryAfterMs : undefined) ?? Infinity;
@@ -96,13 +96,6 @@ export class OipClient {
         if (signal.aborted) throw error;
       }
     }
-    const { tensors = 'auto' } = this.#options;
-    const extensions = await this.#way.extensions(signal);
-    const isBinary = tensors === 'auto' ? extensions.includes('binary_tensor_data') : tensors === 'binary';
-    const signature = await this.#findSignature(signal);
-    this.#refuseMute(signature, isBinary);
-    const config = extensions.includes('model_configuration') ? await this.#way.config(signal) : undefined;
-    this.#open = { signature, isBinary, maxBatchSize: sizeIn(config) };
   }
 
   /**
@@ -127,6 +120,18 @@ export class OipClient {
       return answer.value;
     });
     return this.#joined(parts, signature, count);
+  }
+
+  /** One try: a server that goes away between two questions is asked all of them again. */
+  async #found(signal: AbortSignal): Promise<OpenModel> {
+    await this.#probe(signal);
+    const { tensors = 'auto' } = this.#options;
+    const extensions = await this.#way.extensions(signal);
+    const isBinary = tensors === 'auto' ? extensions.includes('binary_tensor_data') : tensors === 'binary';
+    const signature = await this.#findSignature(signal);
+    this.#refuseMute(signature, isBinary);
+    const config = extensions.includes('model_configuration') ? await this.#way.config(signal) : undefined;
+    return { signature, isBinary, maxBatchSize: sizeIn(config) };
   }
 
   async #probe(signal: AbortSignal): Promise<void> {

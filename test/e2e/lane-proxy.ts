@@ -20,10 +20,13 @@ export interface LaneProxy {
 /** Decides what becomes of each chunk; what it gives is passed on, all of it, some of it, or nothing. */
 export type Passing = (chunk: Buffer, pair: ProxiedPair) => Buffer | undefined;
 
-/** Stands between clients and the socket of a lane, and does to their bytes what it is told. */
+/**
+ * Stands between clients and the socket of a lane, or a port of this machine, and does to their bytes what it is told. Its
+ * address is `unix://path`, or `127.0.0.1:port`.
+ */
 export async function laneProxy(
   t: ExecutionContext,
-  target: string,
+  target: string | number,
   up: Passing = (chunk) => chunk,
   down: Passing = (chunk) => chunk,
 ): Promise<LaneProxy> {
@@ -31,7 +34,7 @@ export async function laneProxy(
   let connectionCount = 0;
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
-    const upstream = createConnection(target);
+    const upstream = typeof target === 'string' ? createConnection(target) : createConnection(target, '127.0.0.1');
     const cut = (): void => {
       client.destroy();
       upstream.destroy();
@@ -53,13 +56,17 @@ export async function laneProxy(
       });
     }
   });
-  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+  await new Promise<void>((resolve) => {
+    if (typeof target === 'string') server.listen(socketPath, resolve);
+    else server.listen(0, '127.0.0.1', resolve);
+  });
+  const bound = server.address();
   t.teardown(() => {
     server.close();
     for (const socket of sockets) socket.destroy();
   });
   return {
-    address: `unix://${socketPath}`,
+    address: typeof bound === 'string' ? `unix://${bound}` : `127.0.0.1:${bound?.port}`,
     get connectionCount() {
       return connectionCount;
     },
