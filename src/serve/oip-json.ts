@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { parseJson } from '../stream/parse-json.js';
+import { MAX_REQUEST_BRACKETS, parseJson } from '../stream/parse-json.js';
 
 /**
  * JSON as clients of the Open Inference Protocol write it: whole numbers of 64 bits keep every digit, as bigint where a
@@ -28,19 +28,20 @@ const PARTS_MAX = 4096;
 
 /** Throws a SyntaxError. */
 export function parseOipJson(text: string): unknown {
-  if (!NEEDS_MARKS.test(text)) return parseJson(text, OIP_DEPTH_MAX);
+  if (!NEEDS_MARKS.test(text)) return parse(text);
   const mark = randomBytes(MARK_BYTES).toString('base64').slice(0, MARK_CHARS);
   try {
-    return revived(parseJson(marked(text, mark), OIP_DEPTH_MAX), mark);
+    return revived(parse(marked(text, mark)), mark);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     // That spoke of the text with marks; what is wrong with this one is in its own place.
-    parseJson(
-      text.replace(/NaN|Infinity/g, (word) => '1'.repeat(word.length)),
-      OIP_DEPTH_MAX,
-    );
+    parse(text.replace(/NaN|Infinity/g, (word) => '1'.repeat(word.length)));
     throw new SyntaxError('NaN or Infinity stands where no value can');
   }
+}
+
+function parse(text: string): unknown {
+  return parseJson(text, OIP_DEPTH_MAX, MAX_REQUEST_BRACKETS);
 }
 
 function marked(text: string, mark: string): string {

@@ -1,4 +1,4 @@
-import { parseJson } from '../stream/parse-json.js';
+import { MAX_REQUEST_BRACKETS, parseJson } from '../stream/parse-json.js';
 import type { ChatMessage, ChatRecord, CompletionRecord, EmbeddingRecord, TextWishes } from '../wire/served-kinds.js';
 import { Refusal } from '../stream/http-body.js';
 import { shownValue } from './oip-invalid.js';
@@ -31,7 +31,7 @@ export interface TextRequest<Record> {
 export function fieldsOf(body: Buffer): Fields {
   let value: unknown;
   try {
-    value = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(body), DEPTH_MAX);
+    value = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(body), DEPTH_MAX, MAX_REQUEST_BRACKETS);
   } catch (error) {
     throw new Refusal(400, `the body is not JSON in UTF-8: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -266,6 +266,8 @@ test('data may be nested in any way, as long as the values are as many as the sh
   t.regex(refusal(one('[[1,2],[3,4,5]]', 'FP32', '[2,2]')), /takes 4 values, data has more/);
   t.regex(refusal(one(`${'['.repeat(101)}1${']'.repeat(101)}`)), /nested deeper than 100/);
   t.regex(refusal(one(`${'['.repeat(200_000)}`)), /not JSON: it is nested deeper than 100/);
+  t.regex(refusal(one(`[${'{},'.repeat(1_000_000)}1]`)), /not JSON: it has more than 1000000 objects and arrays/);
+  t.notRegex(refusal(one(`["${'[{'.repeat(1_000_000)}"]`)), /objects and arrays/, 'those in a string are its own');
   t.regex(refusal(one(`${'['.repeat(200_000)}NaN`)), /not JSON: it is nested deeper than 100/);
 });
 
