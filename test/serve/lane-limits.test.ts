@@ -180,6 +180,8 @@ test('a client whose words lie unread when its time is over is heard', async (t)
   const { clock, socket, server } = await serverStand(t, system);
   const client = net.connect(socket);
   t.teardown(() => client.destroy());
+  const heard: Buffer[] = [];
+  client.on('data', (chunk: Buffer) => heard.push(chunk));
   const welcomed = new Promise<void>((resolve) => client.once('data', () => resolve()));
   const gone = new Promise<void>((resolve) => client.once('close', () => resolve()));
   say(client, { kind: 'hello', protocol: LANE_PROTOCOL, client: '1'.repeat(32), heard: 0, heartbeatMs: 1000 });
@@ -192,6 +194,7 @@ test('a client whose words lie unread when its time is over is heard', async (t)
   clock.advanceTo(clock.now() + 3000);
   await gone;
   t.is(server.refusals.get('silent'), 1);
+  t.true(Buffer.concat(heard).includes('SERVER_UNREACHABLE'), 'it may come again');
 });
 
 test('more than 64 calls of a client at once are refused, and a server that stops waits for those under way', async (t) => {
