@@ -1,11 +1,13 @@
 /**
  * One call of gRPC, as the stream of an HTTP/2 connection: the messages that come, the messages that go, and how it ends.
  *
- * Owns the bytes of messages that have come until `next` hands them out; then they are the caller's to give back.
+ * Owns the bytes of messages that have come until `next` hands them out; then they are the caller's to give back. Owns those
+ * of an answer from `send` on, until the client has taken it or has gone: a stream keeps 16 to 64 KiB that it says it has
+ * room for, and nobody has to read them soon.
  * Knows nothing of methods and their messages.
  *
  * C1 every call ends with exactly one status, or its stream is gone.
- * C2 what is held of messages stands in the budget from the first byte on.
+ * C2 what is held of messages, both ways, stands in the budget from the first byte on.
  * C3 a message that does not come to its end in time, and an answer that is not taken, end the call: `expire`.
  */
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
@@ -61,6 +63,8 @@ export class GrpcCall {
   #room: Deferred<void> | undefined;
   #over: Deferred<void> | undefined;
   #trouble: unknown;
+  /** Bytes of answers, as the budget has them. */
+  #untaken = 0;
   #hasAll = false;
   #isOver = false;
   #trailers: OutgoingHttpHeaders = {};
@@ -117,10 +121,14 @@ export class GrpcCall {
     }
   }
 
-  /** Resolves when there is room for another. */
-  async send(parts: readonly Uint8Array[]): Promise<void> {
-    if (!this.#begin()) return;
-    if (writeFramed(this.#stream, parts)) return;
+  /** Resolves when there is room for another. `held`: what the budget has of it. */
+  async send(parts: readonly Uint8Array[], held = 0): Promise<void> {
+    if (!this.#begin()) {
+      this.#limits.budget.give(held);
+      return;
+    }
+    this.#untaken += held;
+    if (writeFramed(this.#stream, parts, false, () => this.#taken(held))) return;
     this.#room = deferred();
     this.#givingSince = systemClock.now();
     this.#stream.once('drain', this.#onRoom);
@@ -233,6 +241,7 @@ export class GrpcCall {
 
   readonly #onClose = (): void => {
     this.#timer?.cancel();
+    this.#taken(this.#untaken);
     const isCut = !this.#isOver;
     this.#isOver = true;
     this.#over?.resolve();
@@ -243,6 +252,13 @@ export class GrpcCall {
       this.#gone.abort(gone);
     } else this.#release();
   };
+
+  /** C2. */
+  #taken(bytes: number): void {
+    if (bytes > this.#untaken) return; // It went when the stream closed.
+    this.#untaken -= bytes;
+    this.#limits.budget.give(bytes);
+  }
 
   /** C2. */
   #stopReading(why: unknown): void {

@@ -17,7 +17,12 @@ const GROWTH = 4;
 const COPIED_BYTES_MAX = 32_768;
 
 /** Writes one message, its prefix before it. False where the stream is full. */
-export function writeFramed(stream: Writable, parts: readonly Uint8Array[], isPacked = false): boolean {
+export function writeFramed(
+  stream: Writable,
+  parts: readonly Uint8Array[],
+  isPacked = false,
+  written?: () => void,
+): boolean {
   const size = parts.reduce((total, part) => total + part.length, 0);
   const isSmall = size <= COPIED_BYTES_MAX;
   const bytes = Buffer.allocUnsafe(isSmall ? PREFIX_BYTES + size : PREFIX_BYTES);
@@ -29,11 +34,12 @@ export function writeFramed(stream: Writable, parts: readonly Uint8Array[], isPa
       bytes.set(part, at);
       at += part.length;
     }
-    return stream.write(bytes);
+    return stream.write(bytes, written);
   }
   stream.cork();
   let hasRoom = stream.write(bytes);
-  for (const part of parts) hasRoom = stream.write(part);
+  const last = parts.length - 1;
+  for (let i = 0; i <= last; i++) hasRoom = stream.write(parts[i], i === last ? written : undefined);
   stream.uncork();
   return hasRoom;
 }

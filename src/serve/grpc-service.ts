@@ -188,17 +188,13 @@ class GrpcService {
 
   async #inferOnce(call: GrpcCall): Promise<void> {
     const { parts, held } = await this.#answered(call, await onlyMessage(call));
-    try {
-      await call.send(parts);
-    } finally {
-      this.#parts.budget.give(held);
-    }
+    await call.send(parts, held);
     call.end();
   }
 
   async #inferMany(call: GrpcCall): Promise<void> {
     const failsWhole = call.headers['triton_grpc_error'] === 'true';
-    await answerStream(call, failsWhole, this.#parts.budget, (message) => this.#inferOne(call, message));
+    await answerStream(call, failsWhole, (message) => this.#inferOne(call, message));
   }
 
   async #inferOne(call: GrpcCall, message: HeldBytes | Refusal): Promise<StreamAnswer> {

@@ -1,6 +1,6 @@
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
-import type { ByteBudget, HeldBytes, Refusal } from '../stream/http-body.js';
+import type { HeldBytes, Refusal } from '../stream/http-body.js';
 import type { GrpcCall } from './grpc-call.js';
 
 /** An answer to one message of a stream, or why there is none and what is said instead. */
@@ -14,12 +14,11 @@ const UNDER_WAY_MAX = 64;
 /**
  * Answers the messages of a stream, several at a time, in their order. One that fails is answered so and the stream goes on,
  * unless `failsWhole`: then it ends with the status of that error. `answer` must not reject, gives back what the message
- * holds, and takes what its answer holds, which goes back here once it is sent: nobody has to read it soon.
+ * holds, and takes what its answer holds, which the call gives back.
  */
 export async function answerStream(
   call: GrpcCall,
   failsWhole: boolean,
-  budget: ByteBudget,
   answer: (message: HeldBytes | Refusal) => Promise<StreamAnswer>,
 ): Promise<void> {
   let underWay = 0;
@@ -29,8 +28,7 @@ export async function answerStream(
     await before;
     const got = await answering;
     if (got.kind === 'failed' && failsWhole) call.fail(got.error);
-    else await call.send(got.parts);
-    if (got.kind === 'answered') budget.give(got.held);
+    else await call.send(got.parts, got.kind === 'answered' ? got.held : 0);
     underWay--;
     room?.resolve();
   };

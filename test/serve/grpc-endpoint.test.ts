@@ -10,7 +10,7 @@ import { GrpcEndpoint, type GrpcQuestion } from '../../src/serve/grpc-endpoint.j
 import type { NoReply } from '../../src/serve/guarded-http.js';
 import type { RemoteOptions } from '../../src/serve/remote-options.js';
 import { framed, HEAD, type RawGrpc, rawGrpc, type RawGrpcCall, refuse, say } from './raw-grpc.js';
-import { rawServer, reply } from './raw-server.js';
+import { rawServer } from './raw-server.js';
 
 /** One server of gRPC as actors ask it, whatever it answers. */
 
@@ -204,7 +204,7 @@ for (const [what, answer, code, message] of LIES)
   });
 
 test('what speaks no HTTP/2, and what is not there, is told apart', async (t) => {
-  const http1 = await rawServer(t, () => reply(400));
+  const mute = await rawServer(t, () => undefined);
   const plain = createServer((socket) => {
     socket.on('error', () => undefined);
     socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
@@ -215,7 +215,7 @@ test('what speaks no HTTP/2, and what is not there, is told apart', async (t) =>
   const other = await failureOf(endpointOf(t, `grpc://127.0.0.1:${port}`).call(question()));
   t.is(other.code, 'PROTOCOL_VIOLATION');
   t.regex(other.message, /speaks no HTTP\/2/);
-  const silent = await failureOf(endpointOf(t, `grpc://127.0.0.1:${http1.port}`, { timeoutMs: 50 }).call(question()));
+  const silent = await failureOf(endpointOf(t, `grpc://127.0.0.1:${mute.port}`, { timeoutMs: 50 }).call(question()));
   t.like(silent, { code: 'REMOTE_UNAVAILABLE', ran: 'not-started' });
   const none = await failureOf(endpointOf(t, 'grpc://127.0.0.1:1').call(question()));
   t.like(none, { code: 'REMOTE_UNAVAILABLE', ran: 'not-started' });
