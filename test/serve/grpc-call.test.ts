@@ -9,6 +9,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { systemClock } from '../../src/kernel/clock.js';
+import { TroupeError } from '../../src/kernel/errors.js';
 import { GrpcCall } from '../../src/serve/grpc-call.js';
 import { ByteBudget, Refusal } from '../../src/stream/http-body.js';
 import { RECEIVE_MS } from '../../src/stream/http-listener.js';
@@ -18,6 +19,7 @@ import { RECEIVE_MS } from '../../src/stream/http-listener.js';
 interface Ends {
   readonly call: GrpcCall;
   readonly client: ClientHttp2Stream;
+  readonly stream: ServerHttp2Stream;
   readonly budget: ByteBudget;
   /** Resolves when the server has seen so many bytes of messages that it holds. */
   held(bytes: number): Promise<void>;
@@ -40,7 +42,7 @@ async function ends(t: ExecutionContext): Promise<Ends> {
   const held = async (bytes: number): Promise<void> => {
     while (budget.held < bytes) await new Promise((resolve) => setImmediate(resolve));
   };
-  return { call, client, budget, held };
+  return { call, client, stream, budget, held };
 }
 
 const prefix = (length: number, flag = 0): Buffer => Buffer.from([flag, 0, 0, 0, length]);
@@ -92,3 +94,48 @@ test('a message that cannot be unpacked is one refusal, and the next one comes',
   t.is(String(((await call.next()) as { bytes: Buffer }).bytes), 'two');
   t.is(budget.held, 3);
 });
+
+test('a call that fails behind an answer says why in its trailers, and one without in its head', async (t) => {
+  const why = new TroupeError('MAILBOX_FULL', 'no room: 100 %');
+  for (const isBegun of [true, false]) {
+    const { call, client } = await ends(t);
+    if (isBegun) {
+      const begun = once(client, 'response');
+      await call.send([Buffer.from('one')]);
+      t.is((await begun)[0]['grpc-status'], undefined);
+    }
+    const said = once(client, isBegun ? 'trailers' : 'response') as Promise<[IncomingHttpHeaders]>;
+    client.resume();
+    call.fail(why);
+    t.like((await said)[0], { 'grpc-status': '14', 'grpc-message': 'no room: 100 %25', 'retry-after': '1' });
+  }
+});
+
+/** How a call ends in the middle of a message. */
+const ENDS: readonly (readonly [string, (ends: Ends) => Promise<unknown>])[] = [
+  ['whose client goes away', ({ client, stream }) => closed(stream, () => client.close(8))],
+  ['that fails', async ({ call }) => call.fail(new Error('no'))],
+  [
+    'that ends well',
+    ({ call, client, stream }) =>
+      closed(stream, () => {
+        call.end();
+        client.close(8);
+      }),
+  ],
+];
+
+for (const [what, end] of ENDS)
+  test(`a call ${what} in the middle of a message gives back what was held of it`, async (t) => {
+    const made = await ends(t);
+    made.client.write(Buffer.concat([prefix(3), Buffer.from('one'), prefix(9), Buffer.from('half')]));
+    await made.held(7);
+    await end(made);
+    t.is(made.budget.held, 0);
+  });
+
+async function closed(stream: ServerHttp2Stream, end: () => void): Promise<void> {
+  const isClosed = new Promise<void>((resolve) => stream.once('close', () => resolve()));
+  end();
+  await isClosed;
+}

@@ -293,3 +293,14 @@ test('every datatype with typed values has a place for them', (t) => {
     t.is(CONTENTS[datatype.name] === undefined, datatype.json === 'none', datatype.name);
   t.is(elementsOf([]), 1);
 });
+
+test('a message that is given up in the middle is told in bytes once, whole ones and prefixes not counted', (t) => {
+  const frames = new GrpcFrames(100, () => true);
+  const into: Framed[] = [];
+  t.is(frames.drop(), 0);
+  t.is(frames.push(Buffer.from([0, 0, 0, 0, 2, 1, 2, 0, 0, 0, 0, 9, 1]), into), undefined);
+  t.is(frames.push(Buffer.from([2, 3]), into), undefined);
+  t.is(into.length, 1);
+  t.is(frames.drop(), 3);
+  t.is(frames.drop(), 0);
+});

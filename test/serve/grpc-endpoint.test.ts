@@ -412,3 +412,26 @@ test('addresses are judged as over HTTP, in the lookup that the connection makes
   t.is(metadata.code, 'REMOTE_REFUSED');
   t.is(server.calls.length, 1);
 });
+
+test('an answer has as many bytes as the question takes, and never more than the options say', async (t) => {
+  const server = await rawGrpc(t, (call) => say(call, framed(Buffer.alloc(Number(call.headers[':path']?.slice(3))))));
+  const endpoint = endpointOf(t, server.url, { maxReplyBytes: 1024 });
+  const sizeOf = async (size: number, maxReplyBytes?: number): Promise<number> => {
+    const asked = question({ path: `/s/${size}`, ...(maxReplyBytes === undefined ? {} : { maxReplyBytes }) });
+    const reply = await endpoint.ask(asked);
+    t.is((await endpoint.call(asked)).length, size);
+    return reply.kind === 'ok' ? reply.body.length : -1;
+  };
+  t.is(await sizeOf(10, 10), 10);
+  t.is(await sizeOf(1024), 1024);
+  t.is(await sizeOf(1024, 9999), 1024);
+  for (const [size, most, limit] of [
+    [11, 10, 10],
+    [1025, undefined, 1024],
+    [1025, 9999, 1024],
+  ] as const) {
+    const error = await failureOf(sizeOf(size, most));
+    t.is(error.code, 'PROTOCOL_VIOLATION');
+    t.regex(error.message, new RegExp(`larger than ${limit} bytes`));
+  }
+});

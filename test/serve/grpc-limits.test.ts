@@ -220,6 +220,68 @@ test('so many may watch the health at a time, and no more', async (t) => {
   t.is(Number((await watch(made()))['grpc-status']), status.RESOURCE_EXHAUSTED);
 });
 
+test('who watched the health and has gone leaves room for others', async (t) => {
+  t.timeout(60_000);
+  const { target } = await grpcStand(t);
+  const [path, rounds] = ['/grpc.health.v1.Health/Watch', 9];
+  /** The statuses of so many that begin to watch at once, and go away when all of them have been told. */
+  const watched = async (count: number): Promise<readonly unknown[]> => {
+    const session = connectHttp2(`http://${target}`);
+    session.on('error', () => undefined);
+    t.teardown(() => session.destroy());
+    await once(session, 'remoteSettings');
+    const heads = await Promise.all(
+      Array.from({ length: count }, async () => {
+        const stream = session.request({ ':path': path, ':method': 'POST', 'content-type': 'application/grpc' });
+        stream.on('error', () => undefined);
+        stream.resume();
+        stream.write(framed(Buffer.alloc(0)));
+        const [head] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+        return head['grpc-status'];
+      }),
+    );
+    session.destroy();
+    return heads;
+  };
+  // More than may watch at a time, were they all counted for ever; who has just gone may still be counted.
+  for (let round = 1; round < rounds; round++)
+    t.true(
+      (await watched(128)).every((code) => code === undefined),
+      `round ${round}`,
+    );
+  let last: unknown = -1;
+  while (last !== undefined) [last] = await watched(1);
+  t.is(last, undefined);
+});
+
+test('a call that is given up is counted as gone, and one whose deadline passes as late', async (t) => {
+  t.timeout(60_000);
+  const { system, raw, ask, send } = await rawStand(t);
+  const held = heldDoubler();
+  const pool = await system.spawn('double', { actor: held.actor, batching: { maxSize: 1 } });
+  const counted = (outcome: string): number => {
+    const line = new RegExp(`served_requests_total\\{pool="double",outcome="${outcome}"\\} (\\d+)`);
+    return Number(line.exec(system.metrics())?.[1] ?? 0);
+  };
+  const first = ask('ModelInfer', rows([1, 1]));
+  await held.entered;
+  const given = send('ModelInfer', rows([2, 2]));
+  while (pool.stats().mailbox.held < 1) await new Promise((resolve) => setImmediate(resolve));
+  given.call.cancel();
+  await t.throwsAsync(given.reply, { message: /CANCELLED/ });
+  while (counted('gone') + counted('late') < 1) await new Promise((resolve) => setImmediate(resolve));
+  t.is(counted('gone'), 1);
+  // The client does not give it up itself. As long a deadline as it takes for the call to wait in the queue when it passes.
+  for (let ms = 50; pool.stats().accepted < 3; ms *= 2)
+    t.is((await raw(framed(write(rows([3, 3]))), { 'grpc-timeout': `${ms}m` })).code, status.DEADLINE_EXCEEDED);
+  while (pool.stats().mailbox.held > 0) await new Promise((resolve) => setImmediate(resolve));
+  held.letGo();
+  t.deepEqual(firstOutput(await first), [2, 2]);
+  t.is(counted('gone'), 1);
+  t.true(counted('late') >= 1);
+  t.is(counted('unavailable') + counted('failed'), 0);
+});
+
 test('a client that never hangs up does not hold the end', async (t) => {
   t.timeout(30_000);
   const { serving, get } = await rawStand(t);

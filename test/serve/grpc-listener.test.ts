@@ -1,4 +1,7 @@
+import { once } from 'node:events';
+import { type ClientHttp2Stream, connect } from 'node:http2';
 import test, { type ExecutionContext } from 'ava';
+import { deferred } from '../../src/kernel/deferred.js';
 import type { GrpcCall } from '../../src/serve/grpc-call.js';
 import { GrpcListener, type GrpcPlace } from '../../src/serve/grpc-listener.js';
 import { resolveServe } from '../../src/serve/serve-options.js';
@@ -68,6 +71,49 @@ test('a client that begins calls and gives them up without end loses its connect
   t.regex(await made.said(/never/), /\0\0.\x07\0\0\0\0\0/s);
   // A thousand at once and 33 a second: so Node's own engine has it.
   t.true(taken >= 1000 && taken < CALLS, `${taken} were taken`);
+});
+
+test('a connection of gRPC rests once its last call is done, and is ended then', async (t) => {
+  t.timeout(60_000);
+  let keepAliveMs = Infinity;
+  const swept = deferred<void>();
+  const gate = deferred<void>();
+  const take = async (call: GrpcCall): Promise<void> => {
+    await call.next();
+    if (call.headers['x-held'] === '1') await gate.promise;
+    call.end();
+  };
+  const listener = new GrpcListener(resolveServe({ grpc: { port: 0 } }), {
+    methods: new Map([['/m', { admits: () => true, isStream: false, take }]]),
+    budget: new ByteBudget(1e6),
+    /** It is looked at once in a sweep. */
+    get keepAliveMs() {
+      if (keepAliveMs < 0) swept.resolve();
+      return keepAliveMs;
+    },
+    port: 0,
+  });
+  const { port } = await listener.open();
+  t.teardown(() => listener.close(0));
+  const session = connect(`http://127.0.0.1:${port}`);
+  t.teardown(() => session.destroy());
+  const ended = once(session, 'close');
+  const call = (headers = {}): ClientHttp2Stream => {
+    const head = { ':path': '/m', ':method': 'POST', 'content-type': 'application/grpc', ...headers };
+    return session.request(head).end(Buffer.alloc(5)).resume();
+  };
+  const held = call({ 'x-held': '1' });
+  const heldEnded = once(held, 'close');
+  await once(call(), 'close');
+  // That one is done, the other is not: the connection does not rest when it is looked at.
+  keepAliveMs = -1;
+  await swept.promise;
+  const [trailers] = await once(call(), 'trailers');
+  t.is(trailers['grpc-status'], '0');
+  t.false(session.closed);
+  gate.resolve();
+  await heldEnded;
+  await ended;
 });
 
 function frame(type: number, flags: number, id: number, bytes: Buffer): Buffer {

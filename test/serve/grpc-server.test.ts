@@ -1,6 +1,8 @@
+import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import test from 'ava';
+import { createSystem, silentLog } from 'troupe';
 import { deferred } from '../../src/kernel/deferred.js';
-import { firstOutput, floats, grpcStand, type Message, rows, status } from './grpc-stand.js';
+import { clientOf, firstOutput, floats, grpcStand, type Message, rows, status } from './grpc-stand.js';
 import { doubler, doublerAfter, heldDoubler, pairs } from './oip-stand.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -260,4 +262,33 @@ test('beyond loopback gRPC alone is not served either without TLS and a token', 
   await t.throwsAsync(system.serve({ socket, grpc: { port: 0 }, host: '0.0.0.0' }), { message: /token must be given/ });
   await t.throwsAsync(system.serve({ port: 0, grpc: { prot: 0 } as object }), { message: /unknown option "prot"/ });
   await t.throwsAsync(system.serve({ port: 0, grpc: { port: -1 } }), { message: /grpc\.port/ });
+});
+
+test('a call belongs to the span that its traceparent names, as a request of HTTP does', async (t) => {
+  const exporter = new InMemorySpanExporter();
+  const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });
+  const system = createSystem({ log: silentLog, tracing: { tracer: provider.getTracer('test') } });
+  t.teardown(() => system.stop({ timeoutMs: 0 }));
+  const serving = await system.serve({ port: 0, grpc: { port: 0 } });
+  await system.spawn('double', { actor: doubler });
+  const { ask, stream } = clientOf(t, `127.0.0.1:${serving.addresses[1]?.port}`);
+  const headersOf = (digit: string) => ({
+    headers: { traceparent: `00-${digit.repeat(32)}-${digit.repeat(16)}-01` },
+  });
+  /** The spans that the batch of the latest call is linked to. */
+  const linked = async (batches: number): Promise<readonly (readonly [string, string])[] | undefined> => {
+    while (exporter.getFinishedSpans().length < batches) await turn();
+    return exporter
+      .getFinishedSpans()
+      .at(-1)
+      ?.links.map(({ context }) => [context.traceId, context.spanId] as const);
+  };
+  await ask('ModelInfer', rows([1, 2]), headersOf('a'));
+  t.deepEqual(await linked(1), [['a'.repeat(32), 'a'.repeat(16)]]);
+  await ask('ModelInfer', rows([1, 2]));
+  t.deepEqual(await linked(2), []);
+  const call = stream(headersOf('c'));
+  call.end(rows([1, 2]));
+  for await (const message of call) t.is((message as Message)['error_message'], '');
+  t.deepEqual(await linked(3), [['c'.repeat(32), 'c'.repeat(16)]]);
 });

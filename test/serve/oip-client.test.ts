@@ -597,3 +597,45 @@ test('a server of grpc-js is asked as ours is', async (t) => {
   }
   t.deepEqual(seen, ['Bearer abc', 'm', '2', 'Bearer abc', 'm', '2', 'Bearer abc', 'm', '2']);
 });
+
+test('Retry-After of a probe goes before the time between probes: beyond the wait of open it is told at once', async (t) => {
+  const server = await modelServer(t, { ready: reply(429, '', ['retry-after: 200']) });
+  const { client } = clientOf(t, server.url, { model: 'm' });
+  const error = await failureOf(client.open(signalOf(), 60_000));
+  t.like(error, { code: 'REMOTE_UNAVAILABLE', retryAfterMs: 200_000 });
+  t.is(server.requests.length, 1);
+});
+
+test('who gives up while a server is waited for is heard at once, and told why it was', async (t) => {
+  t.timeout(60_000);
+  const server = await modelServer(t, { ready: reply(429, '', ['retry-after: 200']) });
+  const { client, endpoint } = clientOf(t, server.url, { model: 'm' });
+  const controller = new AbortController();
+  const http = endpoint as RemoteEndpoint;
+  const ask = http.ask.bind(http);
+  http.ask = async (call) => {
+    const answer = await ask(call);
+    // What open makes of the answer comes first: then it waits.
+    setImmediate(() => controller.abort());
+    return answer;
+  };
+  const error = await failureOf(client.open(controller.signal, Infinity));
+  t.like(error, { code: 'REMOTE_UNAVAILABLE', retryAfterMs: 200_000 });
+  t.is(server.requests.length, 1);
+});
+
+test('a record that cannot be sent is blamed alone; in a request of its own of a batch, the batch is halved', async (t) => {
+  const server = await modelServer(t, {
+    extensions: ['model_configuration'],
+    infer: ({ head }) =>
+      head.includes('/config') ? reply(200, '{"max_batch_size":1}') : json({ ...GOOD, shape: [1], data: [7] }),
+  });
+  const client = await opened(t, server);
+  t.is(client.maxBatchSize, 1);
+  const batch = await failureOf(client.infer(batchOf(3, [0, Number.NaN, 0]), signalOf()));
+  t.is(batch.code, 'PREDICT_FAILED');
+  t.regex(batch.message, /input "x" holds NaN or an infinity/);
+  t.like(batch.cause, { code: 'INPUT_INVALID' });
+  t.is((await failureOf(client.infer(batchOf(1, [Number.NaN]), signalOf()))).code, 'INPUT_INVALID');
+  t.deepEqual((await client.infer(batchOf(2), signalOf())).columns['y']?.data, BigInt64Array.of(7n, 7n));
+});

@@ -312,3 +312,17 @@ test('while a server cannot be reached one call tries, and the others wait for i
   t.is(seen, 1);
   t.is(server.requests.length, calls);
 });
+
+test('a header of a call goes before that of the options, and the others stay', async (t) => {
+  const server = await rawServer(t, () => reply(200));
+  const endpoint = endpointOf(t, server.url, { headers: { 'X-Tenant': 'options', 'x-kept': 'options' } });
+  await endpoint.call({ ...get(), headers: { 'x-tenant': 'call' } });
+  await endpoint.ask({ ...get(), headers: { 'x-tenant': 'ask' } });
+  await endpoint.call(get());
+  const sent = (name: string): readonly (readonly string[])[] =>
+    server.requests.map(({ head }) =>
+      [...head.matchAll(new RegExp(`^${name}: (.*)$`, 'gim'))].map(([, value = '']) => value.trim()),
+    );
+  t.deepEqual(sent('x-tenant'), [['call'], ['ask'], ['options']]);
+  t.deepEqual(sent('x-kept'), [['options'], ['options'], ['options']]);
+});
