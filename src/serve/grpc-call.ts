@@ -63,7 +63,8 @@ export class GrpcCall {
   #room: Deferred<void> | undefined;
   #over: Deferred<void> | undefined;
   #trouble: unknown;
-  /** Bytes of answers, as the budget has them. */
+  /** Answers that the client has not taken, and their bytes, as the budget has them. */
+  #waiting = 0;
   #untaken = 0;
   #hasAll = false;
   #isOver = false;
@@ -128,9 +129,10 @@ export class GrpcCall {
       return;
     }
     this.#untaken += held;
+    this.#waiting++;
+    this.#givingSince ??= systemClock.now();
     if (writeFramed(this.#stream, parts, false, () => this.#taken(held))) return;
     this.#room = deferred();
-    this.#givingSince = systemClock.now();
     this.#stream.once('drain', this.#onRoom);
     await this.#room.promise;
   }
@@ -234,14 +236,11 @@ export class GrpcCall {
     this.#wake();
   };
 
-  readonly #onRoom = (): void => {
-    if (!this.#isOver) this.#givingSince = undefined;
-    this.#room?.resolve();
-  };
+  readonly #onRoom = (): void => this.#room?.resolve();
 
   readonly #onClose = (): void => {
     this.#timer?.cancel();
-    this.#taken(this.#untaken);
+    this.#giveBack(this.#untaken);
     const isCut = !this.#isOver;
     this.#isOver = true;
     this.#over?.resolve();
@@ -253,8 +252,15 @@ export class GrpcCall {
     } else this.#release();
   };
 
-  /** C2. */
+  /** C3. Who takes some of it is given time for the rest. */
   #taken(bytes: number): void {
+    this.#waiting--;
+    this.#givingSince = this.#isOver || this.#waiting > 0 ? systemClock.now() : undefined;
+    this.#giveBack(bytes);
+  }
+
+  /** C2. */
+  #giveBack(bytes: number): void {
     if (bytes > this.#untaken) return; // It went when the stream closed.
     this.#untaken -= bytes;
     this.#limits.budget.give(bytes);

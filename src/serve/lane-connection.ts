@@ -196,7 +196,6 @@ export class LaneConnection implements Connection, PoolWay {
   }
 
   flush(channel: Channel): void {
-    if (!this.#link.isUp) return;
     this.#sender.flush(channel);
     this.#turn.schedule();
   }

@@ -38,22 +38,32 @@ export class LaneSender {
     this.#flushed.add(channel);
   }
 
-  /** What may go now, and then that nothing more comes. */
+  /**
+   * What may go now, and then that nothing more comes. Where some has to wait for room it is said of what went, which may
+   * make the room, and again behind the rest.
+   */
   sendAll(channel: Channel): void {
     const { book, say } = this.#parts;
-    for (let chunk = book.take(channel); chunk.length > 0; chunk = book.take(channel)) this.#send(channel, chunk);
-    if (this.#flushed.delete(channel)) say({ kind: 'flush', channel: channel.index });
+    let hasSent = false;
+    for (let chunk = book.take(channel); chunk.length > 0; chunk = book.take(channel)) {
+      this.#send(channel, chunk);
+      hasSent = true;
+    }
+    if (!channel.isOpen || !this.#flushed.has(channel)) return;
+    const isAll = isEmpty(channel);
+    if (isAll) this.#flushed.delete(channel);
+    if (isAll || hasSent) say({ kind: 'flush', channel: channel.index });
   }
 
-  /** The connection is gone. */
+  /** The connection is gone. Of what goes out again nobody knows whether more was to come, and it must not wait for that. */
   cut(): void {
-    this.#flushed.clear();
+    for (const channel of this.#parts.book.channels) if (!isEmpty(channel)) this.#flushed.add(channel);
   }
 
   /** A chunk that cannot be sent as it is goes out in parts, so that only the record that is at fault fails. */
   #send(channel: Channel, calls: readonly Call[]): void {
     // The last of them says so itself.
-    const flush = channel.asked.count + channel.bulk.count === 0 && this.#flushed.has(channel);
+    const flush = isEmpty(channel) && this.#flushed.has(channel);
     let pieces: Buffer[];
     let bytes = 0;
     try {
@@ -132,4 +142,8 @@ export class LaneSender {
       payload: packRows(inputs),
     };
   }
+}
+
+function isEmpty({ asked, bulk }: Channel): boolean {
+  return asked.count + bulk.count === 0;
 }

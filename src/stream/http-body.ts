@@ -7,7 +7,7 @@ import { TroupeError } from '../kernel/errors.js';
 import { type BodyMemory, REUSED_BYTES_MIN } from './body-memory.js';
 import { RecordFailure } from './envelope.js';
 import type { IncomingMessage } from './http-listener.js';
-import { parseJson } from './parse-json.js';
+import { MAX_REQUEST_BRACKETS, parseJson } from './parse-json.js';
 
 const INFLATERS = new Map([
   ['gzip', promisify(gunzip)],
@@ -321,7 +321,7 @@ export function recordsOf(bytes: Buffer, format: BodyFormat, name: string): read
   }
   if (format === 'ndjson') return linesOf(text, name);
   try {
-    const value: unknown = parseJson(text, MAX_POSTED_DEPTH);
+    const value: unknown = parseJson(text, MAX_POSTED_DEPTH, MAX_REQUEST_BRACKETS);
     return Array.isArray(value) ? value : [value];
   } catch (cause) {
     return new Refusal(400, `the body is not JSON: ${wordsOf(cause)}`, 'PARSE_FAILED');

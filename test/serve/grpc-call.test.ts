@@ -5,6 +5,7 @@ import {
   createServer,
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
+  type Settings,
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
@@ -12,7 +13,7 @@ import { systemClock } from '../../src/kernel/clock.js';
 import { TroupeError } from '../../src/kernel/errors.js';
 import { GrpcCall } from '../../src/serve/grpc-call.js';
 import { ByteBudget, Refusal } from '../../src/stream/http-body.js';
-import { RECEIVE_MS } from '../../src/stream/http-listener.js';
+import { ANSWER_MS, RECEIVE_MS } from '../../src/stream/http-listener.js';
 
 /** One stream of gRPC, of which both ends are ours. */
 
@@ -25,11 +26,11 @@ interface Ends {
   held(bytes: number): Promise<void>;
 }
 
-async function ends(t: ExecutionContext): Promise<Ends> {
+async function ends(t: ExecutionContext, settings: Settings = {}): Promise<Ends> {
   const budget = new ByteBudget(1_000_000);
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, { settings });
   t.teardown(() => {
     session.destroy();
     server.close();
@@ -139,3 +140,22 @@ async function closed(stream: ServerHttp2Stream, end: () => void): Promise<void>
   end();
   await isClosed;
 }
+
+test('an answer that nobody takes ends an open stream, however small it is, and one that was taken does not', async (t) => {
+  const { call, client, stream, budget } = await ends(t);
+  budget.take(4);
+  await call.send([Buffer.alloc(4)], 4);
+  client.resume();
+  while (budget.held > 0) await new Promise((resolve) => setImmediate(resolve));
+  call.expire(systemClock.now() + 2 * ANSWER_MS);
+  t.false(stream.destroyed);
+
+  const unread = await ends(t, { initialWindowSize: 0 });
+  unread.budget.take(4);
+  await unread.call.send([Buffer.alloc(4)], 4);
+  unread.call.expire(systemClock.now() + ANSWER_MS - 1000);
+  t.is(unread.budget.held, 4);
+  unread.call.expire(systemClock.now() + ANSWER_MS + 1000);
+  while (unread.budget.held > 0) await new Promise((resolve) => setImmediate(resolve));
+  t.true(unread.stream.destroyed);
+});

@@ -1,7 +1,7 @@
 import net from 'node:net';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { connect, createSystem, defineActor, type Outcome, silentLog, TroupeError } from 'troupe';
+import { connect, createSystem, defineActor, fromIterable, type Outcome, silentLog, stream, TroupeError } from 'troupe';
 import { systemClock } from '../../src/kernel/clock.js';
 import { deferred } from '../../src/kernel/deferred.js';
 import { seededRandom } from '../../src/kernel/random.js';
@@ -416,6 +416,16 @@ test('bytes that wait for pools without room are bounded over all pools of a cli
   gate.resolve();
   await Promise.all([...asks, ...bulk]);
   t.deepEqual(refused.slice(4), ['ok', 'ok']);
+});
+
+test('records that nothing more comes behind are a batch at once, also before the connection is up', async (t) => {
+  const { system, connect: dial } = await laneStand(t);
+  const double = defineActor({ predict: (batch: readonly number[]) => batch.map((input) => 2 * input) });
+  await system.spawn('double', { actor: double, batching: { maxSize: 100, maxDelayMs: 600_000 } });
+  const results = await stream(fromIterable([1, 2, 3]))
+    .infer(dial().pool<number, number>('double'))
+    .toArray();
+  t.deepEqual(results, [2, 4, 6]);
 });
 
 test('records that nothing more comes behind are a batch at once, also where their message is too large and goes out in halves', async (t) => {
