@@ -89,7 +89,9 @@ export async function startRedis(t: ExecutionContext): Promise<TestServer | unde
   if (binary === undefined) return notRun(t, 'redis-server');
   const folder = mkdtempSync(path.join(tmpdir(), 'troupe-redis-'));
   const port = await freePort();
-  const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'yes'];
+  // By default a write that is answered may stay in memory while the disk is slow: a kill would lose it.
+  const durable = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always'];
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, ...durable];
   const start = async (): Promise<ChildProcess> => {
     const child = spawn(binary, args, { env: serverEnvironment(), stdio: ['ignore', 'pipe', 'inherit'] });
     await lineOf(child, child.stdout, /Ready to accept connections/);
