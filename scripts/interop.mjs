@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { createSystem, defineActor, silentLog } from 'troupe';
+import { deploy } from './interop/deploy.mjs';
 import { flink } from './interop/flink.mjs';
 import { openai } from './interop/openai.mjs';
 import { perfAnalyzer } from './interop/perf.mjs';
@@ -43,12 +44,20 @@ if (isChosen('tritonclient')) {
   else await tritonclient(python);
 }
 await part('flink', () => flink(VENVS));
-await part('openai', () => openai(({ what, fact }) => process.stdout.write(`ok ${what}: ${fact}\n`)));
+await part('openai', () => openai(tell));
+await part('deploy', async () => {
+  const { missing, ...checked } = await deploy(tell);
+  return missing.length === 0 ? checked : { why: missing.join('; ') };
+});
 await part('pytriton', besideTriton);
 await part('perf_analyzer', async () => {
   const python = await pythonOf('perf_analyzer', PERF_ANALYZER, 'tritonclient');
   return python.why === undefined ? perfAnalyzer(python) : python;
 });
+
+function tell({ what, fact }) {
+  process.stdout.write(`ok ${what}: ${fact}\n`);
+}
 
 function isChosen(name) {
   return chosen.length === 0 || chosen.includes(name);
