@@ -329,6 +329,7 @@ export class ModelKeeper {
         modelDir: located?.modelDir,
         modelConfig: located?.config?.config,
         modelHash: located?.hash,
+        warmUps: located?.config?.warmUps,
       },
       bytes,
       config: located?.config,

@@ -122,6 +122,7 @@ export class ReplicaLinks {
         modelDir: model?.modelDir,
         modelConfig: model?.config?.config,
         modelHash: model?.hash,
+        warmUps: model?.config?.warmUps,
         version,
         options: options.options,
         device: options.device,

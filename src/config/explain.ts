@@ -17,13 +17,17 @@ export interface ExplainedValue {
     | { readonly kind: 'default' };
 }
 
-/** Every value of the config, in its order; empty maps and lists count as values. */
+/**
+ * Every value of the config, in its order; empty maps and lists count as values. After those of a pool comes what else the
+ * config.pbtxt of its model says: `pools.sentiment.model_warmup[0]`.
+ */
 export function explainConfig(loaded: LoadedConfig): readonly ExplainedValue[] {
   const values: ExplainedValue[] = [];
   const visit = (value: unknown, path: readonly PropertyKey[]): void => {
     const children = childrenOf(value);
     if (children.length === 0) values.push(explain(loaded, path, value));
     for (const [key, child] of children) visit(child, [...path, key]);
+    if (path.length === 2 && path[0] === 'pools') values.push(...factsOf(loaded, path));
   };
   visit(loaded.config, []);
   return values;
@@ -34,6 +38,12 @@ export function originText(file: string, { origin }: ExplainedValue): string {
   if (origin.kind === 'default') return 'default';
   const place = `${origin.kind === 'model' ? origin.file : file}:${origin.at.line}:${origin.at.col}`;
   return origin.kind !== 'environment' ? place : `${origin.variables.join(', ')} at ${place}`;
+}
+
+function factsOf({ modelFacts }: LoadedConfig, pool: readonly PropertyKey[]): readonly ExplainedValue[] {
+  return (modelFacts.get(String(pool[1])) ?? []).map(({ path, value, file, at }) => {
+    return { path: pathText([...pool, ...path]), value, origin: { kind: 'model', file, at } };
+  });
 }
 
 const SECRET_NAME = /SECRET|TOKEN|PASSW|KEY|CREDENTIAL/i;

@@ -4,6 +4,8 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { readyMadeNames } from '../actor/ready-made.js';
 import { isTroupeError, type TroupeError } from '../kernel/errors.js';
+import type { ModelConfigFile } from '../models/model-config.js';
+import { type ModelFact, modelFacts } from '../models/model-facts.js';
 import { isName } from '../models/names.js';
 import { type PoolDefault, poolDefaults } from '../models/pool-defaults.js';
 import { ModelRepository } from '../models/repository.js';
@@ -31,6 +33,8 @@ export interface LoadedConfig {
   readonly tree: TreeNode;
   /** Where values of pools stand that the file leaves to their models' config.pbtxt, by key path as text. */
   readonly fromModels: ReadonlyMap<string, PoolDefault>;
+  /** What else these say, by pool. */
+  readonly modelFacts: ReadonlyMap<string, readonly ModelFact[]>;
 }
 
 export interface LoadOptions {
@@ -79,28 +83,35 @@ function check(text: string, file: string, env: Environment): LoadedConfig {
 }
 
 /** Where the file says nothing of a pool and the config.pbtxt of its model does, that counts. */
-function fillFromModels(config: Config, tree: TreeNode, file: string): Pick<LoadedConfig, 'config' | 'fromModels'> {
+function fillFromModels(
+  config: Config,
+  tree: TreeNode,
+  file: string,
+): Pick<LoadedConfig, 'config' | 'fromModels' | 'modelFacts'> {
   const models = new ModelRepository(config.models);
   const fromModels = new Map<string, PoolDefault>();
+  const facts = new Map<string, readonly ModelFact[]>();
   const problems: Problem[] = [];
   const pools = mapRecord(config.pools, (pool, name) => {
     const isOpen = ({ path: option }: PoolDefault): boolean => {
       return nodeAt(tree, ['pools', name, ...option]).depth < option.length + 2;
     };
-    const found = modelDefaultsOf(pool.model, models);
+    const found = modelConfigOf(pool.model, models);
+    if (found === undefined) return pool;
     if (isTroupeError(found)) {
       const at = ['pools', name, 'model'];
       problems.push({ at: nodeAt(tree, at).node.at, path: pathText(at), text: found.message });
       return pool;
     }
-    const open = found.filter(isOpen);
+    facts.set(name, modelFacts(found));
+    const open = poolDefaults(found).filter(isOpen);
     for (const one of open) fromModels.set(pathText(['pools', name, ...one.path]), one);
     const filled = { ...pool, batching: { ...pool.batching } };
     for (const { path: option, value } of open) set(filled, option, value);
     return filled;
   });
   if (problems.length > 0) throw configError(file, problems);
-  return { config: { ...config, pools }, fromModels };
+  return { config: { ...config, pools }, fromModels, modelFacts: facts };
 }
 
 /** `#name` of a module reference. */
@@ -116,14 +127,13 @@ function set(options: object, [key, ...rest]: readonly string[], value: number):
 }
 
 /** Without a model there is nothing to say here: the start of the pool tells. */
-function modelDefaultsOf(model: string | undefined, models: ModelRepository): readonly PoolDefault[] | TroupeError {
-  if (model === undefined) return [];
+function modelConfigOf(model: string | undefined, models: ModelRepository): ModelConfigFile | TroupeError | undefined {
+  if (model === undefined) return undefined;
   try {
-    const file = models.config(model);
-    return file === undefined ? [] : poolDefaults(file);
+    return models.config(model);
   } catch (error) {
     if (!isTroupeError(error)) throw error;
-    return error.code === 'MODEL_NOT_FOUND' ? [] : error;
+    return error.code === 'MODEL_NOT_FOUND' ? undefined : error;
   }
 }
 

@@ -2,7 +2,9 @@ import { TroupeError } from '../kernel/errors.js';
 import type { ActorDefinition, LoadContext } from '../wire/definition.js';
 import type { ModelDescription, ModelSpec } from '../wire/messages.js';
 import type { Signature } from '../wire/tensor.js';
+import type { WarmUp } from '../wire/warm-up.js';
 import { checkSignature } from './load-definition.js';
+import type { WarmUpRun } from './warm-up.js';
 
 /** What one load gave: the state, and what it said of it. */
 export interface LoadedState {
@@ -10,10 +12,19 @@ export interface LoadedState {
   readonly description: ModelDescription;
 }
 
-/** Runs load() of a definition and reads the signature of what it loaded. Rejects with what load threw; then nothing is held. */
+/** What is run on the state before anybody else has it. */
+export interface WarmUpPlan extends Pick<WarmUpRun, 'where' | 'inTurn'> {
+  readonly warmUps: readonly WarmUp[] | undefined;
+}
+
+/**
+ * Runs load() of a definition, reads the signature of what it loaded and warms it up. Rejects with what load threw, or as
+ * runWarmUps does; then nothing is held.
+ */
 export async function loadState(
   definition: ActorDefinition,
   plain: Omit<LoadContext, 'warmedUp' | 'usesBytes' | 'signal'>,
+  { warmUps, ...run }: WarmUpPlan,
   signal: AbortSignal,
 ): Promise<LoadedState> {
   // An abort that came first would never be heard by a listener that load adds.
@@ -29,8 +40,28 @@ export async function loadState(
     signal,
   };
   const state = definition.load === undefined ? undefined : await definition.load(context);
-  const signature = await signatureOf(definition, state);
-  return { state, description: { signature, bytes, costs: [...costs] } };
+  try {
+    const signature = signatureOf(definition, state);
+    if (warmUps !== undefined && warmUps.length > 0 && signature !== undefined) {
+      const { modelDir, maxBatchSize, version, model } = plain;
+      // Most replicas have none, and need not import it.
+      const { runWarmUps } = await import('./warm-up.js');
+      await runWarmUps(warmUps, {
+        ...run,
+        definition,
+        signature,
+        context: { state, signal, version, model },
+        modelDir,
+        maxBatchSize,
+        noteCost: context.warmedUp,
+      });
+    }
+    return { state, description: { signature, bytes, costs: [...costs] } };
+  } catch (error) {
+    // The state is loaded but will never be used: free it here, nobody else knows of it.
+    await definition.unload?.(state);
+    throw error;
+  }
 }
 
 /**
@@ -44,17 +75,10 @@ export async function checkPinned({ modelDir, modelHash }: Pick<ModelSpec, 'mode
   await checkContentHash(modelDir, modelHash);
 }
 
-async function signatureOf(definition: ActorDefinition, state: unknown): Promise<Signature | undefined> {
-  const { signature } = definition;
+function signatureOf({ signature }: ActorDefinition, state: unknown): Signature | undefined {
   if (typeof signature !== 'function') return signature;
-  try {
-    const read = signature(state);
-    return read === undefined ? undefined : checkSignature(read, 'the loaded state');
-  } catch (error) {
-    // The state is loaded but will never be used: free it here, nobody else knows of it.
-    await definition.unload?.(state);
-    throw error;
-  }
+  const read = signature(state);
+  return read === undefined ? undefined : checkSignature(read, 'the loaded state');
 }
 
 function noteCost(costs: Map<number, number>, size: number, ms: number, most: number): void {

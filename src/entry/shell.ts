@@ -25,14 +25,14 @@ import { isTokenStream } from '../wire/token-stream.js';
 import { BatchContext } from './batch-context.js';
 import { loadDefinition } from './load-definition.js';
 import { OutgoingStreams } from './outgoing-streams.js';
-import { checkPinned, type LoadedState, loadState } from './load-state.js';
+import { checkPinned, type LoadedState, loadState, type WarmUpPlan } from './load-state.js';
 
 /**
  * The runner of one replica, the same inline, in a thread and in a child process. It owns the definition, its loaded
  * state and the batches that were received; it does not own the lane (the entry files do) or any decision about what
  * happens after a failure (the host side does).
  *
- * S1 One predict at a time; batches run in the order they came.
+ * S1 One predict at a time, those of warm-ups too; batches run in the order they came.
  * S2 Every batch that was received is answered once, by `reply` or `failed`, unless the replica ends or is fenced first.
  * S3 The next predict starts only when the last reply no longer needs the arrays of the actor.
  * S4 unload runs once, after the last predict, and only when load succeeded.
@@ -84,6 +84,9 @@ class Shell implements Runner {
   /** By key; empty but where the replica holds many. */
   private readonly models = new Map<string, Loaded>();
   private readonly loadingModels = new Set<Promise<unknown>>();
+  /** Runs of warm-ups that wait for theirs; and whether one has it. */
+  private readonly turns: Deferred<void>[] = [];
+  private isWarming = false;
   private readonly streams = new OutgoingStreams({
     post: (message) => (this.isFenced ? undefined : this.lane.post(message)),
     faultOf: (error) => toFault(this.asPredictError(error)),
@@ -198,7 +201,7 @@ class Shell implements Runner {
       if (!many) await checkPinned(spec);
       const { state, description } = many
         ? NOTHING_LOADED
-        : await loadState(definition, this.plainContext(spec, spec), this.loadAbort.signal);
+        : await loadState(definition, this.plainContext(spec, spec), this.warmUpPlan(spec), this.loadAbort.signal);
       const { signature, costs } = description;
       this.loaded = { definition, model: undefined, version: spec.version, state, signature };
       return {
@@ -227,7 +230,7 @@ class Shell implements Runner {
     try {
       await checkPinned(model);
       const plain = this.plainContext(spec, model);
-      const { state, description } = await loadState(definition, plain, this.loadAbort.signal);
+      const { state, description } = await loadState(definition, plain, this.warmUpPlan(model), this.loadAbort.signal);
       const { signature } = description;
       this.models.set(model.key, { definition, model: model.model, version: model.version, state, signature });
       return { ok: true, value: description };
@@ -241,8 +244,35 @@ class Shell implements Runner {
     return { pool, model, modelDir, modelConfig, version, options, device, replica, replicas, maxBatchSize };
   }
 
+  private warmUpPlan({ warmUps, version }: Pick<ModelSpec, 'warmUps' | 'version'>): WarmUpPlan {
+    const where = { ...this.where(), ...(version === undefined ? {} : { modelVersion: version }) };
+    return { warmUps, where, inTurn: (run) => this.inTurn(run) };
+  }
+
+  /** S1: one run of a warm-up, when no batch of another model runs; none begins before its end. */
+  private async inTurn<Value>(run: () => Value | Promise<Value>): Promise<Value> {
+    if (this.running !== undefined || this.isWarming) {
+      const turn = deferred<void>();
+      this.turns.push(turn);
+      await turn.promise;
+    }
+    this.isWarming = true;
+    try {
+      return await run();
+    } finally {
+      this.isWarming = false;
+      this.pump();
+    }
+  }
+
   private pump(): void {
-    while (this.running === undefined) {
+    while (this.running === undefined && !this.isWarming) {
+      const turn = this.turns.shift();
+      if (turn !== undefined) {
+        this.isWarming = true; // At once: a batch may come before it goes on.
+        turn.resolve();
+        return;
+      }
       const { loaded } = this;
       const batch = loaded === undefined || this.isFenced ? undefined : this.queue.shift();
       if (loaded === undefined || batch === undefined) {

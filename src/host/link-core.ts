@@ -547,7 +547,7 @@ function batchOf(count: number, refusals: InFlightBatch['refusals'], { shared, m
 
 function entrySpecOf(spec: ReplicaSpec): EntrySpec {
   const { pool, replica, replicas, incarnation, actor, version, options, device, maxBatchSize } = spec;
-  const { modelDir, modelConfig, modelHash, manyModels = false } = spec;
+  const { modelDir, modelConfig, modelHash, warmUps, manyModels = false } = spec;
   return {
     pool,
     replica,
@@ -557,6 +557,7 @@ function entrySpecOf(spec: ReplicaSpec): EntrySpec {
     modelDir,
     modelConfig,
     modelHash,
+    warmUps,
     version,
     options,
     device,

@@ -93,7 +93,7 @@ function undeclared(config: ModelConfig, specs: readonly TensorSpec[]): readonly
 }
 
 /** `TYPE_FP32` -> `float32`, as the tensors of a signature are called. */
-function dtypeOf({ data_type: type = 'TYPE_INVALID' }: Pick<Declared, 'data_type'>): string {
+export function dtypeOf({ data_type: type = 'TYPE_INVALID' }: Pick<Declared, 'data_type'>): string {
   const word = type.slice('TYPE_'.length).toLowerCase();
   return word.replace(/^bf/, 'bfloat').replace(/^fp/, 'float');
 }

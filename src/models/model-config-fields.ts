@@ -286,7 +286,7 @@ export const MODEL_CONFIG = message({
   cc_model_filenames: kept(map('string', 'string')),
   metric_tags: later(map('string', 'string')),
   parameters: map('string', message({ string_value: one('string') })),
-  model_warmup: later(many(WARM_UP)),
+  model_warmup: many(WARM_UP),
   model_operations: kept(one(message({ op_library_filename: many('string') }))),
   model_transaction_policy: later(one(message({ decoupled: one('bool') }))),
   model_repository_agents: kept(

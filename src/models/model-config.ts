@@ -1,4 +1,5 @@
 import { TroupeError } from '../kernel/errors.js';
+import type { WarmUp } from '../wire/warm-up.js';
 import {
   type EnumSpec,
   type FieldSpec,
@@ -7,6 +8,7 @@ import {
   type ModelConfig,
   type Scalar,
 } from './model-config-fields.js';
+import { readWarmUps } from './warm-up.js';
 import { parseTextProto, type ProtoField, type ProtoValue, type TextPosition, TextProtoError } from './text-proto.js';
 
 /**
@@ -29,6 +31,8 @@ export interface ModelConfigFile {
   /** Where a field stands, by its path without indices: `dynamic_batching.max_queue_delay_microseconds`. */
   readonly places: ReadonlyMap<string, TextPosition>;
   readonly ignored: readonly IgnoredField[];
+  /** What `model_warmup` asks for; run by every replica that loads the model. */
+  readonly warmUps: readonly WarmUp[];
 }
 
 /** `model`: the name of its directory, which the field `name` must agree with. Throws MODEL_CONFIG_INVALID. */
@@ -37,9 +41,10 @@ export function readModelConfig(text: string, file: string, model: string): Mode
     const decoder = new Decoder();
     // The table is where the type comes from, so what was decoded by it has that type.
     const config = decoder.message(MODEL_CONFIG, parseTextProto(text), '') as ModelConfig;
-    const found = { file, config, places: decoder.places, ignored: decoder.ignored };
-    validate(found, model);
-    return found;
+    const { places, ignored } = decoder;
+    validate({ config, places }, model);
+    const warmUps = readWarmUps(config, file, (message) => decoder.messages.get(message) ?? START);
+    return { file, config, places, ignored, warmUps };
   } catch (cause) {
     if (!(cause instanceof TextProtoError)) throw cause;
     const message = `${file}:${cause.at.line}:${cause.at.col}: ${cause.message}`;
@@ -47,8 +52,12 @@ export function readModelConfig(text: string, file: string, model: string): Mode
   }
 }
 
+const START: TextPosition = { line: 1, col: 1 };
+
 class Decoder {
   readonly places = new Map<string, TextPosition>();
+  /** Where each message begins that stands in the text. */
+  readonly messages = new Map<object, TextPosition>();
   readonly ignored: IgnoredField[] = [];
 
   message(spec: MessageSpec, fields: readonly ProtoField[], path: string): Record<string, unknown> {
@@ -110,7 +119,9 @@ class Decoder {
     if (typeof type === 'string') return scalar(type, value, path);
     if ('values' in type) return enumName(type, value, path);
     if (value.kind !== 'message') throw wrongKind(value, path, '{ … }');
-    return this.message(type, value.fields, path);
+    const message = this.message(type, value.fields, path);
+    this.messages.set(message, value.at);
+    return message;
   }
 }
 
@@ -198,7 +209,7 @@ const INSTANCES_MAX = 1024;
 /** The rules of Triton that a table of fields cannot hold. */
 function validate({ config, places }: Pick<ModelConfigFile, 'config' | 'places'>, model: string): void {
   const refuse = (field: string, problem: string): never => {
-    throw new TextProtoError(places.get(field) ?? { line: 1, col: 1 }, `${field}: ${problem}`);
+    throw new TextProtoError(places.get(field) ?? START, `${field}: ${problem}`);
   };
   const { name, max_batch_size: maxBatch = 0, version_policy: policy, dynamic_batching: batching } = config;
   if (name !== undefined && name !== '' && name !== model)

@@ -16,12 +16,24 @@ export async function openModelFile(modelDir: string, name: string): Promise<Ope
   return openFile({ dir, mayShare: mayShareFiles(path.dirname(path.dirname(dir))) }, name);
 }
 
+/**
+ * Opens a file of the directory `warmup` beside the versions of a model, judged as those of a version are. `modelDir`: that
+ * of the version. Rejects as openModelFile does.
+ */
+export async function openWarmUpFile(modelDir: string, name: string): Promise<OpenFile> {
+  const model = path.dirname(path.resolve(modelDir));
+  const dir = path.join(model, 'warmup');
+  const objection = objectionToPath(name);
+  if (objection !== undefined) throw refused(`The file ${shown(name)} of ${dir}`, objection);
+  return openFile({ dir, mayShare: mayShareFiles(path.dirname(model)) }, name);
+}
+
 /** Why a path cannot be one below a model's directory; undefined where it can. An allow-list, on every system the same. */
 export function objectionToPath(name: string): string | undefined {
   if (name.length > PATH_MAX) return `its path has ${name.length} characters`;
   if (name.startsWith('/')) return 'it is an absolute path';
   for (const part of name.split('/')) {
-    if (part === '..') return 'it leads out of the directory of the version';
+    if (part === '..') return 'it leads out of the directory';
     if (part === '' || part === '.') return 'its path has empty parts';
     if (!PART.test(part)) return 'its path has characters that are not for file names';
   }

@@ -3,6 +3,7 @@ import type { Fault } from './fault.js';
 import type { Payload } from './rows.js';
 import type { ServedKind } from './served-kinds.js';
 import type { Signature } from './tensor.js';
+import type { WarmUp } from './warm-up.js';
 
 /**
  * What the two sides say to each other: the only place where host and entry meet. The data lane carries one message per
@@ -114,6 +115,8 @@ export interface EntrySpec {
   readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
   /** What the files of `modelDir` are to be before they are loaded; undefined: whatever they are. */
   readonly modelHash?: string | undefined;
+  /** Run once the model is loaded, before the replica counts as ready; undefined: none. */
+  readonly warmUps?: readonly WarmUp[] | undefined;
   readonly version: string | undefined;
   readonly options: Readonly<Record<string, unknown>>;
   readonly device: string;
@@ -132,6 +135,8 @@ export interface ModelSpec {
   readonly modelConfig?: Readonly<Record<string, unknown>> | undefined;
   /** What the files of `modelDir` are to be before they are loaded; undefined: whatever they are. */
   readonly modelHash?: string | undefined;
+  /** Run once the model is loaded, before the replica counts as ready; undefined: none. */
+  readonly warmUps?: readonly WarmUp[] | undefined;
 }
 
 /** What the entry says of a model once loaded. */

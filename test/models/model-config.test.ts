@@ -49,7 +49,6 @@ instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] host_policy: "p" } ]
       ['runtime', 2, 'later'],
       ['input.format', 4, 'later'],
       ['sequence_batching', 7, 'later'],
-      ['model_warmup', 10, 'later'],
       ['optimization', 11, 'kept'],
       ['metric_tags', 12, 'later'],
       ['instance_group.host_policy', 13, 'kept'],
