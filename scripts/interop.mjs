@@ -11,6 +11,7 @@ import { createSystem, defineActor, silentLog } from 'troupe';
 import { deploy } from './interop/deploy.mjs';
 import { flink } from './interop/flink.mjs';
 import { openai } from './interop/openai.mjs';
+import { openaiPython } from './interop/openai-python.mjs';
 import { perfAnalyzer } from './interop/perf.mjs';
 import { compare, startTriton } from './interop/pytriton.mjs';
 import { askTriton } from './interop/triton-actor.mjs';
@@ -20,6 +21,8 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 /** The last one whose package holds perf_analyzer, and what that is linked with. */
 const PERF_ANALYZER = 'tritonclient==2.41.1 nvidia-cuda-runtime-cu12';
 const PYTRITON = 'nvidia-pytriton==0.7.0';
+/** Without compiled modules: half of its 450 MB. */
+const KSERVE = '--no-compile kserve==0.21.0';
 const TOKEN = 'a-token-for-interop-0123456789';
 const DTYPES = {
   BOOL: 'bool',
@@ -45,11 +48,14 @@ if (isChosen('tritonclient')) {
 }
 await part('flink', () => flink(VENVS));
 await part('openai', () => openai(tell));
+await part('openai-python', () => openaiPython(tell));
 await part('deploy', async () => {
   const { missing, ...checked } = await deploy(tell);
   return missing.length === 0 ? checked : { why: missing.join('; ') };
 });
 await part('pytriton', besideTriton);
+await part('ModelClient', () => scripted(['pytriton', PYTRITON, 'nvidia-pytriton'], 'model_client.py', {}));
+await part('kserve', () => scripted(['kserve', KSERVE, 'kserve'], 'kserve_client.py', { tokens: { infer: [TOKEN] } }));
 await part('perf_analyzer', async () => {
   const python = await pythonOf('perf_analyzer', PERF_ANALYZER, 'tritonclient');
   return python.why === undefined ? perfAnalyzer(python) : python;
@@ -92,28 +98,40 @@ async function besideTriton() {
 }
 
 async function tritonclient({ bin, versions }) {
-  const system = createSystem({ log: silentLog });
-  try {
-    await askAll(system, bin, versions);
-  } finally {
-    await system.stop();
-  }
+  await serving({ tokens: { infer: [TOKEN] } }, async (ports) => {
+    for (const [index, [name, script]] of [
+      ['tritonclient', 'tritonclient_http.py'],
+      ['tritonclient over gRPC', 'tritonclient_grpc.py'],
+    ].entries()) {
+      const lines = await calls(bin, script, [`127.0.0.1:${ports[index]}`, TOKEN]);
+      if (lines === undefined) process.exitCode = 1;
+      else if (process.argv.includes('--page')) toPage(name, versions, lines);
+    }
+  });
 }
 
-async function askAll(system, bin, versions) {
-  const all = Object.entries(DTYPES);
-  await system.spawn('mirror', { actor: mirrorOf(all) });
-  for (const [name, dtype] of all)
-    await system.spawn(`mirror_${name.toLowerCase()}`, { actor: mirrorOf([[name, dtype]]) });
-  await system.spawn('slow', { actor: mirrorOf([['FP32', 'float32']], 2000) });
-  const { addresses } = await system.serve({ port: 0, grpc: { port: 0 }, tokens: { infer: [TOKEN] } });
-  for (const [index, [name, script]] of [
-    ['tritonclient', 'tritonclient_http.py'],
-    ['tritonclient over gRPC', 'tritonclient_grpc.py'],
-  ].entries()) {
-    const lines = await calls(bin, script, [`127.0.0.1:${addresses[index].port}`, TOKEN]);
-    if (lines === undefined) process.exitCode = 1;
-    else if (process.argv.includes('--page')) toPage(name, versions, lines);
+/** A part that is one script of a Python that holds a client: its arguments are the ports of HTTP and gRPC, and a token. */
+async function scripted(installed, script, options) {
+  const { why, bin, versions } = await pythonOf(...installed);
+  if (why !== undefined) return { why };
+  const lines = await serving(options, (ports) => calls(bin, script, [...ports, TOKEN]));
+  if (lines === undefined) throw new Error(`${script} has failed`);
+  return { versions, lines };
+}
+
+/** What `call` gives with the ports of HTTP and gRPC of a server of models that give back what they are given. */
+async function serving(options, call) {
+  const system = createSystem({ log: silentLog });
+  try {
+    const all = Object.entries(DTYPES);
+    await system.spawn('mirror', { actor: mirrorOf(all) });
+    for (const [name, dtype] of all)
+      await system.spawn(`mirror_${name.toLowerCase()}`, { actor: mirrorOf([[name, dtype]]) });
+    await system.spawn('slow', { actor: mirrorOf([['FP32', 'float32']], 2000) });
+    const { addresses } = await system.serve({ port: 0, grpc: { port: 0 }, ...options });
+    return await call(addresses.map(({ port }) => port));
+  } finally {
+    await system.stop();
   }
 }
 

@@ -288,7 +288,8 @@ export class GrpcCall {
   }
 }
 
-const LATE = 'The deadline of the call has passed';
+/** It begins with the words that clients of Triton look for, to whom any other failure is none of time. */
+const LATE = 'Deadline Exceeded: the deadline of the call has passed';
 
 /** NaN for what is no length of time. */
 function millisecondsOf(timeout: string): number {

@@ -45,6 +45,7 @@ export class TextEvents {
   readonly #includeUsage: boolean;
   #finishReason: string | undefined;
   #usage: TextUsage | undefined;
+  #callCount = 0;
 
   constructor(kind: TextKind, head: AnswerHead, includeUsage: boolean) {
     this.#kind = kind;
@@ -63,7 +64,7 @@ export class TextEvents {
     if (text === '' && toolCalls === undefined) return [];
     if (this.#kind === 'completions') return [this.#event({ text })];
     const content = text === '' ? {} : { content: text };
-    const calls = toolCalls === undefined ? {} : { tool_calls: toolCalls };
+    const calls = toolCalls === undefined ? {} : { tool_calls: toolCalls.map((call) => this.#indexed(call)) };
     return [this.#event({ delta: { ...content, ...calls } })];
   }
 
@@ -72,6 +73,12 @@ export class TextEvents {
     const last = this.#event(nothing, this.#finishReason ?? 'stop');
     if (!this.#includeUsage || this.#usage === undefined) return [last];
     return [last, { ...this.#head, choices: [], usage: usageBody([this.#usage]) }];
+  }
+
+  /** By its index a client finds the call that a piece belongs to. A call that says none is whole, and the next one. */
+  #indexed(call: unknown): unknown {
+    if (typeof call !== 'object' || call === null || 'index' in call) return call;
+    return { index: this.#callCount++, ...call };
   }
 
   #event(what: object, finishReason: string | null = null): unknown {

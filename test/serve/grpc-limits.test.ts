@@ -117,7 +117,13 @@ test('what is no message is refused with a code, and the server goes on', async 
     t.is((await raw(body, headers)).code, code, what);
   t.is((await raw(framed(bytes), { 'grpc-timeout': '99999999H' })).code, status.OK);
   t.is((await raw(framed(bytes), { 'content-type': 'application/grpc+proto' })).code, status.OK);
-  t.is((await raw(framed(bytes), { 'grpc-timeout': '0m' })).code, status.DEADLINE_EXCEEDED);
+  const late = await raw(framed(bytes), { 'grpc-timeout': '0m' });
+  t.is(late.code, status.DEADLINE_EXCEEDED);
+  t.regex(
+    String({ ...late.headers, ...late.trailers }['grpc-message']),
+    /^Deadline Exceeded/,
+    'as ModelClient wants it',
+  );
   t.is(system.registry.refusals()['serve']?.['host'], 1);
 });
 

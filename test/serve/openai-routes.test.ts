@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import test from 'ava';
 import OpenAI from 'openai';
 import { defineActor } from 'troupe';
+import { TextEvents } from '../../src/serve/openai-answer.js';
 import { openAiStand, TOKEN } from './openai-stand.js';
 import { send } from './oip-stand.js';
 
@@ -145,14 +146,19 @@ test('an actor may answer whole what was to be streamed, and with a stream what 
   t.is(whole.usage?.completion_tokens, 3);
 });
 
-test('calls of tools go through as they are', async (t) => {
+test('calls of tools go through as they are, streamed ones with their places', async (t) => {
   const { client } = await openAiStand(t);
   const whole = await client.chat.completions.create({ model: 'echo', messages: user('TOOLS') });
   t.like(whole.choices[0], { finish_reason: 'tool_calls', message: { content: null, tool_calls: [{ id: 'c1' }] } });
   const stream = await client.chat.completions.create({ model: 'echo', messages: user('TOOLS'), stream: true });
   const calls = [];
   for await (const chunk of stream) calls.push(...(chunk.choices[0]?.delta.tool_calls ?? []));
-  t.is(calls.length, 1);
+  t.deepEqual(calls, [{ index: 0, id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' } }]);
+  const events = new TextEvents('chat', { id: 'a', created: 0, model: 'm', version: undefined }, false);
+  const sent = (toolCalls: readonly unknown[]): unknown => events.piece({ toolCalls });
+  t.like(sent([{ id: 'a' }, { id: 'b' }]), [{ choices: [{ delta: { tool_calls: [{ index: 0 }, { index: 1 }] } }] }]);
+  t.like(sent([{ id: 'c' }, null]), [{ choices: [{ delta: { tool_calls: [{ index: 2 }, null] } }] }]);
+  t.like(sent([{ index: 7 }]), [{ choices: [{ delta: { tool_calls: [{ index: 7 }] } }] }]);
 });
 
 test('completions are answered one choice for each prompt, and streamed one at a time', async (t) => {
