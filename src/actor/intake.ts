@@ -106,8 +106,8 @@ export class Intake<In> {
 
   #bucketOf(input: In, model: string | undefined): string {
     if (model !== undefined) return this.#models?.bucketOf(model, input) ?? model;
-    const signature = this.#links.description?.signature;
-    return signature === undefined ? '' : shapeKey(input, signature);
+    const { signature, relays } = this.#links.description ?? {};
+    return signature === undefined || relays === true ? '' : shapeKey(input, signature);
   }
 
   /** The key of the model the record is for; an error where there is none, or where it names one and should not. */

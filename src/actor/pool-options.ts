@@ -2,6 +2,7 @@ import { BREAKER_DEFAULTS } from '../core/breaker.js';
 import { z } from '../kernel/schema.js';
 import { LATEST, MODEL_REF_PATTERN, NAME_RULE } from '../models/names.js';
 import { nameSchema } from '../models/options.js';
+import { ENSEMBLE } from './ready-made.js';
 
 /**
  * The options of `spawn`, which are also the keys of a pool in the config file. One schema gives types, defaults,
@@ -194,7 +195,7 @@ export const poolOptionsSchema = z
       .string()
       .min(1)
       .describe(
-        'File URL or path of the actor module, or the name of a ready-made actor (onnx, mock, triton, http, openai).',
+        'File URL or path of the actor module, or the name of a ready-made actor (onnx, mock, triton, http, openai, ensemble).',
       ),
     model: z
       .string()
@@ -261,7 +262,19 @@ export const poolOptionsSchema = z
       .describe('Memory limit of a replica; beyond it the replica is ended with cause oom.'),
     options: z.record(z.string(), z.unknown()).default({}).describe('Handed to load().'),
   })
-  .superRefine(({ model, models, version }, context) => {
+  .superRefine(({ actor, model, models, version, isolation = 'inline' }, context) => {
+    if (actor === ENSEMBLE && model === undefined)
+      context.addIssue({
+        code: 'custom',
+        path: ['model'],
+        message: 'must be given for actor ensemble: the graph stands in the config.pbtxt of a model',
+      });
+    if (actor === ENSEMBLE && isolation !== 'inline')
+      context.addIssue({
+        code: 'custom',
+        path: ['isolation'],
+        message: 'must be inline for actor ensemble: it asks the pools of its own process',
+      });
     if (models === undefined) return;
     const fix = 'each ask names its model and version';
     if (model !== undefined)

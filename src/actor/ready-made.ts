@@ -17,8 +17,11 @@ export interface ResolvedActor {
   readonly isolation: Isolation;
 }
 
+/** Is no module: it asks other pools of its system, which makes it. */
+export const ENSEMBLE = 'ensemble';
+
 /** Names of the ready-made actors, for messages. */
-export const readyMadeNames: readonly string[] = [...READY_MADE.keys()];
+export const readyMadeNames: readonly string[] = [...READY_MADE.keys(), ENSEMBLE];
 
 /** Undefined where the name is not a ready-made actor. */
 export function readyMade(name: string): ResolvedActor | undefined {

@@ -9,7 +9,7 @@ import { systemClock } from '../kernel/clock.js';
 import { type Deferred, deferred } from '../kernel/deferred.js';
 import { TroupeError } from '../kernel/errors.js';
 import { EventEmitter } from '../kernel/events.js';
-import { plainIssues, z } from '../kernel/schema.js';
+import { z } from '../kernel/schema.js';
 import { SupervisorCore, type SupervisorEffect } from '../core/supervisor.js';
 import type { StartLink } from '../host/link.js';
 import { startLink } from '../host/start-link.js';
@@ -21,13 +21,17 @@ import type { ActorDefinition } from '../wire/definition.js';
 import { nameSchema, type ModelsOptions, modelsSchema } from '../models/options.js';
 import { poolDefaults, withPoolDefaults } from '../models/pool-defaults.js';
 import { ModelRepository } from '../models/repository.js';
+import { ensembleActor } from './ensemble.js';
+import { Ensembles } from './ensembles.js';
 import { locateActor, modelDefaults } from './locate.js';
 import { checkOptions } from './ask.js';
+import { check } from './checked.js';
 import { Pool } from './pool.js';
 import { type StopOptions, type StopReport, stopTimeoutOf } from './pool-life.js';
 import { collectPool } from './pool-metrics.js';
 import { type PoolOptions, poolOptionsSchema } from './pool-options.js';
 import type { PoolHealth } from './readiness.js';
+import { ENSEMBLE } from './ready-made.js';
 import type { PoolStats } from './stats.js';
 
 const systemOptionsSchema = z.strictObject({
@@ -117,6 +121,7 @@ export class System implements AsyncDisposable {
   readonly #tracing: Tracing | undefined;
   readonly #supervisor: SupervisorCore;
   readonly #pools = new Map<string, Pool<any, any>>();
+  readonly #ensembles = new Ensembles(this.#pools);
   readonly #starts = new Map<string, Deferred<void>>();
   readonly #events = new EventEmitter<SystemEvents>();
   /** Who counts something for this system says so here, and `metrics()` has it. */
@@ -177,7 +182,8 @@ export class System implements AsyncDisposable {
     const started = deferred<void>();
     this.#starts.set(name, started);
     this.#events.emit('spawned', { name });
-    this.#carryOut(this.#supervisor.add(name, 'permanent'));
+    if (options.actor === ENSEMBLE) void this.#startAfterSteps(name, pool, started);
+    else this.#carryOut(this.#supervisor.add(name, 'permanent'));
     await started.promise;
     return pool;
   }
@@ -273,8 +279,31 @@ export class System implements AsyncDisposable {
     }
     const plain = this.#withModelDefaults(name, said);
     const resolved = check(`spawn "${name}"`, poolOptionsSchema, { ...plain, actor });
+    if (actor === ENSEMBLE)
+      return { name, options: resolved, actor: ensembleActor(this.#ensembles), isolation: 'inline', weigh };
     const located = locateActor(name, resolved.actor);
     return { name, options: resolved, actor: located.url, isolation: resolved.isolation ?? located.isolation, weigh };
+  }
+
+  /** An ensemble comes after the pools of its steps: it starts when they are up, and stops before them. */
+  async #startAfterSteps(name: string, pool: Pool<any, any>, started: Deferred<void>): Promise<void> {
+    try {
+      // Those that are spawned in the same turn are known after it.
+      await Promise.resolve();
+      const file = modelDefaults(name, this.models, pool.model as string);
+      if (file !== undefined)
+        await this.#ensembles.stepsUp(name, file.config, (step) => this.#starts.get(step)?.promise);
+      if (this.#pools.get(name) !== pool || this.#stopping !== undefined)
+        throw new TroupeError('POOL_STOPPED', `Pool "${name}" was stopped before it started`, { actor: name });
+      this.#pools.delete(name);
+      this.#pools.set(name, pool);
+      this.#carryOut(this.#supervisor.add(name, 'permanent'));
+    } catch (error) {
+      this.#starts.delete(name);
+      this.#leaving.add(pool);
+      await pool.stop({ timeoutMs: 0 });
+      started.reject(error);
+    }
   }
 
   /** What the user did not say and the model's config.pbtxt does; tells once what of it has no effect. */
@@ -377,14 +406,6 @@ export function createSystem(options: SystemOptions = {}): System {
   return new System(options);
 }
 
-/** As it is where it is a plain word; a key may be anything. */
-function shortKey(key: PropertyKey): string {
-  const text = String(key);
-  return /^[\w.-]{1,128}$/.test(text) ? text : JSON.stringify(text.slice(0, 100));
-}
-
-const SHOWN_MAX = 200;
-
 function checkTracing(tracing: Tracing): Tracing {
   const { tracer, active } = (tracing ?? {}) as Partial<Tracing>;
   if (typeof tracer?.startSpan !== 'function')
@@ -392,31 +413,4 @@ function checkTracing(tracing: Tracing): Tracing {
   if (active !== undefined && typeof active !== 'function')
     throw new TypeError(`createSystem: tracing.active must be a function, got ${typeof active}`);
   return tracing;
-}
-
-/** Validates wrong use at once: option, expectation, value received. */
-function check<Schema extends z.ZodType>(where: string, schema: Schema, value: unknown): z.output<Schema> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const lines = plainIssues(result.error.issues).map((issue) => {
-    const key = issue.path.length === 0 ? '' : `${issue.path.map(shortKey).join('.')}: `;
-    const received = issue.path.reduce<unknown>(
-      (at, step) => (at as Record<PropertyKey, unknown> | undefined)?.[step],
-      value,
-    );
-    const shown = issue.code === 'unrecognized_keys' ? '' : `, got ${show(received)}`;
-    const message = issue.code === 'invalid_key' ? `the name ${issue.issues[0]?.message}` : issue.message;
-    return `${key}${message}${shown}`;
-  });
-  throw new TypeError(`${where}: ${lines.join('; ')}`);
-}
-
-/** Some values are no JSON: a bigint, a cycle. Some are long. */
-function show(value: unknown): string {
-  try {
-    const text = JSON.stringify(value) ?? typeof value;
-    return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}… (${text.length} characters)` : text;
-  } catch {
-    return typeof value === 'bigint' ? `${value}n` : typeof value;
-  }
 }

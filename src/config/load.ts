@@ -13,6 +13,7 @@ import { conflictsOf } from './claims.js';
 import { objectionsTo, objectionsToListener, objectionsToServing } from './build-pipeline.js';
 import { type Environment, substitute } from './environment.js';
 import { problemsOf } from './expectation.js';
+import { ensembleProblems } from './ensembles.js';
 import { configError, pathText, type Problem } from './problem.js';
 import { type Config, configJsonSchema, configSchema, INFER_FUNCTIONS, isReference } from './schema.js';
 import { suggest } from './suggest.js';
@@ -110,6 +111,10 @@ function fillFromModels(
     for (const { path: option, value } of open) set(filled, option, value);
     return filled;
   });
+  for (const [name, text] of ensembleProblems(config)) {
+    const at = ['pools', name, 'model'];
+    problems.push({ at: nodeAt(tree, at).node.at, path: pathText(at), text });
+  }
   if (problems.length > 0) throw configError(file, problems);
   return { config: { ...config, pools }, fromModels, modelFacts: facts };
 }

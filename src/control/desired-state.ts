@@ -1,3 +1,4 @@
+import { ENSEMBLE } from '../actor/ready-made.js';
 import type { Config } from '../config/schema.js';
 
 /**
@@ -40,6 +41,7 @@ type Pools = Config['pools'];
 
 /** Those that change while records flow. */
 const LIVE_KEYS: readonly string[] = ['version', 'replicas'];
+/** Ensembles come after the pools that they ask, and go before them. */
 const ORDER: readonly PlanStep['action'][] = ['spawn', 'restart', 'scale', 'swap', 'stop'];
 /** More are not told one by one. */
 const KEYS_MAX = 50;
@@ -68,7 +70,11 @@ export function planOf(followed: Config | undefined, wanted: Config, running: Re
   const { pools: _before, ...restBefore } = followed ?? { pools: {} };
   const { pools: _wanted, ...rest } = wanted;
   if (followed !== undefined) nextStart.push(...changedKeys(restBefore, rest, ''));
-  steps.sort((one, other) => ORDER.indexOf(one.action) - ORDER.indexOf(other.action));
+  const rank = ({ action, pool }: PlanStep): number => {
+    const isEnsemble = (action === 'stop' ? before : wanted.pools)[pool]?.actor === ENSEMBLE;
+    return 2 * ORDER.indexOf(action) + (isEnsemble === (action === 'stop') ? 0 : 1);
+  };
+  steps.sort((one, other) => rank(one) - rank(other));
   return { steps, nextStart: nextStart.slice(0, KEYS_MAX) };
 }
 

@@ -212,6 +212,7 @@ class Shell implements Runner {
           repeatable: definition.repeatable !== false,
           native: definition.native === true,
           ...(definition.kinds === undefined ? {} : { kinds: [...definition.kinds] }),
+          ...(definition.relays === true ? { relays: true as const } : {}),
           pid: process.pid,
           costs,
         },
@@ -366,7 +367,7 @@ class Shell implements Runner {
 
   private answerWith(id: number, outputs: unknown, count: number): Promise<void> | undefined {
     const loaded = this.running?.loaded;
-    if (loaded?.signature !== undefined) {
+    if (loaded?.signature !== undefined && loaded.definition.relays !== true) {
       let columns: Columns;
       try {
         columns = checkColumns(outputs, loaded.signature.outputs, count);
@@ -489,7 +490,8 @@ class Shell implements Runner {
   }
 
   private asPredictError(error: unknown): TroupeError {
-    if (isTroupeError(error) && OWN_CODES.has(error.code)) return error;
+    const relays = this.loaded?.definition.relays === true;
+    if (isTroupeError(error) && (relays || OWN_CODES.has(error.code))) return error;
     const message = `predict of actor "${this.spec?.pool}" failed: ${messageOf(error)}`;
     const retryAfterMs = retryAfterOf(error);
     const details = { ...this.where(), cause: error, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };

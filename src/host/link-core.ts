@@ -128,7 +128,8 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     const { carrier, description } = this;
     invariant(carrier !== undefined && description !== undefined, 'a batch is sent only after ready');
     try {
-      const signature = model === undefined ? description.signature : this.signatures.get(model);
+      const own = description.relays === true ? undefined : description.signature;
+      const signature = model === undefined ? own : this.signatures.get(model);
       this.dispatch(batchId, inputs, { shared, model, signature }, carrier);
     } catch (cause) {
       // Larger than a frame or a buffer may be: nothing was sent, and a smaller batch may fit.
@@ -348,8 +349,16 @@ export class LinkCore implements Link, CarrierEvents, LiveReplica {
     this.disarm();
     this.phase = transition('link', LINK_LIFECYCLE, this.phase, 'loaded');
     this.description = answer.value;
-    const { signature, methods, repeatable, kinds, pid, costs } = answer.value;
-    this.events.ready({ signature, methods, repeatable, ...(kinds === undefined ? {} : { kinds }), pid, costs });
+    const { signature, methods, repeatable, kinds, relays, pid, costs } = answer.value;
+    this.events.ready({
+      signature,
+      methods,
+      repeatable,
+      ...(kinds === undefined ? {} : { kinds }),
+      ...(relays === undefined ? {} : { relays }),
+      pid,
+      costs,
+    });
   }
 
   private startFailed(cause: unknown): void {

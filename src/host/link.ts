@@ -27,6 +27,8 @@ export interface Description {
   readonly methods: readonly string[];
   readonly repeatable: boolean;
   readonly kinds?: readonly ServedKind[];
+  /** It takes rows whatever its signature. */
+  readonly relays?: true;
   readonly pid: number;
   /** Size and milliseconds of each run of the warm-up, where the actor reported them. */
   readonly costs?: readonly (readonly [size: number, ms: number])[];

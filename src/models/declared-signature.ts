@@ -98,6 +98,6 @@ export function dtypeOf({ data_type: type = 'TYPE_INVALID' }: Pick<Declared, 'da
   return word.replace(/^bf/, 'bfloat').replace(/^fp/, 'float');
 }
 
-function tensorText(dtype: string, dims: readonly number[]): string {
+export function tensorText(dtype: string, dims: readonly number[]): string {
   return `${dtype}[${dims.join(',')}]`;
 }

@@ -280,7 +280,7 @@ export const MODEL_CONFIG = message({
   optimization: kept(one(OPTIMIZATION)),
   dynamic_batching: { type: DYNAMIC_BATCHING, oneof: 'scheduling_choice' },
   sequence_batching: { type: SEQUENCE_BATCHING, oneof: 'scheduling_choice', effect: 'later' },
-  ensemble_scheduling: { type: ENSEMBLE, oneof: 'scheduling_choice', effect: 'later' },
+  ensemble_scheduling: { type: ENSEMBLE, oneof: 'scheduling_choice' },
   instance_group: many(INSTANCE_GROUP),
   default_model_filename: one('string'),
   cc_model_filenames: kept(map('string', 'string')),

@@ -1,5 +1,6 @@
 import { TroupeError } from '../kernel/errors.js';
 import type { WarmUp } from '../wire/warm-up.js';
+import { checkEnsemble } from './ensemble.js';
 import {
   type EnumSpec,
   type FieldSpec,
@@ -33,6 +34,32 @@ export interface ModelConfigFile {
   readonly ignored: readonly IgnoredField[];
   /** What `model_warmup` asks for; run by every replica that loads the model. */
   readonly warmUps: readonly WarmUp[];
+  /** Where an entry of a list or a map of `config` stands, by its place or its key. */
+  readonly entries: ReadonlyMap<object, ReadonlyMap<string | number, TextPosition>>;
+}
+
+/** By the configuration that was read from it, which is what a replica is given. */
+const FILES = new WeakMap<object, ModelConfigFile>();
+
+/** The file that this very object was read from; undefined for a copy of it. */
+export function fileOf(config: object): ModelConfigFile | undefined {
+  return FILES.get(config);
+}
+
+/** File, line and column of a field, or of an entry of one of its lists or maps. */
+export function placeIn(file: ModelConfigFile, field: string, holder?: object, key?: string | number): string {
+  const { line, col } = positionOf(file, field, holder, key);
+  return `${file.file}:${line}:${col}`;
+}
+
+function positionOf(
+  { places, entries }: Pick<ModelConfigFile, 'places' | 'entries'>,
+  field: string,
+  holder?: object,
+  key?: string | number,
+): TextPosition {
+  const entry = holder === undefined || key === undefined ? undefined : entries.get(holder)?.get(key);
+  return entry ?? places.get(field) ?? START;
 }
 
 /** `model`: the name of its directory, which the field `name` must agree with. Throws MODEL_CONFIG_INVALID. */
@@ -41,10 +68,12 @@ export function readModelConfig(text: string, file: string, model: string): Mode
     const decoder = new Decoder();
     // The table is where the type comes from, so what was decoded by it has that type.
     const config = decoder.message(MODEL_CONFIG, parseTextProto(text), '') as ModelConfig;
-    const { places, ignored } = decoder;
-    validate({ config, places }, model);
+    const { places, ignored, entries } = decoder;
+    validate({ config, places, entries }, model);
     const warmUps = readWarmUps(config, file, (message) => decoder.messages.get(message) ?? START);
-    return { file, config, places, ignored, warmUps };
+    const found = { file, config, places, ignored, warmUps, entries };
+    FILES.set(config, found);
+    return found;
   } catch (cause) {
     if (!(cause instanceof TextProtoError)) throw cause;
     const message = `${file}:${cause.at.line}:${cause.at.col}: ${cause.message}`;
@@ -59,6 +88,7 @@ class Decoder {
   /** Where each message begins that stands in the text. */
   readonly messages = new Map<object, TextPosition>();
   readonly ignored: IgnoredField[] = [];
+  readonly entries = new Map<object, Map<string | number, TextPosition>>();
 
   message(spec: MessageSpec, fields: readonly ProtoField[], path: string): Record<string, unknown> {
     const message: Record<string, unknown> = {};
@@ -81,7 +111,10 @@ class Decoder {
       if (!isMany) message[name] = this.#value(known.type, field.value, here);
       else if (known.key === undefined) {
         const list = (message[name] ??= []) as unknown[];
-        for (const value of values) list.push(this.#value(known.type, value, here));
+        for (const value of values) {
+          this.#noteEntry(list, list.length, value.at);
+          list.push(this.#value(known.type, value, here));
+        }
       } else {
         // Without a prototype: the keys are the user's.
         const map = (message[name] ??= Object.create(null)) as Record<string, unknown>;
@@ -98,6 +131,12 @@ class Decoder {
     if (effect !== undefined && !isInside) this.ignored.push({ field, at, effect });
   }
 
+  #noteEntry(holder: object, key: string | number, at: TextPosition): void {
+    const known = this.entries.get(holder);
+    if (known === undefined) this.entries.set(holder, new Map([[key, at]]));
+    else known.set(key, at);
+  }
+
   #entry(map: Record<string, unknown>, { type, key }: FieldSpec, value: ProtoValue, path: string): void {
     if (value.kind !== 'message') throw wrongKind(value, path, '{ key: … value: … }');
     const fields = { key: { type: key as 'string' | 'uint64' }, value: { type } };
@@ -106,6 +145,7 @@ class Decoder {
     const name = String(given ?? this.#empty(key as 'string' | 'uint64'));
     if (name in map) throw new TextProtoError(value.at, `${path} has the key ${JSON.stringify(name)} a second time`);
     map[name] = entry['value'] ?? this.#empty(type);
+    this.#noteEntry(map, name, value.at);
   }
 
   /** What protobuf gives for a value that is not there. */
@@ -207,9 +247,10 @@ function wrongKind(value: ProtoValue, path: string, expected: string): TextProto
 const INSTANCES_MAX = 1024;
 
 /** The rules of Triton that a table of fields cannot hold. */
-function validate({ config, places }: Pick<ModelConfigFile, 'config' | 'places'>, model: string): void {
-  const refuse = (field: string, problem: string): never => {
-    throw new TextProtoError(places.get(field) ?? START, `${field}: ${problem}`);
+function validate(found: Pick<ModelConfigFile, 'config' | 'places' | 'entries'>, model: string): void {
+  const { config } = found;
+  const refuse = (field: string, problem: string, holder?: object, key?: string | number): never => {
+    throw new TextProtoError(positionOf(found, field, holder, key), `${field}: ${problem}`);
   };
   const { name, max_batch_size: maxBatch = 0, version_policy: policy, dynamic_batching: batching } = config;
   if (name !== undefined && name !== '' && name !== model)
@@ -258,6 +299,7 @@ function validate({ config, places }: Pick<ModelConfigFile, 'config' | 'places'>
         );
     }
   }
+  checkEnsemble(config, refuse);
   const file = config.default_model_filename;
   if (file !== undefined && !isPlainFile(file))
     refuse(

@@ -1,4 +1,5 @@
 import { instancesOf, type ModelConfigFile } from './model-config.js';
+import type { ModelConfig } from './model-config-fields.js';
 import type { TextPosition } from './text-proto.js';
 
 /** A pool's option that its model's config.pbtxt decides where the user says nothing. */
@@ -13,6 +14,9 @@ export interface PoolDefault {
 /** The most that `batching.maxSize` and `batching.maxDelayMs` take. */
 const SIZE_MAX = 65_536;
 const DELAY_MAX_MS = 2 ** 40;
+const REPLICAS_MAX = 1024;
+
+type Say = (path: PoolDefault['path'], value: number, field: string) => void;
 
 /**
  * `max_batch_size` and the largest of `preferred_batch_size` bound the batches, `max_queue_delay_microseconds` is how long
@@ -21,7 +25,7 @@ const DELAY_MAX_MS = 2 ** 40;
  */
 export function poolDefaults({ config, places, file }: ModelConfigFile): readonly PoolDefault[] {
   const defaults: PoolDefault[] = [];
-  const say = (path: PoolDefault['path'], value: number, field: string): void => {
+  const say: Say = (path, value, field) => {
     defaults.push({ path, value, file, at: places.get(field) ?? { line: 1, col: 1 } });
   };
   const { max_batch_size: maxBatch, dynamic_batching: batching } = config;
@@ -39,9 +43,36 @@ export function poolDefaults({ config, places, file }: ModelConfigFile): readonl
       Math.min(DELAY_MAX_MS, delay / 1000),
       'dynamic_batching.max_queue_delay_microseconds',
     );
+  if (config.ensemble_scheduling !== undefined) sayOfEnsemble(config, defaults, say);
   const count = instancesOf(config);
   if (count > 0) say(['replicas'], count, 'instance_group');
   return defaults;
+}
+
+/** Batches of an ensemble that are under way at the same time: each only waits, and while it is in one step others are in others. */
+const ENSEMBLE_REPLICAS = 8;
+/** The pools of the steps find out what hangs; here a batch may wait for them as long as they are busy. */
+const ENSEMBLE_BATCH_TIMEOUT_MS = 86_400_000;
+/** As the schema of a pool has it. */
+const SIZE_DEFAULT = 32;
+
+/** `max_inflight_requests` is how many records may be in its steps: as many replicas, times as large batches, at most. */
+function sayOfEnsemble(config: ModelConfig, defaults: PoolDefault[], say: Say): void {
+  const field = 'ensemble_scheduling';
+  say(['batchTimeoutMs'], ENSEMBLE_BATCH_TIMEOUT_MS, field);
+  const most = config.ensemble_scheduling?.max_inflight_requests ?? 0;
+  if (most === 0) {
+    say(['replicas'], ENSEMBLE_REPLICAS, field);
+    return;
+  }
+  const at = defaults.findIndex(({ path }) => path.join('.') === 'batching.maxSize');
+  const wanted = defaults[at]?.value ?? SIZE_DEFAULT;
+  const size = Math.min(most, wanted);
+  if (size < wanted) {
+    if (at !== -1) defaults.splice(at, 1);
+    say(['batching', 'maxSize'], size, `${field}.max_inflight_requests`);
+  }
+  say(['replicas'], Math.min(REPLICAS_MAX, Math.floor(most / size)), `${field}.max_inflight_requests`);
 }
 
 /** The options with what `defaults` say where they say nothing. What is no map is left for the schema to refuse. */

@@ -138,6 +138,29 @@ export function unpackColumns(columns: Columns, copied?: (data: NumericArray) =>
   return records as TensorRecord[];
 }
 
+/** Why a record does not fit these inputs, by the rules of `packColumns`; undefined where it does. */
+export function recordProblem(record: unknown, specs: readonly TensorSpec[]): string | undefined {
+  return problemOf(
+    record,
+    specs,
+    specs.map((spec) => new Target(spec, 1, unzeroed)),
+  );
+}
+
+/**
+ * The value of a tensor of one shape in a record where it has the other: a single value stands bare where the shape is [],
+ * in an array elsewhere.
+ */
+export function reshaped(value: unknown, { dtype, shape }: TensorSpec, to: readonly number[]): unknown {
+  if (shape.length === 0 && to.length > 0) {
+    const array: unknown[] | NumericArray = numericClassOf(dtype)?.make(1) ?? [''];
+    array[0] =
+      dtype === 'int64' || dtype === 'uint64' ? BigInt(value as number) : dtype === 'string' ? value : Number(value);
+    return array;
+  }
+  return shape.length > 0 && to.length === 0 ? (value as readonly unknown[])[0] : value;
+}
+
 /** What predict returned, checked against the signature. Throws PROTOCOL_VIOLATION naming the output that is wrong. */
 export function checkColumns(value: unknown, outputs: readonly TensorSpec[], count: number): Columns {
   if (typeof value !== 'object' || value === null || !('columns' in value) || !isObject(value.columns)) {
@@ -401,7 +424,7 @@ function isObject(value: unknown): value is object {
 }
 
 /** A tensor may be called __proto__; assignment would set the prototype instead. */
-function setOwn(target: Record<string, unknown>, name: string, value: unknown): void {
+export function setOwn(target: Record<string, unknown>, name: string, value: unknown): void {
   if (name === '__proto__')
     Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true });
   else target[name] = value;

@@ -79,6 +79,12 @@ export interface ActorDefinition<In = unknown, Out = unknown, State = unknown> {
    */
   handsOver?: boolean;
   /**
+   * True: it runs no model but passes its records on to other pools. It is given rows and answers rows whatever its
+   * signature, which only tells callers what they hold, and an error with the code of a Troupe error keeps its code.
+   * Default false.
+   */
+  relays?: boolean;
+  /**
    * What of OpenAI's routes it answers, in the shapes of `ChatRecord`, `CompletionRecord` and `EmbeddingRecord`. Default none.
    * Not with a signature.
    */

@@ -155,6 +155,8 @@ export interface EntryDescription {
   readonly repeatable: boolean;
   readonly native: boolean;
   readonly kinds?: readonly ServedKind[];
+  /** It takes rows whatever its signature. */
+  readonly relays?: true;
   readonly pid: number;
   /** Size and milliseconds of each run that load() reported. */
   readonly costs: readonly (readonly [size: number, ms: number])[];

@@ -4,6 +4,8 @@ import { type Config, configSchema } from '../../src/config/schema.js';
 import { changedKeys, followedAfter, type Plan, planOf, type RunningPool } from '../../src/control/desired-state.js';
 
 type Entry = Readonly<{
+  actor?: string;
+  model?: string;
   version?: string | number;
   replicas?: number | { min?: number; max?: number };
   isolation?: 'thread' | 'process';
@@ -32,6 +34,14 @@ test('an edited version is a swap, edited replicas a scale, a new pool a spawn a
   const plan = planOf(before, after, running({ a: { meant: '2' }, b: {}, gone: {}, code: {} }));
   t.deepEqual(texts(plan), ['spawn fresh', 'scale b 1 3', 'swap a 1 2', 'stop gone']);
   t.deepEqual(plan.nextStart, []);
+});
+
+test('an ensemble is spawned after the pools that it may ask, and stopped before them', (t) => {
+  const file = config({ e: { actor: 'ensemble', model: 'm' }, a: {}, z: {} });
+  t.deepEqual(texts(planOf(config({}), file, running({}))), ['spawn a', 'spawn z', 'spawn e']);
+  const all = running({ a: {}, e: {}, z: {} });
+  const turned = config({ a: {}, e: { actor: 'ensemble', model: 'm' }, z: {} });
+  t.deepEqual(texts(planOf(turned, config({}), all)), ['stop e', 'stop a', 'stop z']);
 });
 
 test('what was changed by hand, has moved with an alias, failed or went away is drift, and the file is right', (t) => {
