@@ -128,7 +128,7 @@ class OipServer {
     }
     const stopCounting = this.#system.registry.add({
       collect: (into) => this.#collect(into),
-      refusals: () => ['serve', [...this.#listeners, ...this.#lanes].flatMap(({ refusals }) => [...refusals])],
+      refusals: () => ['serve', this.#refusals()],
     });
     let isCounted = true;
     const close = async (graceMs = CLOSE_MS): Promise<void> => {
@@ -405,9 +405,20 @@ class OipServer {
     return value as Record<string, unknown>;
   }
 
+  #refusals(): readonly (readonly [reason: string, count: number])[] {
+    const all = [...this.#listeners, ...this.#lanes].flatMap(({ refusals }) => [...refusals]);
+    return [...all, ['busy', this.#busyCount()]];
+  }
+
+  /** What found no room behind the gates: bytes, and scrapes. */
+  #busyCount(): number {
+    return this.#budget.refusedCount + this.#scrapes.refusedCount;
+  }
+
   #collect(into: Exposition): void {
     for (const reason of HTTP_REFUSALS) {
-      const count = this.#listeners.reduce((total, { refusals }) => total + (refusals.get(reason) ?? 0), 0);
+      const busyCount = reason === 'busy' ? this.#busyCount() : 0;
+      const count = this.#listeners.reduce((total, { refusals }) => total + (refusals.get(reason) ?? 0), busyCount);
       into.add('troupe_refused_requests_total', { listener: 'serve', reason }, count);
     }
     for (const lane of this.#lanes) lane.collect(into);

@@ -13,13 +13,21 @@ export const SCRAPES_BUSY = `${SCRAPES_MAX} scrapes have not been read to their 
  */
 export class Scrapes {
   #count = 0;
+  #refusedCount = 0;
 
   constructor(private readonly system: Pick<System, 'metrics'>) {}
+
+  get refusedCount(): number {
+    return this.#refusedCount;
+  }
 
   /** False: too many wait already, and the request has no answer yet. */
   answer(request: IncomingMessage, response: ServerResponse): boolean {
     if (response.headersSent || response.destroyed) return true;
-    if (this.#count === SCRAPES_MAX) return false;
+    if (this.#count === SCRAPES_MAX) {
+      this.#refusedCount++;
+      return false;
+    }
     const text = this.system.metrics();
     this.#count++;
     response.once('close', () => this.#count--);

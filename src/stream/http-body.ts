@@ -7,7 +7,7 @@ import { TroupeError } from '../kernel/errors.js';
 import { type BodyMemory, REUSED_BYTES_MIN } from './body-memory.js';
 import { RecordFailure } from './envelope.js';
 import type { IncomingMessage } from './http-listener.js';
-import { MAX_REQUEST_BRACKETS, parseJson } from './parse-json.js';
+import { countBrackets, MAX_REQUEST_BRACKETS, parseJson } from './parse-json.js';
 
 const INFLATERS = new Map([
   ['gzip', promisify(gunzip)],
@@ -44,6 +44,7 @@ export class Refusal {
 /** Bytes of all bodies that are held, being read included. */
 export class ByteBudget {
   #held = 0;
+  #refusedCount = 0;
 
   constructor(private readonly capacityBytes: number) {}
 
@@ -51,8 +52,16 @@ export class ByteBudget {
     return this.#held;
   }
 
+  /** How often there was no room: each was the end of a request. */
+  get refusedCount(): number {
+    return this.#refusedCount;
+  }
+
   take(bytes: number): boolean {
-    if (this.#held + bytes > this.capacityBytes) return false;
+    if (this.#held + bytes > this.capacityBytes) {
+      this.#refusedCount++;
+      return false;
+    }
     this.#held += bytes;
     return true;
   }
@@ -311,37 +320,62 @@ export function largerThan(maxBytes: number): Refusal {
   return new Refusal(413, `the body is larger than ${maxBytes} bytes`);
 }
 
-/** The records of a body. A bad line of NDJSON is a failed record; a bad JSON body is refused as a whole. */
-export function recordsOf(bytes: Buffer, format: BodyFormat, name: string): readonly unknown[] | Refusal {
+/**
+ * The records of a body, `recordsMax` at most. A bad line of NDJSON is a failed record; a bad JSON body, and one of more objects
+ * and arrays than a stranger may send, is refused as a whole.
+ */
+export function recordsOf(
+  bytes: Buffer,
+  format: BodyFormat,
+  name: string,
+  recordsMax: number,
+): readonly unknown[] | Refusal {
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
     return new Refusal(400, 'the body is not valid UTF-8', 'PARSE_FAILED');
   }
-  if (format === 'ndjson') return linesOf(text, name);
+  if (format === 'ndjson') return linesOf(text, name, recordsMax);
   try {
     const value: unknown = parseJson(text, MAX_POSTED_DEPTH, MAX_REQUEST_BRACKETS);
-    return Array.isArray(value) ? value : [value];
+    const records: readonly unknown[] = Array.isArray(value) ? value : [value];
+    return records.length > recordsMax ? tooMany(recordsMax, String(records.length)) : records;
   } catch (cause) {
     return new Refusal(400, `the body is not JSON: ${wordsOf(cause)}`, 'PARSE_FAILED');
   }
 }
 
-function linesOf(text: string, name: string): unknown[] {
+function linesOf(text: string, name: string, recordsMax: number): readonly unknown[] | Refusal {
   const records: unknown[] = [];
-  text.split('\n').forEach((line, index) => {
-    if (line.trim() === '') return;
+  let brackets = 0;
+  let number = 0;
+  for (let from = 0; from < text.length; number++) {
+    const end = text.indexOf('\n', from);
+    const to = end < 0 ? text.length : end;
+    const line = text.slice(from, to);
+    from = to + 1;
+    if (line.trim() === '') continue;
+    if (records.length === recordsMax) return tooMany(recordsMax, 'more');
     try {
-      records.push(parseJson(line, MAX_POSTED_DEPTH));
+      brackets += countBrackets(line, MAX_POSTED_DEPTH);
+      if (brackets > MAX_REQUEST_BRACKETS) {
+        const words = `the body has more than ${MAX_REQUEST_BRACKETS} objects and arrays`;
+        return new Refusal(400, words, 'PARSE_FAILED');
+      }
+      records.push(JSON.parse(line));
     } catch (cause) {
-      const message = `${name}: line ${index + 1} of a body is not JSON: ${wordsOf(cause)}`;
+      const message = `${name}: line ${number + 1} of a body is not JSON: ${wordsOf(cause)}`;
       records.push(
         new RecordFailure(new TroupeError('PARSE_FAILED', message, { cause }), line.slice(0, EXCERPT_CHARS)),
       );
     }
-  });
+  }
   return records;
+}
+
+function tooMany(recordsMax: number, count: string): Refusal {
+  return new Refusal(413, `a body may hold ${recordsMax} records, this one has ${count}`);
 }
 
 export function busy(): Refusal {

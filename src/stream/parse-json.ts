@@ -10,11 +10,12 @@ export const MAX_REQUEST_BRACKETS = 1_000_000;
 /** JSON.parse takes any depth; here what is nested deeper than `maxDepth`, or has more objects and arrays, is a SyntaxError too. */
 export function parseJson(text: string, maxDepth = MAX_JSON_DEPTH, maxBrackets = Infinity): unknown {
   // Shorter than the brackets it would take.
-  if (text.length > 2 * maxDepth) checkBrackets(text, maxDepth, maxBrackets);
+  if (text.length > 2 * maxDepth) countBrackets(text, maxDepth, maxBrackets);
   return JSON.parse(text);
 }
 
-function checkBrackets(text: string, maxDepth: number, maxBrackets: number): void {
+/** How many objects and arrays a text of JSON has. Throws a SyntaxError as `parseJson`, which is not called where it throws. */
+export function countBrackets(text: string, maxDepth: number, maxBrackets = Infinity): number {
   let depth = 0;
   let count = 0;
   let isString = false;
@@ -31,4 +32,5 @@ function checkBrackets(text: string, maxDepth: number, maxBrackets: number): voi
       if (count > maxBrackets) throw new SyntaxError(`it has more than ${maxBrackets} objects and arrays`);
     } else if (code === 0x5d || code === 0x7d) depth -= 1;
   }
+  return count;
 }

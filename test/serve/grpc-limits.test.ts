@@ -164,6 +164,7 @@ test('an answer that nobody reads stands in the budget until its client has gone
   const { code, details } = await refusal('ModelInfer', asked);
   t.is(code, status.UNAVAILABLE);
   t.regex(details, /too many bytes are held already/);
+  t.is(system.registry.refusals()['serve']?.['busy'], 1);
   session.destroy();
   let got: Message | undefined;
   while (got === undefined) got = await ask('ModelInfer', asked).catch(() => undefined);

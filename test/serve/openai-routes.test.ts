@@ -355,6 +355,8 @@ test('answers and metadata stand in the budget of the listener: what finds no ro
   t.is(refused.status, 503, 'its answer has more bytes than all may');
   t.is(refused.headers['retry-after'], '1');
   t.is(refused.json.error.code, 'mailbox_full');
+  t.is(system.registry.refusals()['serve']?.['busy'], 1);
+  t.regex(system.metrics(), /troupe_refused_requests_total\{listener="serve",reason="busy"\} 1/);
   // What was answered is given back.
   for (let round = 0; round < 5; round++) t.is((await ask(4000)).status, 200);
   // A body that does not come to its end leaves room for nothing.

@@ -196,7 +196,7 @@ class HttpReader implements SourceReader<unknown> {
     const body = await readBody(request, this.plan.maxBodyBytes, this.#budget);
     if (body === undefined) return undefined;
     if (body instanceof Refusal) return refuseRequest(request, response, body);
-    const records = recordsOf(body.bytes, format, this.name);
+    const records = recordsOf(body.bytes, format, this.name, this.plan.capacity);
     const refusal = records instanceof Refusal ? records : this.#noPlaceFor(records.length);
     if (refusal !== undefined || records instanceof Refusal) {
       this.#budget.give(body.held);
@@ -212,9 +212,6 @@ class HttpReader implements SourceReader<unknown> {
 
   #noPlaceFor(count: number): Refusal | undefined {
     if (this.#isClosed) return new Refusal(503, 'the run has ended', 'CANCELLED');
-    if (count > this.plan.capacity) {
-      return new Refusal(413, `a body may hold ${this.plan.capacity} records, this one has ${count}`);
-    }
     const isFull = this.#waiting.length > 0 || this.#items.length + count > this.plan.capacity;
     return isFull && this.plan.waitMs === 0 ? full(this.plan.capacity) : undefined;
   }

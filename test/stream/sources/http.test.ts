@@ -135,6 +135,25 @@ test('a bad line of NDJSON is one failed record in its place; a bad JSON body is
   t.is((await brackets).status, 200, 'brackets inside a string are no depth');
 });
 
+test('NDJSON of more records than there may be, or of more objects and arrays in all its lines, is refused as a whole', async (t) => {
+  const { reader, url } = await listen(t, { capacity: 3 });
+  const post = (body: string): ReturnType<typeof ask> => ask(url, { body, headers: NDJSON });
+  const many = await post('1\n'.repeat(1_000_000));
+  t.is(many.status, 413);
+  t.regex(many.text, /a body may hold 3 records, this one has more/);
+  const line = `[${'{},'.repeat(499_999)}1]`; // 500,000 of them
+  const brackets = await post(`${line}\n${line}\n[]`);
+  t.is(brackets.status, 400);
+  t.regex(brackets.text, /the body has more than 1000000 objects and arrays/);
+  const answer = post(`${'['.repeat(200_000)}\n\n"${'['.repeat(2_000_000)}"\n[1]\r\n`);
+  const items = await take(reader, 3);
+  t.true(items[0]?.value instanceof RecordFailure && /line 1 .*deeper than 100/.test(items[0].value.error.message));
+  t.is(items[1]?.value, '['.repeat(2_000_000), 'brackets inside a string are its own');
+  t.deepEqual(items[2]?.value, [1]);
+  await reader.acknowledge?.(items.map(({ token }) => ({ token, values: [] })));
+  t.is((await answer).status, 200);
+});
+
 test('one content encoding is undone, within maxBodyBytes', async (t) => {
   const { reader, url } = await listen(t, { maxBodyBytes: 1000, capacityBytes: 5000 });
   for (const [name, encode] of [
