@@ -128,10 +128,26 @@ async function serving(options, call) {
     for (const [name, dtype] of all)
       await system.spawn(`mirror_${name.toLowerCase()}`, { actor: mirrorOf([[name, dtype]]) });
     await system.spawn('slow', { actor: mirrorOf([['FP32', 'float32']], 2000) });
+    await system.spawn('words', { actor: wordsActor() });
     const { addresses } = await system.serve({ port: 0, grpc: { port: 0 }, ...options });
     return await call(addresses.map(({ port }) => port));
   } finally {
     await system.stop();
+  }
+}
+
+/** Says what it is asked word by word, or whole; FAIL in the place of a word ends it. */
+function wordsActor() {
+  return defineActor({
+    kinds: ['completions'],
+    predict: (batch) => batch.map(({ prompt, stream }) => (stream ? piecesOf(prompt) : prompt)),
+  });
+}
+
+async function* piecesOf(text) {
+  for (const word of text.split(/(?= )/)) {
+    if (word.trim() === 'FAIL') throw new Error('out of words');
+    yield word;
   }
 }
 

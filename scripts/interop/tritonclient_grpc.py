@@ -119,6 +119,52 @@ def stream(client):
     told("the same with triton_grpc_error", "the stream ends with NOT_FOUND")
 
 
+def text(words, **more):
+    given = {"text_input": words, **more}
+    kinds = {str: np.object_, bool: np.bool_}
+    return [tensor(name, np.array([value], dtype=kinds[type(value)])) for name, value in given.items()]
+
+
+def decoupled(client):
+    config = client.get_model_config("words", headers=BEARER).config
+    check(config.model_transaction_policy.decoupled, "decoupled")
+    told("get_model_config of a text model", "decoupled, max_batch_size %d" % config.max_batch_size)
+    once = lambda: client.infer("words", text("a b"), headers=BEARER)
+    told("infer of a text model", refused(once, "UNIMPLEMENTED", "several times"))
+    got = queue.Queue()
+    client.start_stream(lambda result, error: got.put((result, error)), headers=BEARER)
+    words = " ".join("word%d" % index for index in range(50))
+    for index in range(20):
+        client.async_stream_infer("words", text(words), request_id=str(index), enable_empty_final_response=True)
+    pieces = {str(index): [] for index in range(20)}
+    ended = set()
+    while len(ended) < 20:
+        result, error = got.get(timeout=60)
+        check(error is None, error)
+        response = result.get_response()
+        check(response.id not in ended, "after its last answer")
+        if response.parameters["triton_final_response"].bool_param:
+            check(response.model_name == "words" and not response.outputs, "an empty last answer")
+            ended.add(response.id)
+        else:
+            pieces[response.id].append(result.as_numpy("text_output")[0].decode())
+    check(all(len(one) == 50 and "".join(one) == words for one in pieces.values()), pieces)
+    told("async_stream_infer of a text model, enable_empty_final_response", "20 texts of 50 answers each, and the empty last ones")
+    sampling = '{"max_tokens": "9", "temperature": 0}'
+    client.async_stream_infer("words", text("a b", stream=False, sampling_parameters=sampling, exclude_input_in_output=True))
+    result, error = got.get(timeout=60)
+    check(error is None and result.as_numpy("text_output")[0] == b"a b", error)
+    check(result.get_response().parameters["triton_final_response"].bool_param, "final")
+    told("the same with stream false and sampling_parameters", "one answer, which is the last")
+    client.async_stream_infer("words", text("one FAIL"))
+    result, error = got.get(timeout=60)
+    check(error is None and result.as_numpy("text_output")[0] == b"one", error)
+    _, error = got.get(timeout=60)
+    check("out of words" in error.message(), error)
+    client.stop_stream()
+    told("a text that fails after its first answer", error.message())
+
+
 def fail(client):
     send = lambda name, array, **options: lambda: client.infer(name, [tensor("FP32", array)], **options)
     told("infer of a model that is not there", refused(send("none", FP32, headers=BEARER), "NOT_FOUND", "no model"))
@@ -158,5 +204,6 @@ with triton.InferenceServerClient(URL) as one:
     describe(one)
     infer(one)
     stream(one)
+    decoupled(one)
     fail(one)
 asyncio.run(asynchronous())

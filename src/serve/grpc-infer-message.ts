@@ -36,9 +36,11 @@ export interface InferMessage {
   readonly id: string;
   /** Throws INPUT_INVALID or PARSE_FAILED. Tensors may be views of the bytes of the message. */
   decode(): OipRequest;
+  /** Of a stream: a last answer without tensors is wanted, where no other can say that it is the last. Throws PARSE_FAILED. */
+  wantsEmptyFinal(): boolean;
 }
 
-/** Asks a stream for a last answer without tensors; every answer here is one of its own, and last. */
+/** See `wantsEmptyFinal`. */
 const EMPTY_FINAL = 'triton_enable_empty_final_response';
 const FINAL = 'triton_final_response';
 
@@ -80,6 +82,11 @@ export function readInferMessage(bytes: Buffer): InferMessage {
     modelVersion: modelVersion === '' ? undefined : modelVersion,
     id,
     decode: () => requestOf(id, parameters, inputs, outputs, raws),
+    wantsEmptyFinal: () =>
+      parameters.some((entry) => {
+        const { name, value } = entryOf(entry);
+        return name === EMPTY_FINAL && value === true;
+      }),
   };
 }
 
@@ -184,20 +191,25 @@ function outputOf(bytes: Buffer): RequestedOutput {
 function parametersOf(entries: readonly Buffer[], where: string): ReadonlyMap<string, OipParameter> {
   const parameters = new Map<string, OipParameter>();
   for (const entry of entries) {
-    const reader = new ProtoReader(entry);
-    let name = '';
-    let value: OipParameter | undefined;
-    while (reader.next()) {
-      if (reader.number === 1) name = reader.text();
-      else if (reader.number === 2) value = valueOf(reader.slice()) ?? value;
-      else reader.skip();
-    }
+    const { name, value } = entryOf(entry);
     if (name === EMPTY_FINAL) continue;
     refuseReserved(name, where);
     if (value === undefined) throw invalid(`${where}: parameter ${shownName(name)} has no value`);
     parameters.set(name, value);
   }
   return parameters;
+}
+
+function entryOf(bytes: Buffer): { readonly name: string; readonly value: OipParameter | undefined } {
+  const reader = new ProtoReader(bytes);
+  let name = '';
+  let value: OipParameter | undefined;
+  while (reader.next()) {
+    if (reader.number === 1) name = reader.text();
+    else if (reader.number === 2) value = valueOf(reader.slice()) ?? value;
+    else reader.skip();
+  }
+  return { name, value };
 }
 
 /** Of an InferParameter; undefined where it holds none. */
@@ -215,11 +227,14 @@ function valueOf(bytes: Buffer): OipParameter | undefined {
   return value;
 }
 
-/** The parts of a message, to be sent one after another; tensors share memory with the parts. */
-export function encodeInferResponse(response: OipResponse, isOfStream: boolean): readonly Uint8Array[] {
+/**
+ * The parts of a message, to be sent one after another; tensors share memory with the parts. `isFinal`: of a stream, no other
+ * answer to the same request follows.
+ */
+export function encodeInferResponse(response: OipResponse, isOfStream: boolean, isFinal = true): readonly Uint8Array[] {
   const writer = new ProtoWriter();
   writeNames(writer, response);
-  if (isOfStream) writer.message(4, FINAL_ENTRY);
+  if (isOfStream) writer.message(4, isFinal ? FINAL_ENTRY : NOT_FINAL_ENTRY);
   const blobs = response.outputs.map(valuesToBytes);
   for (const { name, datatype, shape } of response.outputs) {
     writeTensor(writer, { name, datatype, shape });
@@ -252,6 +267,7 @@ export function rawParts(field: number, blobs: readonly Uint8Array[]): readonly 
 export function encodeStreamFailure(message: string, response: Omit<OipResponse, 'outputs'>): readonly Uint8Array[] {
   const answer = new ProtoWriter();
   writeNames(answer, response);
+  answer.message(4, FINAL_ENTRY);
   const writer = new ProtoWriter();
   writer.text(1, message);
   writer.message(2, answer.bytes);
@@ -274,12 +290,13 @@ function inStream(parts: readonly Uint8Array[]): readonly Uint8Array[] {
   return [head.bytes, ...parts];
 }
 
-/** `triton_final_response: true`, as an entry of the map of parameters. */
-const FINAL_ENTRY = finalEntry();
+/** `triton_final_response`, as an entry of the map of parameters. */
+const FINAL_ENTRY = finalEntry(true);
+const NOT_FINAL_ENTRY = finalEntry(false);
 
-function finalEntry(): Uint8Array {
+function finalEntry(isFinal: boolean): Uint8Array {
   const value = new ProtoWriter();
-  value.number(1, 1);
+  value.number(1, isFinal ? 1 : 0);
   const entry = new ProtoWriter();
   entry.text(1, FINAL);
   entry.message(2, value.bytes);

@@ -31,7 +31,8 @@ import {
   SERVER_LIVE,
   SERVER_METADATA,
 } from './grpc-messages.js';
-import { answerStream, type StreamAnswer } from './grpc-stream.js';
+import { answerDecoupled, HeldMessage } from './grpc-decoupled.js';
+import { answerStream, type StreamAnswer, type StreamWork } from './grpc-stream.js';
 import { answerRequest, refuseLarge } from './oip-answer.js';
 import { modelConfig, modelMetadata, repositoryIndex, serverMetadata, statistics } from './oip-describe.js';
 import { shownName } from './oip-invalid.js';
@@ -39,6 +40,7 @@ import { failureOf, UNSERVED } from './oip-status.js';
 import {
   allModels,
   findModel,
+  isDecoupled,
   isServerReady,
   loadModel,
   type ServedModel,
@@ -187,49 +189,61 @@ class GrpcService {
   }
 
   async #inferOnce(call: GrpcCall): Promise<void> {
-    const { parts, held } = await this.#answered(call, await onlyMessage(call));
-    await call.send(parts, held);
+    const message = await onlyMessage(call);
+    const of = new HeldMessage(this.#parts.budget, message.held);
+    try {
+      const { parts, held } = await this.#answered(call, readInferMessage(message.bytes), of, false);
+      await call.send(parts, held);
+    } finally {
+      of.release();
+    }
     call.end();
   }
 
   async #inferMany(call: GrpcCall): Promise<void> {
     const failsWhole = call.headers['triton_grpc_error'] === 'true';
-    await answerStream(call, failsWhole, (message) => this.#inferOne(call, message));
+    await answerStream(call, failsWhole, (message) => this.#begin(call, message));
   }
 
-  async #inferOne(call: GrpcCall, message: HeldBytes | Refusal): Promise<StreamAnswer> {
+  /** One of a stream. */
+  #begin(call: GrpcCall, message: HeldBytes | Refusal): StreamWork {
     const asked = { modelName: '', modelVersion: '', id: '' };
-    try {
-      if (message instanceof Refusal) throw message;
-      const onRead = ({ modelName, id }: InferMessage): unknown => Object.assign(asked, { modelName, id });
-      return { kind: 'answered', ...(await this.#answered(call, message, onRead)) };
-    } catch (error) {
+    const failed = (error: unknown): StreamAnswer => {
       return { kind: 'failed', error, parts: encodeStreamFailure(failureOf(error).message, asked) };
+    };
+    if (message instanceof Refusal) return { kind: 'once', answer: Promise.resolve(failed(message)) };
+    const held = new HeldMessage(this.#parts.budget, message.held);
+    try {
+      const infer = readInferMessage(message.bytes);
+      Object.assign(asked, { modelName: infer.modelName, id: infer.id });
+      const served = this.#find(infer.modelName, infer.modelVersion);
+      if (isDecoupled(served)) {
+        const run = answerDecoupled(this.#parts, call, served, infer, held);
+        return { kind: 'many', run: (send) => run(send).catch(failed) };
+      }
+      const answered = this.#answered(call, infer, held, true);
+      return { kind: 'once', answer: answered.then((got) => ({ kind: 'answered', ...got }), failed) };
+    } catch (error) {
+      held.release();
+      return { kind: 'once', answer: Promise.resolve(failed(error)) };
     }
   }
 
-  /** The budget has `held` of the answer, and nothing of the message. With `onRead` it is one of a stream. */
+  /** The budget has `held` of the answer, and nothing of the message. */
   async #answered(
     call: GrpcCall,
-    { bytes, held }: HeldBytes,
-    onRead?: (message: InferMessage) => unknown,
+    message: InferMessage,
+    held: HeldMessage,
+    isOfStream: boolean,
   ): Promise<{ readonly parts: readonly Uint8Array[]; readonly held: number }> {
-    const { budget } = this.#parts;
-    let isHeld = true;
-    const release = (): void => {
-      if (isHeld) budget.give(held);
-      isHeld = false;
-    };
     try {
-      const message = readInferMessage(bytes);
-      onRead?.(message);
-      const parts = await this.#infer(call, message, onRead !== undefined, (size) => {
-        release();
-        if (!budget.take(size)) throw busy();
+      const parts = await this.#infer(call, message, isOfStream, (size) => {
+        held.release();
+        if (!this.#parts.budget.take(size)) throw busy();
       });
       return { parts, held: sizeOf(parts) };
     } finally {
-      release();
+      held.release();
     }
   }
 

@@ -8,44 +8,67 @@ export type StreamAnswer =
   | { readonly kind: 'answered'; readonly parts: readonly Uint8Array[]; readonly held: number }
   | { readonly kind: 'failed'; readonly error: unknown; readonly parts: readonly Uint8Array[] };
 
+/** Sends a message, of which the budget has `held`. Resolves when there is room for another. */
+export type Send = (parts: readonly Uint8Array[], held: number) => Promise<void>;
+
+/**
+ * How a message is answered, none of which may reject: once, in its turn; or any number of times, as answers come, before the
+ * last one or undefined.
+ */
+export type StreamWork =
+  | { readonly kind: 'once'; readonly answer: Promise<StreamAnswer> }
+  | { readonly kind: 'many'; readonly run: (send: Send) => Promise<StreamAnswer | undefined> };
+
 /** Of one stream; what comes behind waits unread, so that its client stops sending. */
 const UNDER_WAY_MAX = 64;
 
 /**
- * Answers the messages of a stream, several at a time, in their order. One that fails is answered so and the stream goes on,
- * unless `failsWhole`: then it ends with the status of that error. `answer` must not reject, gives back what the message
- * holds, and takes what its answer holds, which the call gives back.
+ * Answers the messages of a stream, several at a time: those that have one answer in their order, those that may have many
+ * beside them. One that fails is answered so and the stream goes on, unless `failsWhole`: then it ends with the status of that
+ * error. `begin` gives back what the message holds; the call gives back what answers hold.
  */
 export async function answerStream(
   call: GrpcCall,
   failsWhole: boolean,
-  answer: (message: HeldBytes | Refusal) => Promise<StreamAnswer>,
+  begin: (message: HeldBytes | Refusal) => StreamWork,
 ): Promise<void> {
-  let underWay = 0;
+  const underWay = new Set<Promise<void>>();
   let room: Deferred<void> | undefined;
-  let last: Promise<void> = Promise.resolve();
-  const send = async (before: Promise<void>, answering: Promise<StreamAnswer>): Promise<void> => {
-    await before;
-    const got = await answering;
+  let lastOnce: Promise<void> = Promise.resolve();
+  let lastSent: Promise<void> = Promise.resolve();
+  // One at a time: the call tells of room for one sender.
+  const send: Send = (parts, held) => (lastSent = lastSent.then(() => call.send(parts, held)));
+  const tell = async (got: StreamAnswer | undefined): Promise<void> => {
+    if (got === undefined) return;
     if (got.kind === 'failed' && failsWhole) call.fail(got.error);
-    else await call.send(got.parts, got.kind === 'answered' ? got.held : 0);
-    underWay--;
-    room?.resolve();
+    else await send(got.parts, got.kind === 'answered' ? got.held : 0);
+  };
+  const answerOnce = async (before: Promise<void>, answering: Promise<StreamAnswer>): Promise<void> => {
+    await before;
+    await tell(await answering);
+  };
+  const answer = (work: StreamWork): Promise<void> => {
+    if (work.kind === 'many') return work.run(send).then(tell);
+    lastOnce = answerOnce(lastOnce, work.answer);
+    return lastOnce;
   };
   try {
     for (;;) {
-      if (underWay === UNDER_WAY_MAX) {
+      if (underWay.size === UNDER_WAY_MAX) {
         room = deferred();
         await room.promise;
         room = undefined;
       }
       const message = await call.next();
       if (message === undefined) break;
-      underWay++;
-      last = send(last, answer(message));
+      const one = answer(begin(message)).then(() => {
+        underWay.delete(one);
+        room?.resolve();
+      });
+      underWay.add(one);
     }
   } finally {
-    await last;
+    await Promise.all(underWay);
   }
   if (call.isDraining) throw new TroupeError('POOL_STOPPED', 'The server is stopping');
   call.end();

@@ -25,6 +25,11 @@ export interface RequestTerms {
   readonly signal: Gone;
 }
 
+/** Of a request, by whatever name it has them. */
+export interface Parameters {
+  readonly parameters: ReadonlyMap<string, unknown>;
+}
+
 export interface Answered {
   readonly response: OipResponse;
   readonly records: number;
@@ -47,14 +52,19 @@ export async function answerRequest(
     traceparent,
     signal,
   });
+  const modelVersion = versionOf(served, versions);
+  const outputs = tensorsOf(values as readonly TensorRecord[], wanted);
+  return { response: { modelName: served.name, modelVersion, id: request.id, outputs }, records: records.length };
+}
+
+/** As answers tell it. Throws VERSION_NOT_FOUND where it is not the one that was asked for. */
+export function versionOf(served: ServedModel, versions: readonly (string | undefined)[]): string {
   const names = versions.map((version) => version ?? PLAIN_VERSION);
   const other = served.version === undefined ? undefined : names.find((name) => name !== served.version);
   if (other !== undefined && served.model === undefined)
     throw new TroupeError('VERSION_NOT_FOUND', `Model "${served.name}" went over to version ${other} meanwhile`);
   // While a new version takes over by a share of the records, a request may have been answered by both.
-  const modelVersion = names.join(',');
-  const outputs = tensorsOf(values as readonly TensorRecord[], wanted);
-  return { response: { modelName: served.name, modelVersion, id: request.id, outputs }, records: records.length };
+  return names.join(',');
 }
 
 /** The bytes of an answer have the same limit as those of a request. */
@@ -63,13 +73,13 @@ export function refuseLarge(size: number, { maxBodyBytes }: Pick<ResolvedServe, 
 }
 
 /** `timeout` is in microseconds; 0 is none of its own. */
-function timeoutOf({ parameters }: OipRequest, otherwiseMs: number): number {
+export function timeoutOf({ parameters }: Parameters, otherwiseMs: number): number {
   const timeout = wholeOf(parameters.get('timeout'), 'timeout');
   return timeout === 0 ? otherwiseMs : Math.min(timeout / 1000, otherwiseMs);
 }
 
 /** 1 is the highest, 0 none of its own. */
-function priorityOf({ parameters }: OipRequest): number {
+export function priorityOf({ parameters }: Parameters): number {
   const priority = wholeOf(parameters.get('priority'), 'priority');
   return priority === 0 ? 0 : Math.max(PRIORITY_LEAST, PRIORITY_TOP - priority);
 }

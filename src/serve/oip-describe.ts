@@ -5,10 +5,12 @@
 import type { System } from '../actor/system.js';
 import type { TensorSpec } from '../wire/tensor.js';
 import { datatypeOf } from './oip-datatype.js';
-import { allModels, PLAIN_VERSION, type ServedModel, signatureOf } from './served-models.js';
+import { allModels, isDecoupled, PLAIN_VERSION, type ServedModel, signatureOf } from './served-models.js';
 import type { ServedMeter } from './served-meter.js';
+import { TEXT_OPTIONAL } from './text-model.js';
 
 const PLATFORM = 'troupe_actor';
+const PLAIN_BATCHING = { max_queue_delay_microseconds: 0, preserve_ordering: false };
 /** What works, and nothing else: clients go by it. */
 const EXTENSIONS = ['model_repository', 'model_configuration', 'binary_tensor_data', 'parameters', 'statistics'];
 
@@ -19,7 +21,7 @@ export function serverMetadata(version: string): unknown {
 export async function modelMetadata(served: ServedModel): Promise<unknown> {
   const { inputs = [], outputs = [] } = (await signatureOf(served)) ?? {};
   const tensor = ({ name, dtype, shape }: TensorSpec): unknown => {
-    return { name, datatype: datatypeOf(dtype).name, shape: [-1, ...shape] };
+    return { name, datatype: datatypeOf(dtype).name, shape: isDecoupled(served) ? shape : [-1, ...shape] };
   };
   return {
     name: served.name,
@@ -30,10 +32,11 @@ export async function modelMetadata(served: ServedModel): Promise<unknown> {
   };
 }
 
-/** As Triton would print it, every model being one with dynamic batching. */
+/** As Triton would print it: a model with dynamic batching, or, where a request is one record, one without batches. */
 export async function modelConfig(served: ServedModel): Promise<unknown> {
   const { inputs = [], outputs = [] } = (await signatureOf(served)) ?? {};
   const { stats, maxBatchSize } = served.pool.meters();
+  const decoupled = isDecoupled(served);
   const tensor = ({ name, dtype, shape }: TensorSpec): object => {
     return { name, data_type: datatypeOf(dtype).configName, dims: shape };
   };
@@ -42,16 +45,12 @@ export async function modelConfig(served: ServedModel): Promise<unknown> {
     platform: PLATFORM,
     backend: 'troupe',
     version_policy: { latest: { num_versions: 1 } },
-    max_batch_size: maxBatchSize,
-    input: inputs.map((spec) => ({ ...tensor(spec), optional: false })),
+    max_batch_size: decoupled ? 0 : maxBatchSize,
+    input: inputs.map((spec) => ({ ...tensor(spec), optional: decoupled && TEXT_OPTIONAL.has(spec.name) })),
     output: outputs.map(tensor),
     instance_group: [{ name: `${served.name}_0`, kind: 'KIND_CPU', count: stats.wanted }],
-    dynamic_batching: {
-      preferred_batch_size: [maxBatchSize],
-      max_queue_delay_microseconds: 0,
-      preserve_ordering: false,
-    },
-    model_transaction_policy: { decoupled: false },
+    ...(decoupled ? {} : { dynamic_batching: { preferred_batch_size: [maxBatchSize], ...PLAIN_BATCHING } }),
+    model_transaction_policy: { decoupled },
   };
 }
 

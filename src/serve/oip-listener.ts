@@ -27,6 +27,7 @@ import {
 import type { Exposition } from '../telemetry/exposition.js';
 import type { Server as NetServer } from '../wire/unix-lane.js';
 import { accessOf, type Scope } from './access.js';
+import { generate } from './generate.js';
 import { GrpcListener } from './grpc-listener.js';
 import { grpcMethods } from './grpc-service.js';
 import { answerHeld } from './held-answer.js';
@@ -302,6 +303,9 @@ class OipServer {
         });
       case 'infer':
         return this.#inference(path, found);
+      case 'generate':
+      case 'generate_stream':
+        return this.#generation(path, found, action === 'generate_stream');
       default:
         return undefined;
     }
@@ -309,11 +313,24 @@ class OipServer {
 
   #inference(path: string, found: () => ServedModel): OipRoute {
     const known = new KnownHead();
+    return this.#metered(path, found, (...of) => infer(...of, this.#shared, known));
+  }
+
+  #generation(path: string, found: () => ServedModel, isStream: boolean): OipRoute {
+    return this.#metered(path, found, (...of) => generate(...of, this.#shared, isStream));
+  }
+
+  /** `work` resolves to a number of records. */
+  #metered(
+    path: string,
+    found: () => ServedModel,
+    work: (served: ServedModel, request: IncomingMessage, response: ServerResponse) => Promise<number>,
+  ): OipRoute {
     return this.#post(path, 'infer', async (request, response) => {
       const served = found();
       await this.#meter.during(
         served,
-        () => infer(served, request, response, this.#shared, known),
+        () => work(served, request, response),
         (error) => (response.destroyed || response.closed ? 'gone' : failureOf(error).outcome),
       );
     });

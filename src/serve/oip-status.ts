@@ -29,6 +29,8 @@ const STATUS_OF: ReadonlyMap<ErrorCode, number> = new Map([
 
 /** Why what clients of Triton may ask for is 501, UNIMPLEMENTED. */
 export const UNSERVED = {
+  decoupled:
+    'may answer a request several times (decoupled): ask it by generate, generate_stream, or ModelStreamInfer over gRPC',
   parameters: 'a model is loaded as it lies on disk: parameters are not served',
   repositories: 'repositories have no names here',
   sharedMemory: 'shared memory is not served',

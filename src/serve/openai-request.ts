@@ -85,7 +85,16 @@ interface TextTerms extends Omit<TextRequest<never>, 'records'> {
 
 /** The rest of the fields, once what is asked was taken out of them. */
 function textTerms(fields: Fields): TextTerms {
-  const { model: _, stream = false, stream_options: options = {}, stop, n, best_of: bestOf, ...others } = fields;
+  const { stream = false, stream_options: options = {} } = fields;
+  if (typeof stream !== 'boolean') throw wrong('stream', 'true or false', stream);
+  if (typeof options !== 'object' || options === null) throw wrong('stream_options', 'an object', options);
+  const includeUsage = (options as Fields)['include_usage'] === true;
+  return { model: modelOf(fields), stream, includeUsage, wishes: textWishes(fields) };
+}
+
+/** What a text is to be made by; names that are not known are under `more`. */
+export function textWishes(fields: Fields): TextWishes {
+  const { model: _, stream, stream_options: _o, stop, n, best_of: bestOf, ...others } = fields;
   const {
     max_tokens: _max,
     max_completion_tokens: _most,
@@ -95,8 +104,6 @@ function textTerms(fields: Fields): TextTerms {
     ...afterNumbers
   } = others;
   const { presence_penalty: _pp, frequency_penalty: _fp, user: _u, ...more } = afterNumbers;
-  if (typeof stream !== 'boolean') throw wrong('stream', 'true or false', stream);
-  if (typeof options !== 'object' || options === null) throw wrong('stream_options', 'an object', options);
   for (const [name, count] of Object.entries({ n, best_of: bestOf }))
     if (count !== undefined && count !== 1) throw wrong(name, '1: more than one choice is not served', count);
   const wishes = {
@@ -110,11 +117,9 @@ function textTerms(fields: Fields): TextTerms {
     frequencyPenalty: numberOf(fields, 'frequency_penalty', { least: -2, most: 2 }),
     stop: stopsOf(stop),
     more: Object.keys(more).length === 0 ? undefined : more,
-    stream: stream ? true : undefined,
+    stream: stream === true ? true : undefined,
   };
-  const given = Object.fromEntries(Object.entries(wishes).filter(([, wish]) => wish !== undefined));
-  const includeUsage = (options as Fields)['include_usage'] === true;
-  return { model: modelOf(fields), stream, includeUsage, wishes: given as TextWishes };
+  return Object.fromEntries(Object.entries(wishes).filter(([, wish]) => wish !== undefined)) as TextWishes;
 }
 
 function stopsOf(stop: unknown): readonly string[] | undefined {

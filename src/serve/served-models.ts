@@ -5,6 +5,8 @@ import { LATEST } from '../models/names.js';
 import { Refusal } from '../stream/http-body.js';
 import type { Signature } from '../wire/tensor.js';
 import { invalid } from './oip-invalid.js';
+import { UNSERVED } from './oip-status.js';
+import { isTextModel, TEXT_SIGNATURE } from './text-model.js';
 
 /**
  * Which pool answers for a model of the protocol: the pool of that name, or else one of many models that has a model of
@@ -54,8 +56,17 @@ export function allModels(system: System): readonly ServedModel[] {
   return [...found.values()];
 }
 
+/**
+ * Whether a request, which is one record then, may have any number of answers. One that has not begun to load is taken for one
+ * of the others.
+ */
+export function isDecoupled({ pool }: ServedModel): boolean {
+  return isTextModel(pool.kinds);
+}
+
 /** Its tensors; undefined where its actor takes rows. One that is not loaded yet, in a pool of many models, is loaded. */
 export async function signatureOf({ pool, model, name }: ServedModel): Promise<Signature | undefined> {
+  if (isTextModel(pool.kinds)) return TEXT_SIGNATURE;
   if (model !== undefined) {
     const known = pool.signatureOf(model);
     if (known !== undefined) return known;
@@ -67,9 +78,10 @@ export async function signatureOf({ pool, model, name }: ServedModel): Promise<S
   return pool.signature;
 }
 
-/** As above, for those who infer. Throws INPUT_INVALID where there are none. */
+/** As above, for those who want one answer. Throws INPUT_INVALID where there are none; refuses a model of many answers. */
 export async function tensorsOfModel(served: ServedModel): Promise<Signature> {
   const signature = await signatureOf(served);
+  if (isDecoupled(served)) throw new Refusal(501, `model "${served.name}" ${UNSERVED.decoupled}`);
   if (signature !== undefined) return signature;
   throw invalid(`model "${served.name}" takes records and no tensors: its actor has no signature`);
 }
