@@ -129,6 +129,7 @@ async function serving(options, call) {
       await system.spawn(`mirror_${name.toLowerCase()}`, { actor: mirrorOf([[name, dtype]]) });
     await system.spawn('slow', { actor: mirrorOf([['FP32', 'float32']], 2000) });
     await system.spawn('words', { actor: wordsActor() });
+    await system.spawn('filetype', { actor: 'onnx', model: path.join(root, 'models/filetype') });
     const { addresses } = await system.serve({ port: 0, grpc: { port: 0 }, ...options });
     return await call(addresses.map(({ port }) => port));
   } finally {

@@ -1,6 +1,7 @@
 """What the scripts of the clients share: tensors of every datatype, and how they say what they found."""
 
 import json
+import pathlib
 
 import numpy as np
 
@@ -19,6 +20,21 @@ VALUES = {
     "FP64": np.array([[0.1, 5e-324, np.nan]], np.float64),
     "BYTES": np.array([["", "grüße", "a\x00b"]], object),
 }
+
+
+MODEL = pathlib.Path(__file__).parents[2] / "models/filetype"
+LABELS = (MODEL / "labels.txt").read_text().splitlines()
+FILES = np.stack([np.frombuffer(path.read_bytes()[:2048].ljust(2048, b"\0"), np.uint8) for path in (pathlib.Path(__file__), MODEL / "README.md")])
+
+
+def classes(scores, count):
+    """What a server tells of scores, by the words of the extension: value, index and label, highest first."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return [["%f:%d:%s" % (row[at], at, LABELS[at]) for at in best] for row, best in zip(scores, order)]
+
+
+def texts(array):
+    return [[bytes(text).decode() if isinstance(text, bytes) else text for text in row] for row in array]
 
 
 def told(what, fact=""):

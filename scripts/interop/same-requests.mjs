@@ -28,7 +28,7 @@ const HEAD_LENGTH = 'inference-header-content-length';
 
 /** { what, method, path, headers, body, differs }; `differs` is why the answers are not the same, where they are not. */
 export function sameRequests() {
-  return [...plain(), ...asJson(), ...asBytes(), ...wrong(), ...lies()];
+  return [...plain(), ...asJson(), ...asBytes(), ...asClasses(), ...wrong(), ...lies()];
 }
 
 function plain() {
@@ -83,6 +83,39 @@ function asBytes() {
     }),
     packed('three empty texts', 'BYTES', Buffer.concat([empty, empty, empty]), { isOut: true }),
     { ...infer('a body without JSON', ''), headers: { [HEAD_LENGTH]: '0' }, body: BLOBS.FP32 },
+  ];
+}
+
+function asClasses() {
+  const one = (what, name, data, count, differs, more = '') =>
+    infer(
+      what,
+      request(name, {
+        data,
+        shape: `[${data.split(',').length / 3}, 3]`,
+        outputs: `, "outputs": [{"name": "out_${name}", "parameters": {"classification": ${count}${more}}}]`,
+      }),
+      `mirror_${name.toLowerCase()}`,
+      differs,
+    );
+  const floats = '[0.0078125, 1e30, -2.5, -0.0, 3e-7, 0.0234375]';
+  return [
+    one('classes of FP32', 'FP32', floats, 2),
+    one('classes of FP64', 'FP64', '[1e300, 1e21, 5e-324, 0.9999995, -1e-9, -0.0078125]', 3),
+    one('classes as bytes', 'FP32', floats, 3, undefined, ', "binary_data": true'),
+    ...['UINT8', 'UINT16', 'UINT32', 'INT8', 'INT16', 'INT32'].map((name) =>
+      one(`classes of ${name}`, name, '[3, 127, 0]', 2),
+    ),
+    one('classes of UINT64', 'UINT64', '[1, 18446744073709551615, 9007199254740993]', 2),
+    one('classes of INT64', 'INT64', '[-9223372036854775808, 9223372036854775807, 0]', 3),
+    one('classes of equal values', 'FP32', '[1, 1, 1]', 2),
+    one('more classes than values', 'FP32', '[1, 2, 3]', 9),
+    one('0 classes', 'FP32', '[1, 2, 3]', 0),
+    one('-1 classes', 'FP32', '[1, 2, 3]', -1),
+    one('1.5 classes', 'FP32', '[1, 2, 3]', 1.5),
+    one('classes by a word', 'FP32', '[1, 2, 3]', '"2"'),
+    one('classes of BOOL', 'BOOL', '[true, false, true]', 2),
+    // Of BYTES it is not asked: Triton 2.51 refuses it and ends.
   ];
 }
 

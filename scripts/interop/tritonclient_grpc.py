@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from mirror_values import VALUES, check, same, told
+from mirror_values import FILES, VALUES, check, classes, same, texts, told
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 URL, TOKEN = sys.argv[1:3]
@@ -88,6 +88,24 @@ def infer(client):
     stats = client.get_inference_statistics("mirror_fp32", headers=BEARER).model_stats[0]
     check(stats.inference_stats.success.count >= 50, "statistics")
     told("get_inference_statistics", "%d requests, %d rows" % (stats.inference_stats.success.count, stats.inference_count))
+
+
+def classify(client):
+    inputs = [tensor("bytes", FILES)]
+    scores = client.infer("filetype", inputs, headers=BEARER).as_numpy("scores")
+    got = queue.Queue()
+    client.start_stream(lambda result, error: got.put((result, error)), headers=BEARER)
+    for count in (1, 3, 1000):
+        outputs = [triton.InferRequestedOutput("scores", class_count=count)]
+        one = client.infer("filetype", inputs, outputs=outputs, headers=BEARER).as_numpy("scores")
+        check(texts(one) == classes(scores, count), "classes: %s" % one)
+        client.async_stream_infer("filetype", inputs, outputs=outputs)
+        result, error = got.get(timeout=60)
+        check(error is None and texts(result.as_numpy("scores")) == classes(scores, count), "classes of a stream: %s" % error)
+    client.stop_stream()
+    told("infer and async_stream_infer with class_count", ", ".join(row[0] for row in texts(one)))
+    less = [triton.InferRequestedOutput("scores", class_count=-1)]
+    told("infer with class_count -1", refused(lambda: client.infer("filetype", inputs, outputs=less, headers=BEARER), "INVALID_ARGUMENT", "classification"))
 
 
 def stream(client):
@@ -203,6 +221,7 @@ async def asynchronous():
 with triton.InferenceServerClient(URL) as one:
     describe(one)
     infer(one)
+    classify(one)
     stream(one)
     decoupled(one)
     fail(one)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from mirror_values import VALUES, check, same, told
+from mirror_values import FILES, VALUES, check, classes, same, texts, told
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 URL, TOKEN = sys.argv[1:3]
@@ -31,6 +31,20 @@ def mirror(client, names, binary_in, binary_out, **options):
     for name in names:
         check(same(VALUES[name], result.as_numpy("out_" + name)), "%s: %s" % (name, result.as_numpy("out_" + name)))
     return result
+
+
+def classify(client):
+    def ask(count, binary):
+        outputs = [triton.InferRequestedOutput("scores", binary_data=binary, class_count=count)]
+        return client.infer("filetype", [tensor("bytes", FILES)], outputs=outputs, headers=bearer()).as_numpy("scores")
+
+    scores = ask(0, True)
+    for count in (1, 3, 1000):
+        for binary in (True, False):
+            check(texts(ask(count, binary)) == classes(scores, count), "classes: %s" % ask(count, binary))
+    told("infer with class_count", "binary and JSON, %s" % ", ".join(texts(ask(1, True))[0] + texts(ask(1, True))[1]))
+    send = lambda: client.infer("mirror_fp16", [tensor("FP16", VALUES["FP16"])], outputs=[triton.InferRequestedOutput("out_FP16", class_count=1)], headers=bearer())
+    told("infer with class_count of FP16", refused(send, 400, "classes"))
 
 
 def refused(call, status, words):
@@ -81,6 +95,7 @@ def sync():
     result = mirror(client, ["FP32"], True, True, request_id="a/7", priority=1, timeout=5_000_000, sequence_id=3, sequence_start=True, parameters={"own": 1})
     check(result.get_response()["id"] == "a/7", "id")
     told("request_id, priority, timeout, sequence_id, parameters", result.get_response()["id"])
+    classify(client)
     waiting = [client.async_infer("mirror_fp32", [tensor("FP32", VALUES["FP32"])], headers=bearer()) for _ in range(50)]
     check(all(one.get_result() is not None for one in waiting), "async_infer")
     told("async_infer", "50 at once over 8 connections")

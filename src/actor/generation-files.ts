@@ -17,6 +17,8 @@ export class GenerationFiles {
   readonly #byGeneration = new Map<number, LocatedVersion>();
   #next: LocatedVersion | undefined;
   #served: LocatedVersion | undefined;
+  /** The last that nothing was left of: what it answered may still be on its way to those who asked. */
+  #gone: LocatedVersion | undefined;
 
   /** What is rolled out from now on. */
   rollOut(located: LocatedVersion): void {
@@ -42,15 +44,25 @@ export class GenerationFiles {
     return this.#byGeneration.get(generation)?.model;
   }
 
+  /** The newest files of a version that has answered just now. */
+  ofVersion(version: string | undefined): LocatedModel | undefined {
+    const left = [...this.#byGeneration.values()].reverse();
+    return [...left, this.#gone].find((located) => located?.version === version)?.model;
+  }
+
   /** The roll-out was given up: nothing of it starts again. */
   rolledBack(): void {
-    if (this.#next === undefined) this.#byGeneration.delete(Math.max(...this.#byGeneration.keys()));
+    if (this.#next === undefined) this.#forget(Math.max(...this.#byGeneration.keys()));
     this.#next = undefined;
   }
 
   /** Forgets generations of which nothing is left. */
   keep(generations: ReadonlySet<number>): void {
-    for (const generation of this.#byGeneration.keys())
-      if (!generations.has(generation)) this.#byGeneration.delete(generation);
+    for (const generation of this.#byGeneration.keys()) if (!generations.has(generation)) this.#forget(generation);
+  }
+
+  #forget(generation: number): void {
+    this.#gone = this.#byGeneration.get(generation) ?? this.#gone;
+    this.#byGeneration.delete(generation);
   }
 }

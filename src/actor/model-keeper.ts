@@ -17,6 +17,7 @@ import { isTroupeError, TroupeError } from '../kernel/errors.js';
 import { shapeKey } from '../wire/columns.js';
 import type { ModelDescription, ModelSpec } from '../wire/messages.js';
 import type { Signature } from '../wire/tensor.js';
+import type { ModelLabels } from '../models/labels.js';
 import type { LocatedModel } from '../models/repository.js';
 import type { ModelCatalog } from './model-catalog.js';
 import { objectionToModel, type ReplicaLinks } from './replica-links.js';
@@ -28,6 +29,7 @@ interface Place {
   readonly spec: ModelSpec;
   readonly bytes: number;
   readonly config: LocatedModel['config'];
+  readonly labels: ModelLabels | undefined;
 }
 
 /** Models whose places, and whose tensors, are remembered: as many as the core knows. */
@@ -144,6 +146,11 @@ export class ModelKeeper {
   /** The tensors of a model by its newest load, once it has been loaded. */
   signatureOf(ref: string): Signature | undefined {
     return this.#signatures.get(this.#catalog.keyOf(ref));
+  }
+
+  /** What the classes of its outputs are called; undefined where models have no files. Rejects as `locate` does. */
+  async labelsOf(key: string): Promise<ModelLabels | undefined> {
+    return (await this.#place(key)).labels;
   }
 
   names(): readonly string[] {
@@ -333,6 +340,7 @@ export class ModelKeeper {
       },
       bytes,
       config: located?.config,
+      labels: located?.labels,
     };
     if (this.#places.size >= MODELS_MAX) this.#places.delete(this.#places.keys().next().value as string);
     this.#places.set(key, place);

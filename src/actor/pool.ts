@@ -12,9 +12,10 @@ import { systemRandom } from '../kernel/random.js';
 import { Breaker } from '../core/breaker.js';
 import type { PoolNews } from '../core/effects.js';
 import type { Overflow } from '../core/mailbox.js';
-import { versionOf } from '../core/model-key.js';
+import { modelKey, versionOf } from '../core/model-key.js';
 import { PoolCore } from '../core/pool-core.js';
 import { Request } from '../core/request.js';
+import type { ModelLabels } from '../models/labels.js';
 import { checkName, LATEST } from '../models/names.js';
 import { ModelRepository } from '../models/repository.js';
 import type { MetricsRegistry } from '../telemetry/registry.js';
@@ -403,6 +404,15 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
   /** In a pool of many models: the tensors of one by its newest load, once it has been loaded and if it has any. */
   signatureOf(model: string): Signature | undefined {
     return this.#many('signatureOf').signatureOf(model);
+  }
+
+  /**
+   * What the classes of outputs are called, by the files of a version that has answered; in a pool of many models, of that
+   * version of `model`. Rejects as the load of that model does, where its files have to be looked for anew.
+   */
+  async labelsOf(version: string | undefined, model?: string): Promise<ModelLabels | undefined> {
+    if (model !== undefined) return this.#many('labelsOf').labelsOf(modelKey(model, version));
+    return this.#pump.links.files.ofVersion(version)?.labels;
   }
 
   // ------------------------------------------------- InferTarget: the bulk path

@@ -186,7 +186,7 @@ export const ERROR_CODES = {
   MODEL_CONFIG_INVALID: row(
     'not-started',
     false,
-    'The config.pbtxt of a model is not protobuf text, has a field that does not exist, or contradicts itself.',
+    'The config.pbtxt of a model is not protobuf text, has a field that does not exist, contradicts itself, or names a label file that cannot be read.',
     'The message gives file, line, column, what was expected and what stood there.',
   ),
   MODEL_LOAD_FAILED: row(

@@ -24,6 +24,7 @@ import {
   type Within,
 } from './files.js';
 import { contentHash } from './content-hash.js';
+import { type ModelLabels, readLabels } from './labels.js';
 import { type ModelConfigFile, readModelConfig } from './model-config.js';
 import { checkName, isName, isVersion, LATEST, shownName } from './names.js';
 import { modelsSchema, type ModelsOptions } from './options.js';
@@ -64,6 +65,8 @@ export interface LocatedModel {
   /** What its files are to be; undefined where the model is not pinned. Not compared here: it is when it is loaded. */
   readonly hash: string | undefined;
   readonly config: ModelConfigFile | undefined;
+  /** Of the classes of its outputs. */
+  readonly labels: ModelLabels;
 }
 
 interface Place extends Within {
@@ -147,17 +150,20 @@ export class ModelRepository {
 
   /**
    * The directory of a version, which is `latest`, an alias or a number; every file in it is a plain file. Rejects as
-   * `model` does, with VERSION_NOT_FOUND (listing the versions there are), and with MODEL_REFUSED for links, pipes,
-   * devices.
+   * `model` does, with VERSION_NOT_FOUND (listing the versions there are), with MODEL_REFUSED for links, pipes, devices,
+   * and with MODEL_CONFIG_INVALID for labels that cannot be read.
    */
   async locate(model: string, version: string): Promise<LocatedModel> {
     checkName('version', version); // R1
     const listing = this.model(model);
     const number = this.#numberOf(listing, version);
-    const within = this.#versionPlace(this.#place(model), number);
+    const place = this.#place(model);
+    const within = this.#versionPlace(place, number);
     const files = await walkFiles(within);
     const hash = this.#hashes.get(listing.name)?.get(number);
-    return { model: listing.name, version: number, modelDir: within.dir, files, hash, config: listing.config };
+    const { name, config } = listing;
+    const labels = readLabels(place, config);
+    return { model: name, version: number, modelDir: within.dir, files, hash, config, labels };
   }
 
   /**

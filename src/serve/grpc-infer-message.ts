@@ -10,6 +10,7 @@
 import { valuesFromContents } from './grpc-contents.js';
 import { invalid, shownName } from './oip-invalid.js';
 import {
+  classesFrom,
   datatypeFrom,
   idFrom,
   nameOf,
@@ -19,7 +20,6 @@ import {
   refuseReserved,
   refuseSharedMemory,
   refuseTwice,
-  refuseUnserved,
   type RequestedOutput,
   TENSORS_MAX,
 } from './oip-request.js';
@@ -184,8 +184,10 @@ function outputOf(bytes: Buffer): RequestedOutput {
     } else reader.skip();
   }
   const where = `output ${shownName(nameOf(name, 'an output'))}`;
-  refuseUnserved(parametersOf(parameters, where), where);
-  return { name, isBinary: true };
+  const given = parametersOf(parameters, where);
+  refuseSharedMemory(given, where);
+  const classes = given.get('classification');
+  return { name, isBinary: true, classes: classes === undefined ? 0 : classesFrom(classes, 1, where) };
 }
 
 function parametersOf(entries: readonly Buffer[], where: string): ReadonlyMap<string, OipParameter> {

@@ -6,7 +6,7 @@ import { invalid, shownValue } from './oip-invalid.js';
 import { recordsFrom, tensorsOf, wantedOutputs } from './oip-records.js';
 import type { OipRequest } from './oip-request.js';
 import type { OipResponse } from './oip-response.js';
-import { PLAIN_VERSION, type ServedModel } from './served-models.js';
+import { labelsOf, PLAIN_VERSION, type ServedModel } from './served-models.js';
 import type { ResolvedServe } from './serve-options.js';
 
 /** What a request that has been read is answered with, by whichever protocol it came. */
@@ -53,7 +53,9 @@ export async function answerRequest(
     signal,
   });
   const modelVersion = versionOf(served, versions);
-  const outputs = tensorsOf(values as readonly TensorRecord[], wanted);
+  const hasClasses = [...wanted.values()].some(({ classes }) => classes > 0);
+  const labels = hasClasses ? await labelsOf(served, versions) : undefined;
+  const outputs = tensorsOf(values as readonly TensorRecord[], wanted, labels);
   return { response: { modelName: served.name, modelVersion, id: request.id, outputs }, records: records.length };
 }
 

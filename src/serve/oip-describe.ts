@@ -12,7 +12,14 @@ import { TEXT_OPTIONAL } from './text-model.js';
 const PLATFORM = 'troupe_actor';
 const PLAIN_BATCHING = { max_queue_delay_microseconds: 0, preserve_ordering: false };
 /** What works, and nothing else: clients go by it. */
-const EXTENSIONS = ['model_repository', 'model_configuration', 'binary_tensor_data', 'parameters', 'statistics'];
+const EXTENSIONS = [
+  'classification',
+  'model_repository',
+  'model_configuration',
+  'binary_tensor_data',
+  'parameters',
+  'statistics',
+];
 
 export function serverMetadata(version: string): unknown {
   return { name: 'troupe', version, extensions: EXTENSIONS };

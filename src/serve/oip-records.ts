@@ -6,7 +6,9 @@
  * in capitals; answers have the spelling of the request.
  */
 import { TroupeError } from '../kernel/errors.js';
+import { type ModelLabels, NO_LABELS } from '../models/labels.js';
 import type { NumericArray, Signature, TensorRecord, TensorSpec } from '../wire/tensor.js';
+import { classified, refuseClasses } from './classification.js';
 import { datatypeOf, makeValues } from './oip-datatype.js';
 import { invalid, shownName } from './oip-invalid.js';
 import type { OipRequest, RequestedOutput } from './oip-request.js';
@@ -74,32 +76,41 @@ export function rawRequest(body: Buffer, { inputs }: Signature): OipRequest {
   return { id: '', parameters: new Map(), inputs: [inputTensor], outputs: undefined, binaryOutputs: true };
 }
 
-/** Which outputs a request wants, in which spelling. Throws INPUT_INVALID for one that is not there. */
+/** Which outputs a request wants, in which spelling. Throws INPUT_INVALID for one that is not there, or has no classes. */
 export function wantedOutputs(
   { outputs, binaryOutputs }: Pick<OipRequest, 'outputs' | 'binaryOutputs'>,
   { outputs: specs }: Signature,
 ): ReadonlyMap<TensorSpec, RequestedOutput> {
   // The flag of the request is for outputs that it does not list.
-  if (outputs === undefined) return new Map(specs.map((spec) => [spec, { name: spec.name, isBinary: binaryOutputs }]));
-  return matched(outputs, specs, 'output');
+  if (outputs === undefined)
+    return new Map(specs.map((spec) => [spec, { name: spec.name, isBinary: binaryOutputs, classes: 0 }]));
+  const wanted = matched(outputs, specs, 'output');
+  for (const [spec, { classes }] of wanted) if (classes > 0) refuseClasses(spec);
+  return wanted;
 }
 
-/** The results of all records of a request as tensors. */
+/** The results of all records of a request as tensors; of those with classes the highest, called by `labels`. */
 export function tensorsOf(
   results: readonly TensorRecord[],
   wanted: ReadonlyMap<TensorSpec, RequestedOutput>,
+  labels: ModelLabels = NO_LABELS,
 ): readonly OutputTensor[] {
-  return [...wanted].map(([spec, { name, isBinary }]) => {
-    const datatype = datatypeOf(spec.dtype);
-    const values = results.map((result) => result[spec.name] as Value);
-    if (spec.shape.length === 0)
-      return { name, isBinary, datatype, shape: [values.length], data: column(datatype, values) };
-    const parts = values as (NumericArray | readonly string[])[];
-    const size = parts[0]?.length ?? 0;
-    if (parts.some((part) => part.length !== size))
-      throw unfit(name, 'is not equally long for all records of the request; send them one by one');
-    return { name, isBinary, datatype, shape: [parts.length, ...shapeOf(spec, size)], data: joined(spec, parts, size) };
+  return [...wanted].map(([spec, { name, isBinary, classes }]) => {
+    const tensor = tensorOf(results, spec, name);
+    const made = classes === 0 ? tensor : classified(tensor, classes, labels.get(spec.name));
+    return { ...made, isBinary };
   });
+}
+
+function tensorOf(results: readonly TensorRecord[], spec: TensorSpec, name: string): OipTensor {
+  const datatype = datatypeOf(spec.dtype);
+  const values = results.map((result) => result[spec.name] as Value);
+  if (spec.shape.length === 0) return { name, datatype, shape: [values.length], data: column(datatype, values) };
+  const parts = values as (NumericArray | readonly string[])[];
+  const size = parts[0]?.length ?? 0;
+  if (parts.some((part) => part.length !== size))
+    throw unfit(name, 'is not equally long for all records of the request; send them one by one');
+  return { name, datatype, shape: [parts.length, ...shapeOf(spec, size)], data: joined(spec, parts, size) };
 }
 
 type ByName = { readonly name: string };

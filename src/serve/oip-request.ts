@@ -18,6 +18,8 @@ export type OipParameter = string | number | bigint | boolean;
 export interface RequestedOutput {
   readonly name: string;
   readonly isBinary: boolean;
+  /** How many of its highest values are asked for instead of all of them; 0: all of them, as they are. */
+  readonly classes: number;
 }
 
 export interface OipRequest {
@@ -188,14 +190,19 @@ function readOutput(value: unknown): RequestedOutput {
   const name = nameOf(output['name'], 'an output');
   const where = `output ${shownName(name)}`;
   const parameters = readParameters(output['parameters'], where);
-  refuseUnserved(parameters, where);
-  return { name, isBinary: flagOf(parameters, 'binary_data', where) };
+  refuseSharedMemory(parameters, where);
+  return {
+    name,
+    isBinary: flagOf(parameters, 'binary_data', where),
+    classes: classesFrom(parameters.get('classification') ?? 0, 0, where),
+  };
 }
 
-/** What an output may ask for and does not get. */
-export function refuseUnserved(parameters: ReadonlyMap<string, OipParameter>, where: string): void {
-  refuseSharedMemory(parameters, where);
-  if (Number(parameters.get('classification') ?? 0) !== 0) throw invalid(`${where}: classification is not served`);
+/** `least`: 0 is as good as nothing over HTTP, and no number of classes over gRPC; so Triton has it. */
+export function classesFrom(value: OipParameter, least: 0 | 1, where: string): number {
+  const count = typeof value === 'bigint' ? Number(value) : value;
+  if (typeof count === 'number' && Number.isInteger(count) && count >= least) return count;
+  throw invalid(`${where}: classification must be a whole number from ${least}, got ${shownValue(value)}`);
 }
 
 export function refuseSharedMemory(parameters: ReadonlyMap<string, OipParameter>, where: string): void {

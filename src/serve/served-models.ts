@@ -1,6 +1,8 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Pool } from '../actor/pool.js';
 import type { System } from '../actor/system.js';
 import { TroupeError } from '../kernel/errors.js';
+import { type ModelLabels, NO_LABELS } from '../models/labels.js';
 import { LATEST } from '../models/names.js';
 import { Refusal } from '../stream/http-body.js';
 import type { Signature } from '../wire/tensor.js';
@@ -84,6 +86,20 @@ export async function tensorsOfModel(served: ServedModel): Promise<Signature> {
   if (isDecoupled(served)) throw new Refusal(501, `model "${served.name}" ${UNSERVED.decoupled}`);
   if (signature !== undefined) return signature;
   throw invalid(`model "${served.name}" takes records and no tensors: its actor has no signature`);
+}
+
+/**
+ * What the classes of its outputs are called, by the files of the versions that have answered. Where a new version is just
+ * taking over and calls them otherwise, nobody knows which class is whose: then they have no names.
+ */
+export async function labelsOf(
+  { pool, model, name }: ServedModel,
+  versions: readonly (string | undefined)[],
+): Promise<ModelLabels> {
+  const [first, ...others] = await Promise.all(
+    versions.map(async (version) => (await pool.labelsOf(version, model && name)) ?? NO_LABELS),
+  );
+  return first !== undefined && others.every((other) => isDeepStrictEqual(other, first)) ? first : NO_LABELS;
 }
 
 /** Whether every pool would answer, and those of the configuration are among them. */

@@ -213,7 +213,10 @@ test('an actor or a step module that does not exist is refused with the address 
 test('a ready-made actor that does not exist is refused with the one that was meant, or with those there are', (t) => {
   const message = refused(t, 'pools:\n  a: { actor: onx }\n  b: { actor: sentiment }\n');
   t.regex(message, /:2:15 pools\.a\.actor: expected .* ready-made actor; did you mean onnx\?/);
-  t.regex(message, /:3:15 pools\.b\.actor: expected .* ready-made actor \(onnx, mock, triton, http, openai, ensemble\)/);
+  t.regex(
+    message,
+    /:3:15 pools\.b\.actor: expected .* ready-made actor \(onnx, mock, triton, http, openai, ensemble\)/,
+  );
 });
 
 test('bad YAML, duplicate keys and unknown tags are refused with their place', (t) => {

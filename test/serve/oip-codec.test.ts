@@ -348,10 +348,6 @@ test('names given twice, reserved parameters, and what belongs to other servers 
   t.regex(refusal(`{"inputs":[${x}],"parameters":{"triton_x":1}}`), /"triton_x" is reserved/);
   t.regex(refusal(`{"inputs":[${x}],"parameters":{"a":[1]}}`), /must be a string, a number or a boolean/);
   t.regex(
-    refusal(`{"inputs":[${x}],"outputs":[{"name":"y","parameters":{"classification":3}}]}`),
-    /classification is not served/,
-  );
-  t.regex(
     refusal('{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"parameters":{"shared_memory_region":"r"}}]}'),
     /shared memory is not served/,
   );
