@@ -11,6 +11,7 @@ export type { FreedMemory, PoolEvents, RolloutNotice } from './actor/pool-events
 export type { PoolOptions } from './actor/pool-options.js';
 export type { PoolHealth } from './actor/readiness.js';
 export type { PoolVersions, SwapPreview } from './actor/rollouts.js';
+export type { CacheStats } from './actor/cache-meter.js';
 export type { BreakerStats, ModelStats, PoolStats, ScalingStats } from './actor/stats.js';
 export type { RollbackRules, ShadowOptions, SwapOptions } from './actor/swap-options.js';
 export type { Verification } from './actor/verification.js';

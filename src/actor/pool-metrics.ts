@@ -10,6 +10,7 @@ import { type Exposition, OTHER } from '../telemetry/exposition.js';
 import { FAMILIES } from '../telemetry/families.js';
 import type { LatencyWindow } from '../telemetry/latency.js';
 import type { AsyncBatchMeter } from './async-batch.js';
+import type { CacheMeter, CacheStats } from './cache-meter.js';
 import type { ShadowTotals } from './comparison.js';
 import type { EventCounts } from './pool-events.js';
 import type { PoolVersions } from './rollouts.js';
@@ -22,6 +23,8 @@ export interface PoolMeters {
   readonly latencyMs: LatencyWindow;
   readonly queueWaitMs: LatencyWindow;
   readonly calls: AsyncBatchMeter;
+  /** Where it keeps its answers. */
+  readonly cache: CacheMeter | undefined;
   readonly versions: PoolVersions;
   readonly shadow: ShadowTotals;
   readonly shadowDropped: number;
@@ -48,7 +51,19 @@ export function collectPool(into: Exposition, meters: PoolMeters): void {
       into.add('troupe_breaker_state', { ...of, state }, breaker.state === state ? 1 : 0);
     into.add('troupe_breaker_changes_total', of, breaker.changes);
   }
+  if (stats.cache !== undefined) collectCache(into, of, stats.cache);
   collectAliases(into, meters);
+}
+
+function collectCache(into: Exposition, of: { pool: string }, cache: CacheStats): void {
+  into.add('troupe_cache_records', of, cache.records);
+  into.add('troupe_cache_bytes', of, cache.bytes);
+  into.add('troupe_cache_limit_bytes', of, cache.maxBytes);
+  into.add('troupe_cache_hits_total', of, cache.hits);
+  into.add('troupe_cache_misses_total', of, cache.misses);
+  into.add('troupe_cache_bypassed_total', of, cache.bypassed);
+  into.add('troupe_cache_evictions_total', { ...of, reason: 'room' }, cache.evictions);
+  into.add('troupe_cache_evictions_total', { ...of, reason: 'ttl' }, cache.expired);
 }
 
 function collectRecords(into: Exposition, of: { pool: string }, { stats, told, ...meters }: PoolMeters): void {
@@ -222,15 +237,15 @@ const REASON_OF: Partial<Record<ErrorCode, (typeof REASONS)[number]>> = {
 
 /**
  * Under Triton's names. A record's compute is what is left of its latency after the queue, so the three durations add
- * up; they are counted for records with a result.
+ * up; they are counted for records with a result. One that the cache answers has waited and was not computed.
  */
-function collectAliases(into: Exposition, { stats, latencyMs, queueWaitMs }: PoolMeters): void {
+function collectAliases(into: Exposition, { stats, latencyMs, queueWaitMs, cache }: PoolMeters): void {
   const of = { model: stats.name, version: stats.version ?? '' };
   const failures = { REJECTED: stats.refused + (stats.breaker?.refused ?? 0), CANCELED: 0, BACKEND: 0, OTHER: 0 };
   for (const [code, count] of Object.entries(stats.errors)) failures[REASON_OF[code as ErrorCode] ?? 'OTHER'] += count;
   into.add('nv_inference_request_success', of, stats.results);
   for (const reason of REASONS) into.add('nv_inference_request_failure', { ...of, reason }, failures[reason]);
-  into.add('nv_inference_count', of, stats.results);
+  into.add('nv_inference_count', of, stats.results - (cache?.total.hits ?? 0));
   into.add('nv_inference_exec_count', of, stats.asyncBatch.totalBatchesProcessed);
   into.add('nv_inference_pending_request_count', of, stats.mailbox.held + stats.mailbox.waitingAtDoor);
   into.add('nv_inference_request_duration_us', of, Math.round(latencyMs.sum * 1000));
@@ -240,4 +255,10 @@ function collectAliases(into: Exposition, { stats, latencyMs, queueWaitMs }: Poo
     of,
     Math.round(latencyMs.sum * 1000) - Math.round(queueWaitMs.sum * 1000),
   );
+  if (cache === undefined) return;
+  const { hits, hitMs, misses, missMs } = cache.total;
+  into.add('nv_cache_num_hits_per_model', of, hits);
+  into.add('nv_cache_num_misses_per_model', of, misses);
+  into.add('nv_cache_hit_duration_per_model', of, Math.round(hitMs * 1000));
+  into.add('nv_cache_miss_duration_per_model', of, Math.round(missMs * 1000));
 }

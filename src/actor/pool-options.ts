@@ -1,4 +1,5 @@
 import { BREAKER_DEFAULTS } from '../core/breaker.js';
+import type { CacheLimits } from '../core/result-cache.js';
 import { z } from '../kernel/schema.js';
 import { LATEST, MODEL_REF_PATTERN, NAME_RULE } from '../models/names.js';
 import { nameSchema } from '../models/options.js';
@@ -163,6 +164,16 @@ export const scalingSchema = z
   })
   .refine(({ min, max }) => max === undefined || min <= max, { message: 'min must be at most max', path: ['min'] });
 
+export const cacheSchema = z.strictObject({
+  maxBytes: sizeBytes
+    .default(64_000_000)
+    .describe('How many bytes the answers may hold, with what they are found by; those used longest ago go first.'),
+  ttlMs: durationMs
+    .min(1)
+    .optional()
+    .describe('An answer older than this is not given any more; without it, only others that need its room end it.'),
+});
+
 /** A model, or one version of it: `fr`, `fr@2`, `fr@stable`. */
 const modelRefSchema = z
   .string()
@@ -235,6 +246,12 @@ export const poolOptionsSchema = z
       .describe(
         'Circuit breaker of the pool, shared by asks and streams: refuses records with BREAKER_OPEN while too many fail. Without it there is none.',
       ),
+    cache: z
+      .union([z.boolean(), cacheSchema], 'expected true, false, or a map of maxBytes and ttlMs')
+      .default(false)
+      .describe(
+        'Keeps answers, and gives them again to equal records without running the model; true: with the defaults. Only where the same record always has the same answer.',
+      ),
     attempts: count
       .default(5)
       .describe('How often a record is sent at most, when replicas die under it or never started it.'),
@@ -262,7 +279,14 @@ export const poolOptionsSchema = z
       .describe('Memory limit of a replica; beyond it the replica is ended with cause oom.'),
     options: z.record(z.string(), z.unknown()).default({}).describe('Handed to load().'),
   })
-  .superRefine(({ actor, model, models, version, isolation = 'inline' }, context) => {
+  .superRefine(({ actor, model, models, version, isolation = 'inline', cache }, context) => {
+    if (actor === ENSEMBLE && cache !== false)
+      context.addIssue({
+        code: 'custom',
+        path: ['cache'],
+        message:
+          'must be false for actor ensemble, whose answers change with its steps: give it to the pools of the steps',
+      });
     if (actor === ENSEMBLE && model === undefined)
       context.addIssue({
         code: 'custom',
@@ -286,6 +310,13 @@ export const poolOptionsSchema = z
         message: `must not be given together with models: ${fix}`,
       });
   });
+
+/** What the cache of a pool may hold; undefined: it has none. */
+export function cacheLimits({ cache }: Pick<ResolvedPoolOptions, 'cache'>): CacheLimits | undefined {
+  if (cache === false) return undefined;
+  const { maxBytes, ttlMs = Infinity } = cache === true ? cacheSchema.parse({}) : cache;
+  return { maxBytes, ttlMs };
+}
 
 /** As a user writes it. */
 export type PoolOptions = z.input<typeof poolOptionsSchema>;

@@ -35,6 +35,7 @@ import {
 import { AskMany, planAskMany } from './ask-many.js';
 import { AsyncBatchMeter } from './async-batch.js';
 import { BatchTraces } from './batch-traces.js';
+import { CachedIntake } from './cached-intake.js';
 import { Callers, NOBODY } from './callers.js';
 import type { LocatedVersion } from './generation-files.js';
 import type { Submission } from './infer-target.js';
@@ -48,6 +49,7 @@ import type { PoolClient } from './pool-client.js';
 import { type PoolEvents, PoolVoice } from './pool-events.js';
 import { type DrainOptions, PoolLife, type StopOptions, type StopReport } from './pool-life.js';
 import type { PoolMeters } from './pool-metrics.js';
+import { cacheLimits } from './pool-options.js';
 import { limitsOf, type PoolParts, type PoolSpec } from './pool-spec.js';
 import { Pump } from './pump.js';
 import { type PoolHealth, Readiness } from './readiness.js';
@@ -73,7 +75,9 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
   readonly #traces: BatchTraces | undefined;
   readonly #callers: Callers;
   readonly #pump: Pump;
-  readonly #intake: Intake<In>;
+  readonly #intake: Pick<Intake<In>, 'offer'>;
+  /** The same, where the pool keeps its answers. */
+  readonly #cached: CachedIntake<In> | undefined;
   readonly #milestones = new Milestones();
   readonly #life: PoolLife;
   /** Where it holds many models. */
@@ -129,7 +133,14 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
     const models = this.#keeperOf(core, pump);
     this.#keeper = models;
     pump.models = models;
-    this.#intake = new Intake({ name, core, links, turn, breaker, traces, weigh: spec.weigh, models });
+    const intake = new Intake<In>({ name, core, links, turn, breaker, traces, weigh: spec.weigh, models });
+    const limits = cacheLimits(options);
+    const afterEvent = (): void => pump.afterEvent();
+    this.#cached =
+      limits === undefined
+        ? undefined
+        : new CachedIntake<In>({ intake, core, links, clock, afterEvent, models, limits });
+    this.#intake = this.#cached ?? intake;
     const life = new PoolLife({ name, core, clock, milestones, voice, pump, turn });
     this.#life = life;
     this.#rollouts = new Rollouts({
@@ -292,6 +303,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
   async restart(): Promise<void> {
     const { links } = this.#pump;
     await links.checkFiles(this.#core.fleet.servingGeneration);
+    this.#cached?.forget();
     await this.#life.restart();
   }
 
@@ -311,6 +323,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
 
   /** Drains for at most timeoutMs, rejects what is left with POOL_STOPPED, and stops every replica. May be called twice. */
   stop(options: StopOptions = {}): Promise<StopReport> {
+    this.#cached?.tell();
     return this.#life.stop(options);
   }
 
@@ -340,6 +353,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
       queueWaitMs: this.#callers.queueWait.summary(),
       calls: this.#calls,
       breaker: this.#breaker,
+      cache: this.#cached?.meter,
       probes: this.#readiness.counts,
       probesInFlight: this.#readiness.inFlightCount,
       isWaiting: (cell: number) => this.#pump.links.isWaiting(cell),
@@ -364,6 +378,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
       latencyMs: this.#callers.latency,
       queueWaitMs: this.#callers.queueWait,
       calls: this.#calls,
+      cache: this.#cached?.meter,
       versions: this.versions(),
       shadow: this.#rollouts.shadowTotals,
       shadowDropped: this.#core.counts.shadowDropped,
@@ -430,6 +445,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
   }
 
   closeSender(sender: number): void {
+    this.#cached?.closeSender(sender);
     this.#pump.room.remove(sender);
     this.#turn.schedule();
   }
@@ -444,6 +460,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
   }
 
   onRoom(sender: number, callback: () => void): void {
+    if (this.#cached?.onRoom(sender, callback) === true) return;
     this.#pump.room.add(sender, callback);
     this.#turn.schedule();
   }
@@ -506,6 +523,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
 
   #hear(news: PoolNews): void {
     this.#milestones.hear(news);
+    this.#cached?.hear(news);
     const details = this.#rollouts.detailsOf(news);
     this.#rollouts.hear(news);
     // What its listeners ask for, they ask of a pool that knows its news.

@@ -10,6 +10,7 @@ import { modelOf, versionOf } from '../core/model-key.js';
 import type { PoolCore } from '../core/pool-core.js';
 import type { ResidentState } from '../core/resident-models.js';
 import type { LatencySummary } from '../telemetry/latency.js';
+import type { CacheMeter, CacheStats } from './cache-meter.js';
 import type { ProbeCounts } from './readiness.js';
 
 export interface ScalingStats {
@@ -78,6 +79,8 @@ export interface PoolStats {
   readonly asyncBatch: AsyncBatchStats;
   /** undefined where the pool has none. */
   readonly breaker: BreakerStats | undefined;
+  /** undefined where the pool keeps no answers. */
+  readonly cache: CacheStats | undefined;
   /** undefined where the pool holds one model. */
   readonly models: ModelStats | undefined;
   readonly upMs: number;
@@ -130,6 +133,7 @@ export interface SeenByEdge {
   readonly queueWaitMs: LatencySummary;
   readonly calls: AsyncBatchMeter;
   readonly breaker: Breaker | undefined;
+  readonly cache: CacheMeter | undefined;
   /** What of the core's counters is no work, but probes of readiness. */
   readonly probes: ProbeCounts;
   readonly probesInFlight: number;
@@ -187,6 +191,7 @@ export function poolStats(core: PoolCore, edge: SeenByEdge, now: number): PoolSt
     queueWaitMs: edge.queueWaitMs,
     asyncBatch: edge.calls.stats(core.ledger.size - edge.probesInFlight, 0),
     breaker: edge.breaker === undefined ? undefined : breakerStats(edge.breaker, now),
+    cache: edge.cache?.stats(),
     models: core.models === undefined ? undefined : modelStats(core, core.models),
     upMs: now - edge.startedAt,
   };

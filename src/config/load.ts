@@ -124,7 +124,7 @@ function hashOf(reference: string): string {
   return reference.slice(reference.lastIndexOf('#'));
 }
 
-function set(options: object, [key, ...rest]: readonly string[], value: number): void {
+function set(options: object, [key, ...rest]: readonly string[], value: PoolDefault['value']): void {
   const map = options as Record<string, unknown>;
   if (key === undefined) return;
   if (rest.length === 0) map[key] = value;

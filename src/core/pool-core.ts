@@ -218,6 +218,23 @@ export class PoolCore implements SuccessionOwner {
     return offer;
   }
 
+  /**
+   * Takes in a request whose result is known, in a pool that takes records: it has no place in the mailbox, and settles by
+   * `settleKnown` unless it is cancelled before.
+   */
+  offerKnown(request: Request): void {
+    this.counts.accepted++;
+    request.place = 'known';
+  }
+
+  /** `now`: the whole wait was one for this. False: it has been cancelled. */
+  settleKnown(request: Request, value: unknown, version: string | undefined, now: number): boolean {
+    if (request.place !== 'known') return false;
+    request.sentAt = now;
+    this.#settlement.resolve(request, value, version);
+    return true;
+  }
+
   /** The caller gave the request up. Queued work leaves at once; running work is told when nobody waits for it. */
   cancel(request: Request, reason: unknown): void {
     if (request.place !== 'settled' && request.place !== 'nowhere') this.#settlement.cancel(request, reason);

@@ -52,7 +52,8 @@ export class Request {
   dueAt: number;
 
   // fate
-  place: 'nowhere' | 'door' | 'mailbox' | 'retry' | 'in-flight' | 'settled' = 'nowhere';
+  /** `known`: its result is there already, and is about to be told. */
+  place: 'nowhere' | 'known' | 'door' | 'mailbox' | 'retry' | 'in-flight' | 'settled' = 'nowhere';
   /** How often it was sent to a replica. */
   sendCount = 0;
   /** How many replicas died while they held it. */

@@ -292,7 +292,7 @@ export const MODEL_CONFIG = message({
   model_repository_agents: kept(
     one(message({ agents: many(message({ name: one('string'), parameters: map('string', 'string') })) })),
   ),
-  response_cache: later(one(message({ enable: one('bool') }))),
+  response_cache: one(message({ enable: one('bool') })),
   model_metrics: later(
     one(
       message({

@@ -6,7 +6,7 @@ import type { TextPosition } from './text-proto.js';
 export interface PoolDefault {
   /** Path in the options of `spawn`: `['batching', 'maxSize']`. */
   readonly path: readonly [string, ...string[]];
-  readonly value: number;
+  readonly value: number | boolean;
   readonly file: string;
   readonly at: TextPosition;
 }
@@ -16,19 +16,20 @@ const SIZE_MAX = 65_536;
 const DELAY_MAX_MS = 2 ** 40;
 const REPLICAS_MAX = 1024;
 
-type Say = (path: PoolDefault['path'], value: number, field: string) => void;
+type Say = (path: PoolDefault['path'], value: PoolDefault['value'], field: string) => void;
 
 /**
  * `max_batch_size` and the largest of `preferred_batch_size` bound the batches, `max_queue_delay_microseconds` is how long
  * a record waits for company, the counts of `instance_group` make the replicas. A `max_batch_size` of 0 says that the model
- * takes one record at a time.
+ * takes one record at a time. `response_cache` says whether the pool keeps its answers; in an ensemble it says nothing, as the
+ * steps change their versions without it.
  */
 export function poolDefaults({ config, places, file }: ModelConfigFile): readonly PoolDefault[] {
   const defaults: PoolDefault[] = [];
   const say: Say = (path, value, field) => {
     defaults.push({ path, value, file, at: places.get(field) ?? { line: 1, col: 1 } });
   };
-  const { max_batch_size: maxBatch, dynamic_batching: batching } = config;
+  const { max_batch_size: maxBatch, dynamic_batching: batching, response_cache: cache } = config;
   const preferred = batching?.preferred_batch_size ?? [];
   if (preferred.length > 0) {
     const largest = Math.min(SIZE_MAX, Math.max(...preferred));
@@ -46,6 +47,8 @@ export function poolDefaults({ config, places, file }: ModelConfigFile): readonl
   if (config.ensemble_scheduling !== undefined) sayOfEnsemble(config, defaults, say);
   const count = instancesOf(config);
   if (count > 0) say(['replicas'], count, 'instance_group');
+  if (cache?.enable !== undefined && config.ensemble_scheduling === undefined)
+    say(['cache'], cache.enable, 'response_cache.enable');
   return defaults;
 }
 
@@ -66,7 +69,7 @@ function sayOfEnsemble(config: ModelConfig, defaults: PoolDefault[], say: Say): 
     return;
   }
   const at = defaults.findIndex(({ path }) => path.join('.') === 'batching.maxSize');
-  const wanted = defaults[at]?.value ?? SIZE_DEFAULT;
+  const wanted = Number(defaults[at]?.value ?? SIZE_DEFAULT);
   const size = Math.min(most, wanted);
   if (size < wanted) {
     if (at !== -1) defaults.splice(at, 1);
@@ -85,7 +88,7 @@ export function withPoolDefaults<Options extends Readonly<Record<string, unknown
   return filled;
 }
 
-function withDefault(value: unknown, [key, ...rest]: readonly string[], leaf: number): unknown {
+function withDefault(value: unknown, [key, ...rest]: readonly string[], leaf: PoolDefault['value']): unknown {
   if (key === undefined) return value === undefined ? leaf : value;
   if (value !== undefined && (typeof value !== 'object' || value === null || Array.isArray(value))) return value;
   const map = (value ?? {}) as Readonly<Record<string, unknown>>;

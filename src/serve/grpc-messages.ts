@@ -85,6 +85,7 @@ export const MODEL_CONFIG = table({
         ],
         backend: [17, 'string'],
         model_transaction_policy: [19, one(table({ decoupled: [1, 'bool'] }))],
+        response_cache: [24, one(table({ enable: [1, 'bool'] }))],
       }),
     ),
   ],

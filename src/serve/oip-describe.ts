@@ -58,6 +58,7 @@ export async function modelConfig(served: ServedModel): Promise<unknown> {
     instance_group: [{ name: `${served.name}_0`, kind: 'KIND_CPU', count: stats.wanted }],
     ...(decoupled ? {} : { dynamic_batching: { preferred_batch_size: [maxBatchSize], ...PLAIN_BATCHING } }),
     model_transaction_policy: { decoupled },
+    response_cache: { enable: stats.cache !== undefined },
   };
 }
 
@@ -69,28 +70,31 @@ export function statistics(models: readonly ServedModel[], meter: ServedMeter): 
 /** Every key of inference_stats is there: a widespread tool reads them unchecked. */
 function modelStatistics(served: ServedModel, meter: ServedMeter): unknown {
   const counts = meter.of(served.name);
-  const { stats, latencyMs, queueWaitMs } = served.pool.meters();
+  const { stats, latencyMs, queueWaitMs, cache } = served.pool.meters();
   // Of one model among many the pool keeps no times.
   const isWhole = served.model === undefined;
   const records = isWhole ? stats.results : counts.records;
   const queueMs = isWhole ? queueWaitMs.sum : 0;
-  const none = { count: 0, ns: 0 };
+  const kept = served.model === undefined ? cache?.total : cache?.of(served.name);
+  const { hits = 0, hitMs = 0, misses = 0, missMs = 0 } = kept ?? {};
+  // Of one model among many, askers of other ways may have hit too.
+  const ran = Math.max(0, records - hits);
   return {
     name: served.name,
     version: versionOf(served),
     last_inference: counts.lastAt,
-    inference_count: records,
+    inference_count: ran,
     execution_count: isWhole ? stats.asyncBatch.totalBatchesProcessed : 0,
     inference_stats: {
       success: { count: counts.success, ns: nanoseconds(counts.successMs) },
       fail: { count: counts.fail, ns: nanoseconds(counts.failMs) },
       queue: { count: records, ns: nanoseconds(queueMs) },
       // They have no times of their own, and as many as there were runs: perf_analyzer ends itself at another count.
-      compute_input: { count: records, ns: 0 },
-      compute_infer: { count: records, ns: isWhole ? nanoseconds(latencyMs.sum - queueMs) : 0 },
-      compute_output: { count: records, ns: 0 },
-      cache_hit: none,
-      cache_miss: none,
+      compute_input: { count: ran, ns: 0 },
+      compute_infer: { count: ran, ns: isWhole ? nanoseconds(latencyMs.sum - queueMs) : 0 },
+      compute_output: { count: ran, ns: 0 },
+      cache_hit: { count: hits, ns: nanoseconds(hitMs) },
+      cache_miss: { count: misses, ns: nanoseconds(missMs) },
     },
     response_stats: {},
     batch_stats: [],

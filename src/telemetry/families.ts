@@ -127,6 +127,20 @@ export const FAMILIES = {
   troupe_model_load_failures_total: counter(['pool', 'model'], 'Loads that failed.'),
   troupe_model_evictions_total: counter(['pool', 'model'], 'Unloads of it while the pool went on.'),
   troupe_model_hits_total: counter(['pool', 'model'], 'Batches that found it loaded.'),
+  // pools that keep their answers
+  troupe_cache_records: gauge(['pool'], 'Answers that a pool with a cache holds.'),
+  troupe_cache_bytes: gauge(['pool'], 'Bytes that they take, with what they are found by.'),
+  troupe_cache_limit_bytes: gauge(['pool'], 'Bytes they may take: cache.maxBytes.'),
+  troupe_cache_hits_total: counter(['pool'], 'Records answered from the cache; among the results.'),
+  troupe_cache_misses_total: counter(['pool'], 'Records looked for in vain, which went to a replica.'),
+  troupe_cache_bypassed_total: counter(
+    ['pool'],
+    'Records not looked for: with a key, told, no plain data, or while a version is on trial.',
+  ),
+  troupe_cache_evictions_total: counter(
+    ['pool', 'reason'],
+    'Answers that went. reason: room (for others), ttl (found too old).',
+  ),
   // pipelines
   troupe_pipelines_running: gauge(['pipeline'], 'Runs of the pipeline that are under way.'),
   troupe_pipeline_records_total: counter(
@@ -181,7 +195,7 @@ export const FAMILIES = {
     [...MODEL, 'reason'],
     'Records that got none. reason: REJECTED (refused, dropped, too late), CANCELED, BACKEND (actor or model), OTHER.',
   ),
-  nv_inference_count: counter(MODEL, 'Records inferred.'),
+  nv_inference_count: counter(MODEL, 'Records inferred, without those that the cache answered.'),
   nv_inference_exec_count: counter(MODEL, 'Batches executed.'),
   nv_inference_pending_request_count: gauge(MODEL, 'Records that wait for a replica.'),
   nv_inference_request_duration_us: counter(MODEL, 'Microseconds from acceptance to result, of all records together.'),
@@ -190,6 +204,10 @@ export const FAMILIES = {
     MODEL,
     'Microseconds of it after the send, moving the data included.',
   ),
+  nv_cache_num_hits_per_model: counter(MODEL, 'Records that the cache answered.'),
+  nv_cache_num_misses_per_model: counter(MODEL, 'Records that the cache was asked for in vain.'),
+  nv_cache_hit_duration_per_model: counter(MODEL, 'Microseconds to find and to copy the answers to its hits.'),
+  nv_cache_miss_duration_per_model: counter(MODEL, 'Microseconds to look for its misses and to keep their answers.'),
 } as const satisfies Record<string, Family>;
 
 export type FamilyName = keyof typeof FAMILIES;

@@ -145,6 +145,7 @@ test('every family that a pool and a pipeline have is in a scrape of them', asyn
     actor: shout,
     replicas: { max: 2 },
     breaker: { failureRate: 1 },
+    cache: true,
   });
   const dir = mkdtempSync(path.join(tmpdir(), 'troupe-metrics-'));
   t.teardown(() => rmSync(dir, { recursive: true }));

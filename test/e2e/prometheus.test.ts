@@ -17,6 +17,7 @@ test('promtool has nothing against our families, and against the names of others
     isolation: 'process',
     replicas: { min: 1, max: 2 },
     breaker: {},
+    cache: true,
     options: { faults: [{ do: 'error-in-place', record: 'bad' }] },
   });
   const many = await system.spawn<string, string>('many', {

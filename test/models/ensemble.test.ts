@@ -111,6 +111,7 @@ test('an ensemble has 8 replicas, whose batches may wait for a day; max_inflight
   const most = (count: number): string => ensembleText(['in'], ['out'], CHAIN, `  max_inflight_requests: ${count}\n`);
   const waits = { batchTimeoutMs: '86400000 5' };
   t.deepEqual(of(whole), { 'batching.maxSize': '32 2', replicas: '8 5', ...waits });
+  t.deepEqual(of(`${whole}\nresponse_cache { enable: true }`), of(whole), 'its answers change with its steps');
   t.deepEqual(of(most(100)), { 'batching.maxSize': '32 2', replicas: '3 16', ...waits });
   t.deepEqual(of(most(5)), { 'batching.maxSize': '5 16', replicas: '1 16', ...waits });
   t.deepEqual(of(most(4_294_967_295)), { 'batching.maxSize': '32 2', replicas: '1024 16', ...waits });

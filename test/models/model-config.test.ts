@@ -170,6 +170,9 @@ test('batching and instances of the config are what a pool starts from', (t) => 
   t.deepEqual(values('instance_group [ { count: 2 gpus: [0, 1] }, { count: 3 kind: KIND_CPU }, { passive: true } ]'), [
     ['replicas', 7, '1:1'],
   ]);
+  t.deepEqual(values('response_cache { enable: true }'), [['cache', true, '1:18']]);
+  t.deepEqual(values('response_cache { enable: false }'), [['cache', false, '1:18']]);
+  t.deepEqual(values('response_cache {}'), []);
 });
 
 test('what the user says goes before what the config says, each option by itself', (t) => {
@@ -179,4 +182,7 @@ test('what the user says goes before what the config says, each option by itself
   });
   t.deepEqual<unknown, unknown>(withPoolDefaults({}, defaults), { batching: { maxSize: 64, maxDelayMs: 2 } });
   t.deepEqual<unknown, unknown>(withPoolDefaults({ batching: 'no' }, defaults), { batching: 'no' });
+  const cache = poolDefaults(read('response_cache { enable: true }'));
+  for (const said of [false, true, { maxBytes: 1000 }])
+    t.deepEqual<unknown, unknown>(withPoolDefaults({ cache: said }, cache), { cache: said });
 });

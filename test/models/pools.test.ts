@@ -82,6 +82,20 @@ test('batches, delay and replicas come from config.pbtxt where spawn says nothin
   t.is(seen.at(-1)?.maxBatchSize, 3);
 });
 
+test('response_cache of config.pbtxt makes a pool keep its answers, unless the pool says otherwise', async (t) => {
+  const root = makeTree(t, { 'net/1/m': '', 'net/config.pbtxt': 'response_cache { enable: true }' });
+  const entries: LogEntry[] = [];
+  await using system = createSystem({ log: (entry) => void entries.push(entry) });
+  const model = path.join(root, 'net');
+  const pool = await system.spawn('p', { actor: where, model });
+  t.like(pool.stats().cache, { maxBytes: 64_000_000 });
+  const off = await system.spawn('off', { actor: where, model, cache: false });
+  t.is(off.stats().cache, undefined);
+  const own = await system.spawn('own', { actor: where, model, cache: { maxBytes: 1000 } });
+  t.like(own.stats().cache, { maxBytes: 1000 });
+  t.deepEqual(entries, []);
+});
+
 test('a config.pbtxt that is wrong starts no pool; one without effect is told once for each field', async (t) => {
   const root = makeTree(t, { 'bad/1/m': '', 'bad/config.pbtxt': '\n max_batch_size: "8"', 'net/1/m': '' });
   writeFileSync(
@@ -109,7 +123,7 @@ test('a config.pbtxt that is wrong starts no pool; one without effect is told on
 
 test('explain shows what came from config.pbtxt, with its place, and the file goes before it', (t) => {
   const text =
-    'max_batch_size: 16\ninstance_group { count: 3 }\ndynamic_batching { max_queue_delay_microseconds: 4000 }';
+    'max_batch_size: 16\ninstance_group { count: 3 }\ndynamic_batching { max_queue_delay_microseconds: 4000 }\nresponse_cache { enable: true }';
   const dir = makeTree(t, { 'models/net/1/m': '', 'models/net/config.pbtxt': text });
   const file = path.join(dir, 'troupe.yaml');
   const yaml = `models:
@@ -117,7 +131,7 @@ test('explain shows what came from config.pbtxt, with its place, and the file go
   aliases: { net: { stable: 1 } }
 pools:
   a: { actor: mock, model: net, version: stable }
-  b: { actor: mock, model: ./models/net, replicas: 1, batching: { maxSize: 4 } }
+  b: { actor: mock, model: ./models/net, replicas: 1, batching: { maxSize: 4 }, cache: { ttlMs: 1000 } }
 `;
   const values = new Map(
     explainConfig(parseConfig(yaml, { file, env: {} })).map((value) => [
@@ -130,6 +144,9 @@ pools:
   t.is(values.get('pools.a.batching.maxSize'), `16 ${pbtxt}:1:1`);
   t.is(values.get('pools.a.batching.maxDelayMs'), `4 ${pbtxt}:3:20`);
   t.is(values.get('pools.a.replicas'), `3 ${pbtxt}:2:1`);
+  t.is(values.get('pools.a.cache'), `true ${pbtxt}:4:18`);
+  t.is(values.get('pools.b.cache.maxBytes'), '64000000 default');
+  t.is(values.get('pools.b.cache.ttlMs'), `1000 ${file}:6:97`);
   t.is(values.get('pools.b.model'), `"${dir}/models/net" ${file}:6:28`);
   t.is(values.get('pools.b.replicas'), `1 ${file}:6:52`);
   t.is(values.get('pools.b.batching.maxSize'), `4 ${file}:6:76`);
