@@ -126,6 +126,8 @@ export const REPOSITORY_INDEX = table({
   ],
 });
 /** Of the map of parameters there is only to know whether it is empty. */
+/** An entry of the map of parameters; only texts are asked for. */
+export const LOAD_PARAMETER = table({ key: [1, 'string'], value: [2, one(table({ string_param: [3, 'string'] }))] });
 export const REPOSITORY_MODEL_REQUEST = table({
   repository_name: [1, 'string'],
   model_name: [2, 'string'],
@@ -184,31 +186,33 @@ function writeField(writer: ProtoWriter, { number, kind, fields = EMPTY, values 
   }
 }
 
-/** A request: its texts, its flags, and of a list how long it is. */
+/** A request: its texts, its flags, and its lists of messages as they came. */
 export interface Asked {
   text(name: string): string;
   flag(name: string): boolean;
-  count(name: string): number;
+  messages(name: string): readonly Buffer[];
 }
 
 /** Throws PARSE_FAILED. */
 export function decodeMessage(fields: MessageTable, bytes: Buffer): Asked {
   const byNumber = new Map([...fields].map(([name, { number, kind }]) => [number, { name, kind }]));
-  const found = new Map<string, string | boolean | number>();
+  const found = new Map<string, string | boolean>();
+  const lists = new Map<string, Buffer[]>();
   const reader = new ProtoReader(bytes);
   while (reader.next()) {
     const field = byNumber.get(reader.number);
     if (field?.kind === 'string') found.set(field.name, shortText(reader, field.name));
     else if (field?.kind === 'bool') found.set(field.name, reader.bool());
-    else {
-      reader.skip();
-      if (field !== undefined) found.set(field.name, Number(found.get(field.name) ?? 0) + 1);
-    }
+    else if (field?.kind === 'messages') {
+      const list = lists.get(field.name) ?? [];
+      longer(list, reader.slice(), field.name);
+      lists.set(field.name, list);
+    } else reader.skip();
   }
   return {
     text: (name) => String(found.get(name) ?? ''),
     flag: (name) => found.get(name) === true,
-    count: (name) => Number(found.get(name) ?? 0),
+    messages: (name) => lists.get(name) ?? [],
   };
 }
 

@@ -15,10 +15,12 @@ import type { GrpcMethod } from './grpc-listener.js';
 import {
   type Asked,
   decodeMessage,
+  decodePlain,
   EMPTY,
   encodeMessage,
   HEALTH_REQUEST,
   HEALTH_RESPONSE,
+  LOAD_PARAMETER,
   type MessageTable,
   MODEL_CONFIG,
   MODEL_METADATA,
@@ -36,6 +38,7 @@ import { answerStream, type StreamAnswer, type StreamWork } from './grpc-stream.
 import { answerRequest, refuseLarge } from './oip-answer.js';
 import { modelConfig, modelMetadata, repositoryIndex, serverMetadata, statistics } from './oip-describe.js';
 import { shownName } from './oip-invalid.js';
+import { versionToLoad } from './load-parameters.js';
 import { failureOf, UNSERVED } from './oip-status.js';
 import {
   allModels,
@@ -118,8 +121,8 @@ class GrpcService {
     });
     this.#tell('RepositoryModelLoad', 'admin', REPOSITORY_MODEL_REQUEST, EMPTY, async (asked) => {
       refuseRepository(asked);
-      if (asked.count('parameters') > 0) throw new Refusal(501, UNSERVED.parameters);
-      await loadModel(this.#find(asked.text('model_name'), undefined));
+      const served = this.#find(asked.text('model_name'), undefined);
+      await loadModel(served, await versionToLoad(loadParameters(asked), () => modelConfig(served)));
       return {};
     });
     this.#tell('RepositoryModelUnload', 'admin', REPOSITORY_MODEL_REQUEST, EMPTY, (asked) => {
@@ -333,6 +336,16 @@ function isServed(asked: Asked): boolean {
 
 function refuseRepository(asked: Asked): void {
   if (asked.text('repository_name') !== '') throw new Refusal(501, UNSERVED.repositories);
+}
+
+/** One that is no text is undefined, which no parameter is. */
+function loadParameters(asked: Asked): ReadonlyMap<string, unknown> {
+  return new Map(
+    asked.messages('parameters').map((bytes) => {
+      const { key, value } = decodePlain(LOAD_PARAMETER, bytes);
+      return [String(key), (value as { readonly string_param?: unknown } | undefined)?.string_param];
+    }),
+  );
 }
 
 function sizeOf(parts: readonly Uint8Array[]): number {

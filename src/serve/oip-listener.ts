@@ -39,6 +39,7 @@ import { openAiErrorText } from './openai-error.js';
 import { OPENAI_PREFIX, OpenAiRoutes } from './openai-routes.js';
 import { parseOipJson } from './oip-json.js';
 import { KnownHead } from './oip-request.js';
+import { versionToLoad } from './load-parameters.js';
 import { failureOf, UNSERVED } from './oip-status.js';
 import { Scrapes, SCRAPES_BUSY } from './scrapes.js';
 import { allModels, findModel, isServerReady, loadModel, type ServedModel, unloadModel } from './served-models.js';
@@ -354,10 +355,10 @@ class OipServer {
 
   /** L3. */
   async #load(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { parameters } = await this.#smallBody(request);
-    if (parameters !== undefined && Object.keys(parameters as object).length > 0)
-      throw new Refusal(501, UNSERVED.parameters);
-    await loadModel(findModel(this.#system, name, undefined));
+    const { parameters = {} } = await this.#smallBody(request);
+    const served = findModel(this.#system, name, undefined);
+    const given = new Map(Object.entries(parameters as object));
+    await loadModel(served, await versionToLoad(given, () => modelConfig(served)));
     answer(request, response, 200, '{}');
   }
 

@@ -31,7 +31,8 @@ const STATUS_OF: ReadonlyMap<ErrorCode, number> = new Map([
 export const UNSERVED = {
   decoupled:
     'may answer a request several times (decoupled): ask it by generate, generate_stream, or ModelStreamInfer over gRPC',
-  parameters: 'a model is loaded as it lies on disk: parameters are not served',
+  files: 'models are loaded as they lie on disk: files are not taken from clients',
+  versions: 'a model serves one version at a time: give version_policy as latest of 1, or as specific of one version',
   repositories: 'repositories have no names here',
   sharedMemory: 'shared memory is not served',
   settings: 'settings of traces and logs are not served',

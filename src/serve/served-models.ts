@@ -108,10 +108,20 @@ export async function isServerReady(system: System, configured: readonly string[
   return ready && configured.every((name) => pools[name] !== undefined);
 }
 
-/** One of many models is loaded; that of a pool is swapped to its newest version. */
-export async function loadModel({ pool, model }: ServedModel): Promise<void> {
-  if (model !== undefined) await pool.preload(model);
-  else if (pool.model !== undefined) await pool.swap(LATEST);
+/**
+ * One of many models is loaded, and goes over to `version` where that is given; that of a pool is swapped to `version`, or to
+ * its newest.
+ */
+export async function loadModel({ pool, model, name }: ServedModel, version: string | undefined): Promise<void> {
+  if (model !== undefined) {
+    if (version !== undefined) await pool.swap(version, { model });
+    await pool.preload(model);
+  } else if (pool.model !== undefined) {
+    // A version that is not there is told as such, and not as a swap that failed.
+    if (version !== undefined) await pool.planSwap(version);
+    await pool.swap(version ?? LATEST);
+  } else if (version !== undefined && version !== PLAIN_VERSION)
+    throw new TroupeError('VERSION_NOT_FOUND', `Model "${name}" has no files, and so no version ${version}`);
 }
 
 /** Of many models one goes, when it has no work left; the one of a pool ends with its pool. */

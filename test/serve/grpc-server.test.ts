@@ -244,7 +244,7 @@ test('tokens have scopes over gRPC as over HTTP, and health needs none', async (
   t.deepEqual(firstOutput(await ask('ModelInfer', rows([1, 2]), bearer(tokens.infer[0] ?? ''))), [2, 4]);
   t.is((await refusal('RepositoryModelLoad', load, bearer(tokens.infer[0] ?? ''))).code, status.PERMISSION_DENIED);
   t.deepEqual(await ask('RepositoryModelLoad', load, bearer(tokens.admin[0] ?? '')), {});
-  const uploaded = { ...load, parameters: { config: { string_param: '{}' } } };
+  const uploaded = { ...load, parameters: { 'file:1/model.onnx': { bytes_param: Buffer.alloc(9) } } };
   t.is((await refusal('RepositoryModelLoad', uploaded, bearer(tokens.admin[0] ?? ''))).code, status.UNIMPLEMENTED);
   const admin = bearer(tokens.admin[0] ?? '');
   const one = await refusal('RepositoryModelUnload', load, admin);
