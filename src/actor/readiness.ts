@@ -9,8 +9,8 @@
  * Y1 at most one probe for each replica that serves, however often somebody asks; who asks at once shares one check.
  * Y2 a probe has no deadline: nothing is cancelled or replaced for its sake. A replica that never answers it is hung like
  * one that never answers a batch.
- * Y3 a pool that works is ready, though no replica is free for a probe: records settle, or a batch runs that need not have
- * ended yet.
+ * Y3 a pool that works is ready, though no replica is free for a probe: records settle, not by a result that was known
+ * already, or a batch runs that need not have ended yet.
  * Y4 a pool that sleeps is not woken by a probe, which would come again before it sleeps: it is ready, as its replicas were
  * when it went to sleep, until a load fails.
  */
@@ -140,7 +140,8 @@ export class Readiness {
   }
 
   get #workCount(): number {
-    return this.#core.counts.settled - this.counts.settled;
+    const { settled, known } = this.#core.counts;
+    return settled - known - this.counts.settled;
   }
 
   /** Y3. Where no batch has ended yet nobody knows how long one takes, up to batchTimeoutMs. */

@@ -231,6 +231,7 @@ export class PoolCore implements SuccessionOwner {
   settleKnown(request: Request, value: unknown, version: string | undefined, now: number): boolean {
     if (request.place !== 'known') return false;
     request.sentAt = now;
+    this.counts.known++;
     this.#settlement.resolve(request, value, version);
     return true;
   }

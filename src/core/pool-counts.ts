@@ -9,6 +9,8 @@ export class PoolCounts {
   settled = 0;
   /** Of those settled: with a result. */
   resolved = 0;
+  /** Of those resolved: their result was known already, and no replica has done anything for them. */
+  known = 0;
   refused = 0;
   /** Of those refused: what waits already would have taken longer than their deadline allows. */
   overloaded = 0;

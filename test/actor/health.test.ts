@@ -54,6 +54,28 @@ test('a busy pool is ready as long as its batch need not have ended, and not whe
   await pool.stop();
 });
 
+test('answers from the cache are no work: a pool whose replica is stuck is not ready, though it hits', async (t) => {
+  const { pool, clock, next } = await virtualPool({ batchTimeoutMs: 60_000, timeoutMs: 60_000, cache: true });
+  const first = pool.ask('a');
+  const batch = await next();
+  clock.advance(100);
+  batch.answer(['A']);
+  await first;
+  const second = pool.ask('b');
+  const stuck = await next();
+  clock.advance(10_000);
+  const health = pool.health();
+  for (let part = 0; part < 3; part++) {
+    t.is(await pool.ask('a'), 'A');
+    clock.advance(117);
+    await new Promise(setImmediate);
+  }
+  t.deepEqual(await health, { ready: false, why: 'no replica answered a probe within 350 ms' });
+  stuck.answer(['B']);
+  t.is(await second, 'B');
+  await pool.stop();
+});
+
 test('health says which pool is not ready and why, in words that name nothing', async (t) => {
   const system = createSystem({ log: silentLog });
   const echo = defineActor<string, string, void>({ predict: (batch) => batch });
