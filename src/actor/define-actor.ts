@@ -27,6 +27,17 @@ export interface TensorDefinition<In, Out, State> extends Common<In, Out, State>
   predict(batch: Columns, context: PredictContext<State>): Columns | PromiseLike<Columns>;
 }
 
+/** An actor that answers each record any number of times, with streams of tensors by name. */
+export interface DecoupledDefinition<In, Out, State> extends Common<In, Out, State> {
+  readonly signature:
+    | (Signature & { readonly decoupled: true })
+    | ((state: State) => Signature & { readonly decoupled: true });
+  /** Answers with a stream, or an Error, for each record; its pieces are named as the outputs of the signature. */
+  predict(batch: Columns, context: PredictContext<State>): Streams | PromiseLike<Streams>;
+}
+
+type Streams = readonly (AsyncIterable<TensorRecord> | Error)[];
+
 /** An actor that learns only from what it loaded whether it takes rows or tensors. */
 export interface EitherDefinition<In, Out, State> extends Common<In, Out, State> {
   readonly signature: (state: State) => Signature | undefined;
@@ -35,13 +46,17 @@ export interface EitherDefinition<In, Out, State> extends Common<In, Out, State>
 
 /**
  * Gives an actor definition its types; returns it as it is. The record types come from predict (annotate `batch`, as in
- * `batch: string[]`), the state from load; with a `signature`, predict takes and returns `Columns`.
+ * `batch: string[]`), the state from load; with a `signature`, predict takes and returns `Columns`, or streams where that is
+ * `decoupled`.
  */
 export function defineActor<In, Out, State>(
   definition: RowsDefinition<In, Out, State>,
 ): ActorDefinition<In, Out, State>;
 export function defineActor<In = TensorRecord, Out = TensorRecord, State = unknown>(
   definition: TensorDefinition<In, Out, State>,
+): ActorDefinition<In, Out, State>;
+export function defineActor<In = TensorRecord, Out = AsyncIterable<TensorRecord>, State = unknown>(
+  definition: DecoupledDefinition<In, Out, State>,
 ): ActorDefinition<In, Out, State>;
 export function defineActor<In, Out, State>(
   definition: EitherDefinition<In, Out, State>,

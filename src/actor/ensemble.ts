@@ -96,6 +96,8 @@ async function bind(step: EnsembleStep, ensembles: Ensembles, config: ModelConfi
   const signature = await (found.model === undefined ? ofOne(step, pool, wrong) : ofMany(step, pool, found.model));
   if (signature === undefined)
     return wrong(`pool "${pool.name}" takes records of any kind and no tensors: its actor has no signature`);
+  if (signature.decoupled === true)
+    return wrong(`pool "${pool.name}" answers a record any number of times, and a step has one answer`);
   const model = found.model === undefined ? undefined : refOf(step, found.model);
   return { step, pool: pool.name, model, signature };
 }

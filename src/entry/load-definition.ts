@@ -72,6 +72,9 @@ export function checkSignature(value: unknown, what: string): Signature {
     throw new TroupeError('ACTOR_INVALID', `The signature of ${what} ${problem}`);
   };
   if (typeof value !== 'object' || value === null) return fail(`is ${kindOf(value)}, expected { inputs, outputs }`);
+  const { decoupled } = value as { readonly decoupled?: unknown };
+  if (decoupled !== undefined && typeof decoupled !== 'boolean')
+    return fail(`has a decoupled that is ${kindOf(decoupled)}, expected true or false`);
   for (const side of ['inputs', 'outputs'] as const) {
     const specs = (value as Partial<Record<string, unknown>>)[side];
     if (!Array.isArray(specs) || specs.length === 0) return fail(`has no ${side}`);

@@ -23,6 +23,7 @@ import { packRows, type Payload, payloadCount, viewRows } from '../wire/rows.js'
 import type { Column, Columns, Signature } from '../wire/tensor.js';
 import { isTokenStream } from '../wire/token-stream.js';
 import { BatchContext } from './batch-context.js';
+import { decoupledOutputs } from './decoupled-outputs.js';
 import { loadDefinition } from './load-definition.js';
 import { OutgoingStreams } from './outgoing-streams.js';
 import { checkPinned, type LoadedState, loadState, type WarmUpPlan } from './load-state.js';
@@ -367,7 +368,8 @@ class Shell implements Runner {
 
   private answerWith(id: number, outputs: unknown, count: number): Promise<void> | undefined {
     const loaded = this.running?.loaded;
-    if (loaded?.signature !== undefined && loaded.definition.relays !== true) {
+    const hasTensors = loaded?.signature !== undefined && loaded.definition.relays !== true;
+    if (hasTensors && loaded.signature.decoupled !== true) {
       let columns: Columns;
       try {
         columns = checkColumns(outputs, loaded.signature.outputs, count);
@@ -382,7 +384,7 @@ class Shell implements Runner {
       const message = `predict of actor "${this.spec?.pool}" was given ${count} records and returned ${got}`;
       return this.fail(id, new TroupeError('PROTOCOL_VIOLATION', message, this.where()));
     }
-    return this.answerRows(id, outputs);
+    return this.answerRows(id, hasTensors ? decoupledOutputs(outputs, loaded.signature.outputs) : outputs);
   }
 
   private answerRows(id: number, outputs: unknown[]): Promise<void> | undefined {

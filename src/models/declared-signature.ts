@@ -19,6 +19,7 @@ export function declaredDifferences(config: ModelConfig, signature: Signature | 
   const { input: inputs = [], output: outputs = [], max_batch_size: maxBatch = 0 } = config;
   const scattered = new Set((config.batch_output ?? []).flatMap(({ target_name: names = [] }) => names));
   return [
+    ...decoupledDifference(config, signature),
     ...inputs.flatMap((tensor) => {
       const { optional = false, allow_ragged_batch: isRagged = false } = tensor;
       const found = specOf(signature.inputs, tensor);
@@ -33,6 +34,13 @@ export function declaredDifferences(config: ModelConfig, signature: Signature | 
       return difference('output', tensor, found, maxBatch, scattered.has(tensor.name ?? ''));
     }),
   ];
+}
+
+function decoupledDifference(config: ModelConfig, { decoupled = false }: Signature): readonly string[] {
+  const declared = config.model_transaction_policy?.decoupled ?? decoupled;
+  if (declared === decoupled) return [];
+  const times = decoupled ? 'any number of times: its signature is decoupled' : 'once: its signature is not decoupled';
+  return [`model_transaction_policy.decoupled is declared as ${declared}, and the actor answers a record ${times}`];
 }
 
 type Side = 'input' | 'output';

@@ -288,7 +288,7 @@ export const MODEL_CONFIG = message({
   parameters: map('string', message({ string_value: one('string') })),
   model_warmup: many(WARM_UP),
   model_operations: kept(one(message({ op_library_filename: many('string') }))),
-  model_transaction_policy: later(one(message({ decoupled: one('bool') }))),
+  model_transaction_policy: one(message({ decoupled: one('bool') })),
   model_repository_agents: kept(
     one(message({ agents: many(message({ name: one('string'), parameters: map('string', 'string') })) })),
   ),

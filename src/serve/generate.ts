@@ -12,12 +12,12 @@ import { generateBody } from './generate-answer.js';
 import { readGenerate, tensorRequest } from './generate-request.js';
 import { Departure } from './gone.js';
 import { answerHeld } from './held-answer.js';
-import { answerMany, type Tell } from './many-answers.js';
+import { answerMany, askOfTensors, askOfText, type Tell } from './many-answers.js';
 import { answerRequest, refuseLarge } from './oip-answer.js';
 import type { InferParts } from './oip-infer.js';
 import { wantedOutputs } from './oip-records.js';
 import { failureOf } from './oip-status.js';
-import { isDecoupled, type ServedModel, tensorsOfModel } from './served-models.js';
+import { type ServedModel, signatureOf, tensorsOfModel } from './served-models.js';
 import { TEXT_SIGNATURE } from './text-model.js';
 
 /** Resolves to the number of records when all is on its way; rejects with what failed, also where that has been told. */
@@ -58,13 +58,18 @@ export async function generate(
     const traceparent = Array.isArray(parents) ? parents.join(', ') : parents;
     const terms = { receivedAt: systemClock.now(), deadlineAt: Infinity, traceparent, signal };
     let count = 1;
-    if (isDecoupled(served)) {
-      const wanted = wantedOutputs({ outputs: undefined, binaryOutputs: false }, TEXT_SIGNATURE);
-      await answerMany(served, { ...asked, mayStream: isStream, wanted }, options, terms, tell);
+    const signature = await signatureOf(served);
+    if (signature?.decoupled === true) {
+      const ask =
+        signature === TEXT_SIGNATURE
+          ? askOfText(served, asked.fields, isStream)
+          : askOfTensors(served, signature, tensorRequest(asked, signature.inputs, nonFinite), isStream);
+      const wanted = wantedOutputs({ outputs: undefined, binaryOutputs: false }, signature);
+      await answerMany(served, { id: asked.id, ask, wanted }, options, terms, tell);
     } else {
-      const signature = await tensorsOfModel(served);
-      const inferred = tensorRequest(asked, signature.inputs, nonFinite);
-      const { response: answered, records } = await answerRequest(served, signature, inferred, options, terms);
+      const tensors = await tensorsOfModel(served);
+      const inferred = tensorRequest(asked, tensors.inputs, nonFinite);
+      const { response: answered, records } = await answerRequest(served, tensors, inferred, options, terms);
       await tell(answered, true);
       count = records;
     }

@@ -1,16 +1,16 @@
 import { systemClock } from '../kernel/clock.js';
 import { busy, type ByteBudget } from '../stream/http-body.js';
+import type { Signature } from '../wire/tensor.js';
 import type { GrpcCall } from './grpc-call.js';
 import { encodeInferResponse, type InferMessage } from './grpc-infer-message.js';
 import type { Send, StreamAnswer } from './grpc-stream.js';
-import { answerMany } from './many-answers.js';
+import { answerMany, askOfTensors } from './many-answers.js';
 import { refuseLarge } from './oip-answer.js';
 import { wantedOutputs } from './oip-records.js';
 import { failureOf } from './oip-status.js';
 import type { ServedMeter } from './served-meter.js';
 import type { ServedModel } from './served-models.js';
 import type { ResolvedServe } from './serve-options.js';
-import { TEXT_SIGNATURE, textFields } from './text-model.js';
 
 export interface DecoupledParts {
   readonly options: ResolvedServe;
@@ -39,6 +39,7 @@ export function answerDecoupled(
   { options, budget, meter }: DecoupledParts,
   call: GrpcCall,
   served: ServedModel,
+  signature: Signature,
   message: InferMessage,
   held: HeldMessage,
 ): (send: Send) => Promise<StreamAnswer | undefined> {
@@ -47,7 +48,7 @@ export function answerDecoupled(
     const { deadlineAt, signal } = call;
     const work = async (): Promise<number> => {
       const request = message.decode();
-      const fields = textFields(request);
+      const ask = askOfTensors(served, signature, request, true);
       const wantsEnd = message.wantsEmptyFinal();
       const { traceparent: parents } = call.headers;
       const traceparent = Array.isArray(parents) ? parents.join(', ') : parents;
@@ -55,7 +56,7 @@ export function answerDecoupled(
       let version = '';
       const isTold = await answerMany(
         served,
-        { id: message.id, fields, mayStream: true, wanted: wantedOutputs(request, TEXT_SIGNATURE) },
+        { id: message.id, ask, wanted: wantedOutputs(request, signature) },
         options,
         terms,
         async (response, isLast) => {

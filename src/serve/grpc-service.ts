@@ -43,10 +43,10 @@ import { failureOf, UNSERVED } from './oip-status.js';
 import {
   allModels,
   findModel,
-  isDecoupled,
   isServerReady,
   loadModel,
   type ServedModel,
+  signatureOf,
   tensorsOfModel,
   unloadModel,
 } from './served-models.js';
@@ -209,7 +209,7 @@ class GrpcService {
   }
 
   /** One of a stream. */
-  #begin(call: GrpcCall, message: HeldBytes | Refusal): StreamWork {
+  async #begin(call: GrpcCall, message: HeldBytes | Refusal): Promise<StreamWork> {
     const asked = { modelName: '', modelVersion: '', id: '' };
     const failed = (error: unknown): StreamAnswer => {
       return { kind: 'failed', error, parts: encodeStreamFailure(failureOf(error).message, asked) };
@@ -220,8 +220,10 @@ class GrpcService {
       const infer = readInferMessage(message.bytes);
       Object.assign(asked, { modelName: infer.modelName, id: infer.id });
       const served = this.#find(infer.modelName, infer.modelVersion);
-      if (isDecoupled(served)) {
-        const run = answerDecoupled(this.#parts, call, served, infer, held);
+      // One that has not been loaded yet, or has no tensors, fails below.
+      const signature = await signatureOf(served).catch(() => undefined);
+      if (signature?.decoupled === true) {
+        const run = answerDecoupled(this.#parts, call, served, signature, infer, held);
         return { kind: 'many', run: (send) => run(send).catch(failed) };
       }
       const answered = this.#answered(call, infer, held, true);

@@ -25,12 +25,12 @@ const UNDER_WAY_MAX = 64;
 /**
  * Answers the messages of a stream, several at a time: those that have one answer in their order, those that may have many
  * beside them. One that fails is answered so and the stream goes on, unless `failsWhole`: then it ends with the status of that
- * error. `begin` gives back what the message holds; the call gives back what answers hold.
+ * error. `begin` must not reject; it gives back what the message holds; the call gives back what answers hold.
  */
 export async function answerStream(
   call: GrpcCall,
   failsWhole: boolean,
-  begin: (message: HeldBytes | Refusal) => StreamWork,
+  begin: (message: HeldBytes | Refusal) => Promise<StreamWork>,
 ): Promise<void> {
   const underWay = new Set<Promise<void>>();
   let room: Deferred<void> | undefined;
@@ -61,7 +61,7 @@ export async function answerStream(
       }
       const message = await call.next();
       if (message === undefined) break;
-      const one = answer(begin(message)).then(() => {
+      const one = answer(await begin(message)).then(() => {
         underWay.delete(one);
         room?.resolve();
       });

@@ -5,29 +5,67 @@
  * and an answer that cannot be told, give the rest up. M3 the deadline is for the first answer, or for the whole where that is
  * wanted as one.
  */
+import { Refusal } from '../stream/http-body.js';
 import { TroupeError } from '../kernel/errors.js';
-import type { TensorRecord, TensorSpec } from '../wire/tensor.js';
+import type { Signature, TensorRecord, TensorSpec } from '../wire/tensor.js';
 import { inferAll } from './infer-call.js';
 import { priorityOf, type RequestTerms, timeoutOf, versionOf } from './oip-answer.js';
-import { tensorsOf } from './oip-records.js';
-import type { RequestedOutput } from './oip-request.js';
+import { recordsFrom, tensorsOf } from './oip-records.js';
+import type { OipRequest, RequestedOutput } from './oip-request.js';
 import type { OipResponse } from './oip-response.js';
+import { PieceStream } from './piece-stream.js';
 import type { ServedModel } from './served-models.js';
 import type { ResolvedServe } from './serve-options.js';
-import { TEXT_OUTPUT, textAsk } from './text-model.js';
+import { TEXT_OUTPUT, TEXT_SIGNATURE, textAsk, textFields } from './text-model.js';
 import { TextStream } from './text-stream.js';
 
-export interface ManyRequest {
-  readonly id: string;
-  /** Inputs and parameters. */
-  readonly fields: ReadonlyMap<string, unknown>;
-  /** More than one answer can be sent. */
-  readonly mayStream: boolean;
-  readonly wanted: ReadonlyMap<TensorSpec, RequestedOutput>;
+/** What a request asks. */
+export interface ManyAsk {
+  readonly record: unknown;
+  /** Of which `timeout` and `priority` are looked at. */
+  readonly parameters: ReadonlyMap<string, unknown>;
+  /** Answers are wanted as they come, not one that is the whole. */
+  readonly inPieces: boolean;
+  readonly open: (answer: unknown) => Pieces;
+}
+
+interface Pieces {
+  /** There is one, which is all. */
+  readonly isWhole: boolean;
+  /** Undefined at the end. Rejects with what ended it early, or DEADLINE_PASSED. */
+  next(deadlineAt?: number): Promise<TensorRecord | undefined>;
+  /** All as one. Rejects as `next`, and where that cannot be. */
+  whole(deadlineAt: number, charsMax: number): Promise<TensorRecord>;
+  readonly giveUp: () => void;
+}
+
+/** `mayStream`: more than one answer can be sent. Throws INPUT_INVALID, or a refusal. */
+export function askOfText({ pool }: ServedModel, fields: ReadonlyMap<string, unknown>, mayStream: boolean): ManyAsk {
+  const asked = textAsk(pool.kinds, fields, mayStream);
+  return { ...asked, parameters: fields, open: (answer) => new TextPieces(answer) };
+}
+
+/** As above, for a request of tensors. */
+export function askOfTensors(
+  served: ServedModel,
+  signature: Signature,
+  request: OipRequest,
+  mayStream: boolean,
+): ManyAsk {
+  if (signature === TEXT_SIGNATURE) return askOfText(served, textFields(request), mayStream);
+  const [record] = recordsFrom(request.inputs, signature, 1);
+  const open = (answer: unknown): Pieces => new TensorPieces(answer, served.name);
+  return { record, parameters: request.parameters, inPieces: mayStream, open };
 }
 
 /** Resolves when the answer has been taken, so that there is room for the next. `isLast`: no other follows. */
 export type Tell = (response: OipResponse, isLast: boolean) => Promise<void>;
+
+export interface ManyRequest {
+  readonly id: string;
+  readonly ask: ManyAsk;
+  readonly wanted: ReadonlyMap<TensorSpec, RequestedOutput>;
+}
 
 /**
  * Resolves when all answers are told, to whether the last of them was told as such. Rejects with what failed, before the
@@ -35,49 +73,95 @@ export type Tell = (response: OipResponse, isLast: boolean) => Promise<void>;
  */
 export async function answerMany(
   served: ServedModel,
-  { id, fields, mayStream, wanted }: ManyRequest,
+  { id, ask, wanted }: ManyRequest,
   { timeoutMs, maxBodyBytes }: Pick<ResolvedServe, 'timeoutMs' | 'maxBodyBytes'>,
   { receivedAt, deadlineAt: callDeadlineAt, traceparent, signal }: RequestTerms,
   tell: Tell,
 ): Promise<boolean> {
-  const { record, inPieces } = textAsk(served.pool.kinds, fields, mayStream);
-  const terms = { parameters: fields };
-  const deadlineAt = Math.min(callDeadlineAt, receivedAt + timeoutOf(terms, timeoutMs));
-  const priority = priorityOf(terms);
-  const { values, versions } = await inferAll<unknown, unknown>(served.pool, [record], {
+  const deadlineAt = Math.min(callDeadlineAt, receivedAt + timeoutOf(ask, timeoutMs));
+  const priority = priorityOf(ask);
+  const { values, versions } = await inferAll<unknown, unknown>(served.pool, [ask.record], {
     deadlineAt,
     priority,
     model: served.model,
     traceparent,
     signal,
   });
-  const stream = new TextStream(values[0]);
-  signal.addEventListener('abort', stream.giveUp); // M2
+  const pieces = ask.open(values[0]);
+  signal.addEventListener('abort', pieces.giveUp); // M2
   try {
     const head = { modelName: served.name, modelVersion: versionOf(served, versions), id };
-    const answer = async (text: string, isLast: boolean): Promise<void> => {
-      await tell({ ...head, outputs: outputsOf({ [TEXT_OUTPUT]: [text] }, wanted) }, isLast);
+    const answer = async (record: TensorRecord, isLast: boolean): Promise<void> => {
+      refuseGone(signal);
+      await tell({ ...head, outputs: outputsOf(record, wanted) }, isLast);
       refuseGone(signal);
     };
     refuseGone(signal);
-    if (!inPieces || stream.isWhole) {
-      const { text = '' } = await stream.whole(deadlineAt, maxBodyBytes);
-      refuseGone(signal);
-      await answer(text, true);
+    if (!ask.inPieces || pieces.isWhole) {
+      await answer(await pieces.whole(deadlineAt, maxBodyBytes), true);
       return true;
     }
-    let piece = await stream.next(deadlineAt); // M3
+    let piece = await pieces.next(deadlineAt); // M3
     while (piece !== undefined) {
-      if (piece.text !== undefined && piece.text !== '') await answer(piece.text, false); // M1
-      piece = await stream.next();
+      await answer(piece, false); // M1
+      piece = await pieces.next();
     }
     refuseGone(signal);
     return false;
   } catch (error) {
-    stream.giveUp(); // M2
+    pieces.giveUp(); // M2
     throw error;
   } finally {
-    signal.removeEventListener('abort', stream.giveUp);
+    signal.removeEventListener('abort', pieces.giveUp);
+  }
+}
+
+class TextPieces implements Pieces {
+  readonly #stream: TextStream;
+  readonly giveUp: () => void;
+
+  constructor(answer: unknown) {
+    this.#stream = new TextStream(answer);
+    this.giveUp = this.#stream.giveUp;
+  }
+
+  get isWhole(): boolean {
+    return this.#stream.isWhole;
+  }
+
+  async next(deadlineAt?: number): Promise<TensorRecord | undefined> {
+    for (;;) {
+      const part = await this.#stream.next(deadlineAt);
+      if (part === undefined) return undefined;
+      // One without text says why it ended, for which there is no tensor.
+      if (part.text !== undefined && part.text !== '') return { [TEXT_OUTPUT]: [part.text] };
+    }
+  }
+
+  async whole(deadlineAt: number, charsMax: number): Promise<TensorRecord> {
+    const { text = '' } = await this.#stream.whole(deadlineAt, charsMax);
+    return { [TEXT_OUTPUT]: [text] };
+  }
+}
+
+/** The replica has held each piece against the signature. */
+class TensorPieces extends PieceStream<TensorRecord> implements Pieces {
+  readonly #model: string;
+
+  constructor(answer: unknown, model: string) {
+    super(answer, (value) => value as TensorRecord);
+    this.#model = model;
+  }
+
+  async whole(deadlineAt: number): Promise<TensorRecord> {
+    const first = await this.next(deadlineAt);
+    const second = first === undefined ? undefined : await this.next(deadlineAt);
+    if (first !== undefined && second === undefined) return first;
+    const many = first === undefined ? 'none' : 'more than one';
+    throw new Refusal(
+      501,
+      `generate has room for exactly one answer, and model "${this.#model}" gave ${many}; ask it by generate_stream`,
+    );
   }
 }
 

@@ -5,9 +5,9 @@
 import type { System } from '../actor/system.js';
 import type { TensorSpec } from '../wire/tensor.js';
 import { datatypeOf } from './oip-datatype.js';
-import { allModels, isDecoupled, PLAIN_VERSION, type ServedModel, signatureOf } from './served-models.js';
+import { allModels, PLAIN_VERSION, type ServedModel, signatureOf } from './served-models.js';
 import type { ServedMeter } from './served-meter.js';
-import { TEXT_OPTIONAL } from './text-model.js';
+import { TEXT_OPTIONAL, TEXT_SIGNATURE } from './text-model.js';
 
 const PLATFORM = 'troupe_actor';
 const PLAIN_BATCHING = { max_queue_delay_microseconds: 0, preserve_ordering: false };
@@ -26,9 +26,9 @@ export function serverMetadata(version: string): unknown {
 }
 
 export async function modelMetadata(served: ServedModel): Promise<unknown> {
-  const { inputs = [], outputs = [] } = (await signatureOf(served)) ?? {};
+  const { inputs = [], outputs = [], decoupled = false } = (await signatureOf(served)) ?? {};
   const tensor = ({ name, dtype, shape }: TensorSpec): unknown => {
-    return { name, datatype: datatypeOf(dtype).name, shape: isDecoupled(served) ? shape : [-1, ...shape] };
+    return { name, datatype: datatypeOf(dtype).name, shape: decoupled ? shape : [-1, ...shape] };
   };
   return {
     name: served.name,
@@ -41,9 +41,9 @@ export async function modelMetadata(served: ServedModel): Promise<unknown> {
 
 /** As Triton would print it: a model with dynamic batching, or, where a request is one record, one without batches. */
 export async function modelConfig(served: ServedModel): Promise<unknown> {
-  const { inputs = [], outputs = [] } = (await signatureOf(served)) ?? {};
+  const signature = await signatureOf(served);
+  const { inputs = [], outputs = [], decoupled = false } = signature ?? {};
   const { stats, maxBatchSize } = served.pool.meters();
-  const decoupled = isDecoupled(served);
   const tensor = ({ name, dtype, shape }: TensorSpec): object => {
     return { name, data_type: datatypeOf(dtype).configName, dims: shape };
   };
@@ -53,7 +53,10 @@ export async function modelConfig(served: ServedModel): Promise<unknown> {
     backend: 'troupe',
     version_policy: { latest: { num_versions: 1 } },
     max_batch_size: decoupled ? 0 : maxBatchSize,
-    input: inputs.map((spec) => ({ ...tensor(spec), optional: decoupled && TEXT_OPTIONAL.has(spec.name) })),
+    input: inputs.map((spec) => ({
+      ...tensor(spec),
+      optional: signature === TEXT_SIGNATURE && TEXT_OPTIONAL.has(spec.name),
+    })),
     output: outputs.map(tensor),
     instance_group: [{ name: `${served.name}_0`, kind: 'KIND_CPU', count: stats.wanted }],
     ...(decoupled ? {} : { dynamic_batching: { preferred_batch_size: [maxBatchSize], ...PLAIN_BATCHING } }),

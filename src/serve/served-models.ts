@@ -58,14 +58,6 @@ export function allModels(system: System): readonly ServedModel[] {
   return [...found.values()];
 }
 
-/**
- * Whether a request, which is one record then, may have any number of answers. One that has not begun to load is taken for one
- * of the others.
- */
-export function isDecoupled({ pool }: ServedModel): boolean {
-  return isTextModel(pool.kinds);
-}
-
 /** Its tensors; undefined where its actor takes rows. One that is not loaded yet, in a pool of many models, is loaded. */
 export async function signatureOf({ pool, model, name }: ServedModel): Promise<Signature | undefined> {
   if (isTextModel(pool.kinds)) return TEXT_SIGNATURE;
@@ -83,7 +75,7 @@ export async function signatureOf({ pool, model, name }: ServedModel): Promise<S
 /** As above, for those who want one answer. Throws INPUT_INVALID where there are none; refuses a model of many answers. */
 export async function tensorsOfModel(served: ServedModel): Promise<Signature> {
   const signature = await signatureOf(served);
-  if (isDecoupled(served)) throw new Refusal(501, `model "${served.name}" ${UNSERVED.decoupled}`);
+  if (signature?.decoupled === true) throw new Refusal(501, `model "${served.name}" ${UNSERVED.decoupled}`);
   if (signature !== undefined) return signature;
   throw invalid(`model "${served.name}" takes records and no tensors: its actor has no signature`);
 }

@@ -26,6 +26,7 @@ export const TEXT_SIGNATURE: Signature = {
     { name: EXCLUDE_INPUT, dtype: 'bool', shape: [1] },
   ],
   outputs: [{ name: TEXT_OUTPUT, dtype: 'string', shape: [1] }],
+  decoupled: true,
 };
 
 /** Inputs that a request may leave out. */

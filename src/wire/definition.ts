@@ -47,7 +47,7 @@ export type Isolation = 'inline' | 'thread' | 'process';
 /**
  * What an actor is, before it runs. With rows, `batch` is an array of records and outputs[i] answers batch[i]; an
  * Error in an output's place fails that record alone. With a `signature` (given, or returned by `describe` after load)
- * `batch` is `Columns` and predict returns `Columns` with the same count.
+ * `batch` is `Columns` and predict returns `Columns` with the same count, or, where that is `decoupled`, a stream per record.
  *
  * An output may be an async iterable (a token stream): its record is answered with a stream of the pieces as it begins, and
  * the replica takes further batches while it runs. `return()` of its iterator is called when nobody reads it any more.

@@ -9,9 +9,18 @@ export function signatureDifferences(old: Signature | undefined, other: Signatur
   if (old === undefined) return ['it has a signature of tensors, the other takes records of any kind'];
   if (other === undefined) return ['it takes records of any kind, the other has a signature of tensors'];
   return [
+    ...(hasMany(old) === hasMany(other) ? [] : [`it answers a record ${times(old)}, the other ${times(other)}`]),
     ...sideDifferences('input', old.inputs, other.inputs),
     ...sideDifferences('output', old.outputs, other.outputs),
   ];
+}
+
+function hasMany({ decoupled = false }: Signature): boolean {
+  return decoupled;
+}
+
+function times(signature: Signature): string {
+  return hasMany(signature) ? 'any number of times' : 'once';
 }
 
 function sideDifferences(side: string, old: readonly TensorSpec[], other: readonly TensorSpec[]): string[] {

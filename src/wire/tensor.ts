@@ -37,6 +37,11 @@ export interface TensorSpec {
 export interface Signature {
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
+  /**
+   * True: each record is answered any number of times. predict gets columns and returns an array with an async iterable (or an
+   * Error) for each record, whose pieces are records of outputs. Default false: once, in columns.
+   */
+  readonly decoupled?: boolean;
 }
 
 /** One column of a batch: `data` holds `count` records back to back; `shape` is the shape of one record, no -1 left. */

@@ -127,6 +127,11 @@ const MISFITS: readonly (readonly [what: string, text: string, message: RegExp])
     /:11:8: .*step 2 \(rows\): pool "rows" takes records of any kind and no tensors/,
   ],
   [
+    'many answers',
+    graph({ model: 'many' }),
+    /:11:8: .*step 2 \(many\): pool "many" answers a record any number of times, and a step has one answer/,
+  ],
+  [
     'an unknown input',
     graph({ takes: { z: 'doubled' } }),
     /:13:15: .*input_map: step 2 \(inc\): its model has no input "z", but "x"$/,
@@ -173,6 +178,9 @@ for (const [what, text, message] of MISFITS)
     await system.spawn('inc', { actor: numbers(['x'], (x) => x + 1) });
     await system.spawn('sum', { actor: numbers(['a', 'b'], (a, b) => a + b) });
     await system.spawn('rows', { actor: defineActor({ predict: (batch: string[]) => batch }) });
+    const [x, y] = [tensor('x', 'float32', 2), tensor('y', 'float32', 2)];
+    const many = defineActor({ signature: { inputs: [x], outputs: [y], decoupled: true }, predict: () => [] });
+    await system.spawn('many', { actor: many });
     for (const [name, dtype, size] of [
       ['whole', 'int32', 2],
       ['three', 'float32', 3],

@@ -67,6 +67,28 @@ test('predict is called as often as asked, with batches of the size that was ask
   );
 });
 
+test('of a decoupled signature every stream is read to its end, and its pieces are held against the outputs', async (t) => {
+  const outputs = [spec('float32', [])];
+  const signature = { inputs: outputs, outputs, decoupled: true };
+  const pieces: number[] = [];
+  const zeros = warmUp([input('float32', [1], 'zeros')], { batchSize: 2, count: 1 });
+  async function* streamOf(index: number, last: object): AsyncGenerator<object> {
+    yield { x: 1 };
+    pieces.push(index);
+    yield last;
+  }
+  const running = (piece: object): Promise<void> => {
+    const predict = ({ count }: Columns): unknown[] =>
+      Array.from({ length: count }, (_, index) => streamOf(index, piece));
+    return modelOf(outputs, { signature, definition: { predict } }).run(zeros);
+  };
+  await running({ x: 2 });
+  t.deepEqual(pieces, [0, 1]);
+  await rejects(t, running({ y: 2 }), 'ACTOR_LOAD_FAILED', /output "x" is missing/);
+  const none = modelOf(outputs, { signature, definition: { predict: () => 7 } });
+  await rejects(t, none.run(zeros), 'ACTOR_LOAD_FAILED', /must return an async iterable/);
+});
+
 test('the first run of a size is no cost, whichever warm-up it belongs to', async (t) => {
   const { run, costs } = modelOf([spec('float32', [])]);
   const zeros = [input('float32', [1], 'zeros')];

@@ -34,6 +34,21 @@ test('a config that declares what the model has is no difference, in whatever or
   t.deepEqual(differences(`max_batch_size: 8 ${INPUTS}`), [], 'outputs that it leaves out');
 });
 
+test('a config that says whether the model is decoupled is held against the signature', (t) => {
+  const declared = (flag: boolean): string => `model_transaction_policy { decoupled: ${flag} }`;
+  const decoupled = { ...SIGNATURE, decoupled: true };
+  t.deepEqual(differences('', decoupled), [], 'nothing is declared');
+  t.deepEqual(differences('model_transaction_policy {}', decoupled), []);
+  t.deepEqual(differences(declared(true), decoupled), []);
+  t.deepEqual(differences(declared(false)), []);
+  t.deepEqual(differences(declared(true)), [
+    'model_transaction_policy.decoupled is declared as true, and the actor answers a record once: its signature is not decoupled',
+  ]);
+  t.deepEqual(differences(declared(false), decoupled), [
+    'model_transaction_policy.decoupled is declared as false, and the actor answers a record any number of times: its signature is decoupled',
+  ]);
+});
+
 test('a model that takes records of any kind is compared with nothing', (t) => {
   t.deepEqual(declaredDifferences(readModelConfig(INPUTS, 'config.pbtxt', 'net').config, undefined), []);
 });

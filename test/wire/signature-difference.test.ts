@@ -32,3 +32,10 @@ test('a model of tensors and one of records differ as a whole', (t) => {
   t.is(signatureDifferences(old, undefined).length, 1);
   t.is(signatureDifferences(undefined, old).length, 1);
 });
+
+test('one that answers a record once and one that is decoupled differ', (t) => {
+  t.deepEqual(signatureDifferences(old, { ...old, decoupled: true }), [
+    'it answers a record once, the other any number of times',
+  ]);
+  t.deepEqual(signatureDifferences({ ...old, decoupled: false }, old), []);
+});
