@@ -96,7 +96,8 @@ function configurationPage() {
   return `# Configuration
 
 For people who run pools and pipelines from a file. \`troupe run\` reads \`./troupe.yaml\` unless told otherwise, \`troupe check\`
-says what is wrong with it, \`troupe explain\` shows each value and where it came from.
+says what is wrong with it, models that are not there included (a run starts without their pools), \`troupe explain\` shows each
+value and where it came from.
 
 \`\`\`yaml
 # yaml-language-server: $schema=./node_modules/troupe/docs/config.schema.json

@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
 import { explainConfig, originText } from '../config/explain.js';
 import { type LoadedConfig, loadConfig } from '../config/load.js';
+import { modelProblems } from '../config/model-problems.js';
 import { packageVersion } from '../config/package-version.js';
+import { configError } from '../config/problem.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { suggest } from '../config/suggest.js';
 import { isTroupeError } from '../kernel/errors.js';
@@ -64,6 +66,8 @@ async function carryOut(invocation: Invocation, around: Surroundings): Promise<E
     case 'check': {
       const loaded = await loadConfig(invocation.config, { env });
       await importStepFunctions(loaded);
+      const problems = await modelProblems(loaded);
+      if (problems.length > 0) throw configError(loaded.file, problems);
       const { pools, pipelines } = loaded.config;
       stdout.write(`${loaded.file} is valid: pools ${names(pools)}; pipelines ${names(pipelines)}\n`);
       return 0;

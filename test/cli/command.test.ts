@@ -189,6 +189,42 @@ test('check says what a valid config holds and starts nothing', async (t) => {
   t.regex(out, /check\.yaml is valid: pools double; pipelines numbers\n$/);
 });
 
+test('check names models and versions that are not there, with line and column', async (t) => {
+  mkdirSync(at('shelf/here/3'), { recursive: true });
+  writeFileSync(at('shelf/here/3/m'), '');
+  const many = 'models: { maxBytes: 1000, list: [here, gone, here@4] }';
+  const text = `models: { roots: [shelf] }
+pools:
+  there: { actor: mock, model: here }
+  away: { actor: mock, model: away }
+  old:
+    actor: mock
+    model: here
+    version: '2'
+  path: { actor: mock, model: ./shelf/none/ }
+  many: { actor: mock, ${many} }
+  named: { actor: mock, models: { maxBytes: 1000, root: ./other, list: [x] } }
+`;
+  const { code, out, err } = await troupe('check', write('models.yaml', text));
+  t.is(code, 2);
+  t.is(out, '');
+  for (const said of [
+    /models\.yaml:4:31 pools\.away\.model: .*no model away/,
+    /models\.yaml:7:12 pools\.old\.model: .*no version 2; it offers 3/,
+    /models\.yaml:9:31 pools\.path\.model: .*none/,
+    /models\.yaml:10:\d+ pools\.many\.models\.list\[1\]: .*no model gone/,
+    /models\.yaml:10:\d+ pools\.many\.models\.list\[2\]: .*no version 4/,
+    /models\.yaml:11:\d+ pools\.named\.models\.list\[0\]: .*other cannot be read/,
+  ])
+    t.regex(err, said);
+  t.regex(err, /^6 problems in the config/);
+  mkdirSync(at('shelf/away/1'), { recursive: true });
+  const fixed = text.replace(/ {2}old:[^]*/, '');
+  t.is((await troupe('check', write('models.yaml', fixed))).code, 0);
+  const free = 'pools:\n  many: { actor: mock, models: { maxBytes: 1000, list: [gone] } }\n';
+  t.is((await troupe('check', write('free.yaml', free))).code, 0, 'without directories they are names of the actor');
+});
+
 test('hash prints what stands below the name of a model in models.hashes', async (t) => {
   for (const version of ['1', '2']) {
     mkdirSync(at(`net/${version}`), { recursive: true });
