@@ -37,14 +37,13 @@ const ROWS = {
   G7: ['wire/lane-messages', 'G7'],
   H2: ['models/repository', 'H2'],
   H3: ['actors/onnx-external', 'H3'],
-  H4: ['config/corpus', ''],
+  H4: ['config/corpus', 'H4'],
   H5: ['e2e/row-h5', 'H5'],
   I7: ['e2e/row-i7', 'I7'],
   K3: ['e2e/row-k3', 'K3'],
   K5: ['e2e/row-k5', 'K5'],
   K6: ['e2e/rows-k', 'K6'],
 };
-const FUZZ_RUNS = 100_000;
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const ava = fileURLToPath(new URL('../node_modules/ava/entrypoints/cli.mjs', import.meta.url));
@@ -60,13 +59,7 @@ const seed = process.env.TROUPE_SEED ?? '1';
 let child;
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child?.kill(signal));
 for (const id of chosen) {
-  const startedAt = performance.now();
-  const { rows, passed, isGood } = await run(...ROWS[id]);
-  const seconds = Math.round((performance.now() - startedAt) / 100) / 10;
-  // A row that measures no figures of its own counts its properties times the runs of each; every run is a hostile input.
-  const runs = passed * FUZZ_RUNS;
-  if (rows.length === 0 && isGood)
-    rows.push({ id, faults: runs, runs, seconds, lost: 0, dup: 0, reorder: 0, seed: Number(seed) });
+  const { rows, isGood } = await run(...ROWS[id]);
   for (const row of rows) process.stdout.write(`${JSON.stringify({ ...row, commit })}\n`);
   if (!isGood) process.exitCode = 1;
 }
@@ -82,21 +75,19 @@ async function run(file, title) {
       FORCE_COLOR: '0',
       TROUPE_SIZE: 'full',
       TROUPE_SEED: seed,
-      TROUPE_FUZZ_RUNS: String(FUZZ_RUNS),
     },
   });
   const rows = [];
-  let passed = 0;
   let isFailing = false;
   for await (const line of createInterface({ input: child.stdout })) {
     const row = /^# +row (\{.*\})$/.exec(line)?.[1];
     if (row !== undefined) rows.push(JSON.parse(row));
-    if (line.startsWith('ok ')) passed++;
     if (/^(not )?ok /.test(line)) isFailing = line.startsWith('not');
     if (isFailing) process.stderr.write(`${line}\n`);
   }
   const code = child.exitCode ?? (await new Promise((resolve) => child.on('close', resolve)));
-  return { rows, passed, isGood: code === 0 && passed > 0 };
+  if (rows.length === 0) process.stderr.write(`nightly: ${file} ${title} has told no figures\n`);
+  return { rows, isGood: code === 0 && rows.length > 0 };
 }
 
 function commitOf() {

@@ -5,6 +5,8 @@ import fc from 'fast-check';
 import { type ActorDefinition, type Columns, type ErrorCode, isTroupeError, type LoadContext } from 'troupe';
 import onnx from '../../actors/onnx.js';
 import { ScanError, scanModel } from '../../actors/onnx/scan.js';
+import { beginRow } from '../e2e/row-report.js';
+import { fuzzOf, sizes } from '../e2e/sizes.js';
 import { type ExternalTensor, externalModel, mlpModel, type TensorPlace } from '../fixtures/onnx-writer.js';
 import { makeTree } from '../models/model-tree.js';
 
@@ -229,6 +231,8 @@ for (const [what, bytes, message] of odd) {
 }
 
 test('H3 any change of any bytes of a model is read or refused, and never reads outside of the model', (t) => {
+  const row = beginRow(t, 'H3');
+  const runs = fuzzOf(sizes.h3Runs);
   const models = places.map((place) => externalModel(at('w.bin', ['offset', '0']), place));
   const change = fc.tuple(
     fc.nat(models.length - 1),
@@ -254,9 +258,10 @@ test('H3 any change of any bytes of a model is read or refused, and never reads 
         t.true(error instanceof ScanError, String(error));
       }
     }),
-    { numRuns: Number(process.env['TROUPE_FUZZ_RUNS'] ?? 5000) },
+    runs,
   );
   t.true(refusals > 100);
+  row({ faults: runs.numRuns, runs: runs.numRuns, lost: 0, dup: 0, reorder: 0, more: { refusals } });
 });
 
 test('a data file that is too short is refused, and taken when it is whole', async (t) => {

@@ -34,6 +34,9 @@ export interface Sizes {
   readonly g6Seconds: number;
   /** H2: opened while it is replaced. */
   readonly h2Races: number;
+  /** H3: changed models; H4: texts of each of the three generators. */
+  readonly h3Runs: number;
+  readonly h4Runs: number;
   /** H5: applied files. */
   readonly h5Reloads: number;
   /** I7: distinct names, keys, methods and error texts of each kind. */
@@ -78,6 +81,8 @@ const QUICK: Sizes = {
   g6Flood: 1000,
   g6Seconds: 2,
   h2Races: 20_000,
+  h3Runs: 5000,
+  h4Runs: 500,
   h5Reloads: 40,
   i7Names: 400,
   k3Replicas: 6,
@@ -112,6 +117,8 @@ const FULL: Sizes = {
   g6Flood: 200_000,
   g6Seconds: 30,
   h2Races: 100_000,
+  h3Runs: 100_000,
+  h4Runs: 100_000,
   h5Reloads: 1000,
   i7Names: 100_000,
   k3Replicas: 64,
