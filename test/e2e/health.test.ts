@@ -1,23 +1,50 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import test from 'ava';
+import type { System } from '../../src/actor/system.js';
 import { listenForMetrics } from '../../src/serve/metrics-listener.js';
+import { listenForInference } from '../../src/serve/oip-listener.js';
 import { type FaultyPool, stage } from './faulty-pool.js';
 import { beginRow, inTenths, keepsBound, quantile } from './row-report.js';
 import { sizes } from './sizes.js';
 
-/** Row F5 of the reliability scorecard: ready is true when a record would be answered, and false when not. */
+/**
+ * Row F5 of the reliability scorecard: ready is true when a record would be answered, and false when not, at `/health/ready` of
+ * the metrics and at `/v2/health/ready` of the server.
+ */
 
 const BOUND = { ms: 500, slackMs: 3000, attemptsMax: 5 };
 const LOAD_MS = 700;
 
-/** Milliseconds until /health/ready answers with the status. */
-async function msUntil(url: string, status: number): Promise<number> {
+/** One of the ways to ask, and its status where nothing is ready: of the metrics, and of the server. */
+interface Way {
+  readonly url: string;
+  readonly unready: number;
+}
+
+/** Of the system, by the listeners that load balancers ask. */
+async function waysTo(system: System): Promise<readonly Way[]> {
+  const { address } = await listenForMetrics(system, { port: 0 });
+  const bindAt = () => (): Promise<never> => Promise.reject(new Error('it has a port'));
+  const { addresses } = await listenForInference(system, { port: 0 }, { version: '1', pools: () => [], bindAt });
+  return [
+    { url: address.url.replace('/metrics', '/health/ready'), unready: 503 },
+    { url: `${addresses[0]?.url}v2/health/ready`, unready: 400 },
+  ];
+}
+
+/** Milliseconds until all ways say that it is ready, or that it is not. */
+async function msUntil(ways: readonly Way[], isReady: boolean): Promise<number> {
+  return Math.max(...(await Promise.all(ways.map((way) => msOf(way, isReady)))));
+}
+
+async function msOf({ url, unready }: Way, isReady: boolean): Promise<number> {
   const from = performance.now();
   for (;;) {
     const response = await fetch(url);
     await response.text();
     const ms = performance.now() - from;
-    if (response.status === status) return ms;
+    if (response.status !== 200 && response.status !== unready) throw new Error(`${url} answers ${response.status}`);
+    if ((response.status === 200) === isReady) return ms;
     if (ms > 20_000) throw new Error(`still ${response.status} after ${Math.round(ms)} ms`);
     await wait(5);
   }
@@ -40,8 +67,7 @@ test.serial(`F5 ${title}`, async (t) => {
   t.timeout(20 * 60_000);
   const row = beginRow(t, 'F5');
   const { system, spawn } = stage(t);
-  const { address } = await listenForMetrics(system, { port: 0 });
-  const url = address.url.replace('/metrics', '/health/ready');
+  const ways = await waysTo(system);
   const pool = await spawn('f5', {
     isolation: 'process',
     replicas: 2,
@@ -53,7 +79,7 @@ test.serial(`F5 ${title}`, async (t) => {
   const ups: number[] = [];
   let killed = 0;
   const killAll = async (): Promise<number> => {
-    await msUntil(url, 200);
+    await msUntil(ways, true);
     while (pool.stats().replicas.some(({ state }) => state !== 'ready')) await wait(5);
     const pids = await pidsOf(pool);
     const restartedAt = new Promise<number>((resolve) => {
@@ -61,9 +87,9 @@ test.serial(`F5 ${title}`, async (t) => {
     });
     for (const pid of pids) process.kill(pid, 'SIGKILL');
     killed += pids.length;
-    const downMs = await msUntil(url, 503);
+    const downMs = await msUntil(ways, false);
     const from = await restartedAt;
-    await msUntil(url, 200);
+    await msUntil(ways, true);
     const upMs = performance.now() - from;
     downs.push(downMs);
     ups.push(upMs);
@@ -78,16 +104,15 @@ test.serial(
   'a replica that stands still is not ready within 500 ms, though it lives, and is again when it goes on',
   async (t) => {
     const { system, spawn } = stage(t);
-    const { address } = await listenForMetrics(system, { port: 0 });
-    const url = address.url.replace('/metrics', '/health/ready');
+    const ways = await waysTo(system);
     const pool = await spawn('still', { isolation: 'process', heartbeatMs: 30_000 });
-    await msUntil(url, 200);
+    await msUntil(ways, true);
     const pid = (await pool.call('pid')) as number;
     await keepsBound(t, 'not ready after SIGSTOP', BOUND, async () => {
       process.kill(pid, 'SIGSTOP');
-      const ms = await msUntil(url, 503);
+      const ms = await msUntil(ways, false);
       process.kill(pid, 'SIGCONT');
-      await msUntil(url, 200);
+      await msUntil(ways, true);
       return ms;
     });
     t.is(pool.stats().accepted, 0, 'probes are no work');
