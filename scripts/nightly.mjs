@@ -28,7 +28,7 @@ const ROWS = {
   F4: ['e2e/rows-f', 'F4'],
   F5: ['e2e/health', 'F5'],
   FK: ['e2e/lane-kill', ''],
-  G1: ['serve/{oip,grpc}-codec', 'G1'],
+  G1: ['serve/{request-fuzz,grpc-codec}', 'G1'],
   G2: ['serve/oip-codec', 'G2'],
   G3: ['serve/oip-shapes', 'G3'],
   G4: ['serve/{oip,grpc}-codec', 'G4'],
