@@ -253,7 +253,7 @@ const EFFECT_DOORS: readonly (readonly [RegExp, RegExp, string])[] = [
   [/from 'node:net'/, /^src\/((host|entry|wire)\/|control\/unix-socket\.ts$|serve\/address-guard\.ts$)/, 'sockets'],
   [
     /from 'node:fs(\/promises)?'/,
-    /^src\/(stream\/|config\/(load|package-version)\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|wire\/unix-lane\.ts|models\/files\.ts|dashboard\/assets\.ts|control\/private-path\.ts|host\/|entry\/|testing\/)/,
+    /^src\/(stream\/|config\/(load|package-version)\.ts|cli\/(command|dead-letters|dead-letter-file)\.ts|actor\/locate\.ts|wire\/unix-lane\.ts|models\/files\.ts|telemetry\/machine\.ts|dashboard\/assets\.ts|control\/private-path\.ts|host\/|entry\/|testing\/)/,
     'files',
   ],
 ];

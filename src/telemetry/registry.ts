@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../kernel/clock.js';
 import { EventLoopWatch } from './event-loop.js';
 import { Exposition } from './exposition.js';
 import { FAMILY_TABLE } from './families.js';
+import { MachineWatch } from './machine.js';
 
 /** Counts anyway, and says what when it is asked. */
 export interface MetricsSource {
@@ -33,6 +34,7 @@ export class MetricsRegistry {
   readonly #sources = new Set<MetricsSource>();
   #past = new Exposition();
   readonly #eventLoop: EventLoopWatch;
+  readonly #machine = new MachineWatch();
 
   constructor(clock: Clock = systemClock) {
     this.#eventLoop = new EventLoopWatch(clock);
@@ -89,5 +91,11 @@ export class MetricsRegistry {
     into.addDistribution('troupe_event_loop_delay_seconds', {}, this.#eventLoop.delay.distribution(bounds ?? []));
     into.add('troupe_resident_bytes', {}, process.memoryUsage.rss());
     into.add('troupe_cpu_seconds_total', {}, (user + system) / 1e6);
+    const share = this.#machine.cpuShare();
+    if (share !== undefined) into.add('nv_cpu_utilization', {}, share);
+    const memory = this.#machine.memory();
+    if (memory === undefined) return;
+    into.add('nv_cpu_memory_total_bytes', {}, memory.totalBytes);
+    into.add('nv_cpu_memory_used_bytes', {}, memory.usedBytes);
   }
 }

@@ -92,7 +92,7 @@ test('100,000 names and error texts make no more series than the cap, and the re
 test('every family keeps the naming rules for its type', (t) => {
   for (const name of Object.keys(FAMILY_TABLE) as FamilyName[]) {
     const { type, bounds, labels, help } = FAMILY_TABLE[name];
-    t.regex(name, /^(troupe|async_batch|nv_inference)_[A-Za-z_]+$/);
+    t.regex(name, /^(troupe|async_batch|nv)_[A-Za-z_]+$/);
     t.is(type === 'histogram', bounds !== undefined, name);
     if (name.startsWith('troupe_')) t.is(type === 'counter', name.endsWith('_total'), name);
     t.is(new Set(labels).size, labels.length, name);
