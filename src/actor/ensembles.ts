@@ -1,9 +1,10 @@
+import path from 'node:path';
 import { TroupeError } from '../kernel/errors.js';
 import { stepsOf } from '../models/ensemble.js';
 import type { ModelConfig } from '../models/model-config-fields.js';
 import { type StepPool, stepPool } from '../models/step-pools.js';
-import path from 'node:path';
 import type { Pool } from './pool.js';
+import type { PoolHealth } from './readiness.js';
 
 /**
  * The ensembles of one system and the pools that they ask. Knows who asks whom, so that no ensemble comes to ask itself by
@@ -29,6 +30,31 @@ export class Ensembles {
       models: pool.holdsManyModels ? () => pool.modelNames() : undefined,
     }));
     return stepPool(model, places);
+  }
+
+  /** Whether the pools that an ensemble asks would answer now. */
+  async health(name: string): Promise<PoolHealth> {
+    const asked = [...this.#links].filter(({ from }) => from === name).flatMap(({ to }) => to);
+    const healths = [...new Set(asked)].map(async (step): Promise<PoolHealth> => {
+      const health = await this.#pools.get(step)?.health();
+      if (health?.ready === true) return health;
+      const why = health === undefined ? 'gone' : `not ready: ${health.why}`;
+      return { ready: false, why: `a pool that it asks is ${why}` };
+    });
+    return (await Promise.all(healths)).find(({ ready }) => !ready) ?? { ready: true };
+  }
+
+  /** Steps by the names under which their models are served, which are those of their pools. */
+  shown({ step: steps = [], max_inflight_requests: most = 0 }: EnsembleScheduling): ShownScheduling {
+    return {
+      step: steps.map(({ model_name: model = '', model_version: version, input_map = {}, output_map = {} }) => {
+        const found = this.find(model);
+        const name = typeof found === 'string' ? model : (found.model ?? found.pool);
+        // What is not said is 0 in protobuf, and -1 says the same.
+        return { model_name: name, model_version: version || -1, input_map, output_map };
+      }),
+      max_inflight_requests: most,
+    };
   }
 
   /**
@@ -64,7 +90,7 @@ export class Ensembles {
   enter(from: string, to: readonly string[]): EnsembleLink {
     const link = { from, to };
     this.#links.add(link);
-    const circle = this.#circle([from]);
+    const circle = this.#circleOf(from);
     if (circle === undefined) return link;
     this.leave(link);
     const message = `Pool "${from}": ensembles ask each other in a circle: ${circle.join(' -> ')}`;
@@ -75,19 +101,39 @@ export class Ensembles {
     this.#links.delete(link);
   }
 
-  #circle(trail: readonly string[]): readonly string[] | undefined {
-    const [first] = trail;
+  /** The way from `start` back to it, if there is one. */
+  #circleOf(start: string): readonly string[] | undefined {
+    const asked = new Map<string, Set<string>>();
     for (const { from, to } of this.#links) {
-      if (from !== trail.at(-1)) continue;
-      for (const next of to) {
-        if (next === first) return [...trail, next];
-        // A circle that it only leads to has been refused before.
-        const circle = trail.includes(next) ? undefined : this.#circle([...trail, next]);
+      const known = asked.get(from) ?? new Set();
+      asked.set(from, new Set([...known, ...to]));
+    }
+    const seen = new Set<string>();
+    const visit = (trail: readonly string[]): readonly string[] | undefined => {
+      for (const next of asked.get(trail.at(-1) as string) ?? []) {
+        if (next === start) return [...trail, next];
+        if (seen.has(next)) continue;
+        seen.add(next);
+        const circle = visit([...trail, next]);
         if (circle !== undefined) return circle;
       }
-    }
-    return undefined;
+      return undefined;
+    };
+    return visit([start]);
   }
+}
+
+export type EnsembleScheduling = NonNullable<ModelConfig['ensemble_scheduling']>;
+
+/** As Triton shows it, every field there. */
+export interface ShownScheduling {
+  readonly step: readonly {
+    readonly model_name: string;
+    readonly model_version: number;
+    readonly input_map: Readonly<Record<string, string>>;
+    readonly output_map: Readonly<Record<string, string>>;
+  }[];
+  readonly max_inflight_requests: number;
 }
 
 /** An ensemble that is loaded or is about to be, and the pools it asks. */

@@ -9,6 +9,7 @@ import type { Log } from '../telemetry/log.js';
 import type { MetricsRegistry } from '../telemetry/registry.js';
 import type { Tracing } from '../telemetry/tracing.js';
 import type { ActorDefinition, Isolation } from '../wire/definition.js';
+import type { Ensembles } from './ensembles.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 
 /** What a pool is made of: what it was spawned with, and what it is given of the world around it. */
@@ -32,6 +33,8 @@ export interface PoolSpec<In> {
   readonly isolation: Isolation;
   /** Weight of one record, for batching.maxWeight. Default 1 each. */
   readonly weigh: ((input: In) => number) | undefined;
+  /** Where the actor is an ensemble: those of its system. */
+  readonly ensembles?: Ensembles;
 }
 
 /** What of the options is the core's business. */

@@ -37,6 +37,7 @@ import { AsyncBatchMeter } from './async-batch.js';
 import { BatchTraces } from './batch-traces.js';
 import { CachedIntake } from './cached-intake.js';
 import { Callers, NOBODY } from './callers.js';
+import type { ShownScheduling } from './ensembles.js';
 import type { LocatedVersion } from './generation-files.js';
 import type { Submission } from './infer-target.js';
 import { Intake } from './intake.js';
@@ -364,10 +365,21 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
 
   /**
    * Whether it would answer a record now, found out by a probe that goes the way of a record up to predict. Resolves
-   * within half a second; also true while replicas are busy with batches that need not have ended yet.
+   * within half a second; also true while replicas are busy with batches that need not have ended yet. An ensemble is ready
+   * when the pools that it asks are, too.
    */
-  health(): Promise<PoolHealth> {
-    return this.#readiness.check();
+  async health(): Promise<PoolHealth> {
+    const { ensembles } = this.#spec;
+    if (ensembles === undefined) return this.#readiness.check();
+    const [own, steps] = await Promise.all([this.#readiness.check(), ensembles.health(this.name)]);
+    return own.ready && !steps.ready ? steps : own;
+  }
+
+  /** Of an ensemble, the graph that serves; undefined for every other pool. */
+  get ensemble(): ShownScheduling | undefined {
+    const located = this.#pump.links.files.of(this.#core.fleet.servingGeneration);
+    const scheduling = located?.config?.config.ensemble_scheduling;
+    return scheduling === undefined ? undefined : this.#spec.ensembles?.shown(scheduling);
   }
 
   /** For the metrics of the system. */

@@ -279,8 +279,10 @@ export class System implements AsyncDisposable {
     }
     const plain = this.#withModelDefaults(name, said);
     const resolved = check(`spawn "${name}"`, poolOptionsSchema, { ...plain, actor });
-    if (actor === ENSEMBLE)
-      return { name, options: resolved, actor: ensembleActor(this.#ensembles), isolation: 'inline', weigh };
+    if (actor === ENSEMBLE) {
+      const ensembles = this.#ensembles;
+      return { name, options: resolved, actor: ensembleActor(ensembles), isolation: 'inline', weigh, ensembles };
+    }
     const located = locateActor(name, resolved.actor);
     return { name, options: resolved, actor: located.url, isolation: resolved.isolation ?? located.isolation, weigh };
   }

@@ -3,6 +3,7 @@ import type { System } from '../actor/system.js';
 import { type OtherEnds, buildPipeline, serveOptions, withoutUndefined } from '../config/build-pipeline.js';
 import type { LoadedConfig } from '../config/load.js';
 import { openTelemetry } from '../config/open-telemetry.js';
+import { withAsked } from '../config/ensembles.js';
 import { stepOf } from '../config/schema.js';
 import { importStepFunctions } from '../config/step-functions.js';
 import { FailureBoard } from '../control/failure-board.js';
@@ -86,7 +87,8 @@ export async function runConfig(loaded: LoadedConfig, options: RunOptions): Prom
     const isOpen =
       options.servesOnly === true ||
       (isWhole && (config.control !== undefined || config.serve !== undefined || names.length === 0));
-    const wanted = new Set(isOpen ? Object.keys(config.pools) : names.flatMap((name) => poolsOf(config, name)));
+    const used = isOpen ? Object.keys(config.pools) : names.flatMap((name) => poolsOf(config, name));
+    const wanted = withAsked(config, used);
     // Before the pools, which take their time: until they are there it says that it is not ready. Not for a replay of dead
     // letters, which runs beside the system that made them.
     if (config.metrics !== undefined && options.instead === undefined) {

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { ENSEMBLE } from '../actor/ready-made.js';
 import { isTroupeError, type TroupeError } from '../kernel/errors.js';
 import { dtypeOf } from '../models/declared-signature.js';
-import type { EnsembleStep, Refuse } from '../models/ensemble.js';
+import { type EnsembleStep, type Refuse, stepsOf } from '../models/ensemble.js';
 import { ensembleSignature } from '../models/ensemble-tensors.js';
 import { type ModelConfigFile, placeIn } from '../models/model-config.js';
 import type { ModelConfig } from '../models/model-config-fields.js';
@@ -12,8 +12,9 @@ import type { DType, Signature, TensorSpec } from '../wire/tensor.js';
 import type { Config } from './schema.js';
 
 /**
- * What is wrong with the ensembles of a file as far as it can be known before anything runs: steps without a pool, and
- * tensors that are not as the models of the steps declare them. The rest is told when the ensemble starts.
+ * The ensembles of a file: which pools they ask, and what is wrong with them as far as it can be known before anything runs,
+ * which are steps without a pool, and tensors that are not as the models of the steps declare them. The rest is told when the
+ * ensemble starts.
  */
 
 /** By pool, one problem at most. */
@@ -30,6 +31,24 @@ export function ensembleProblems(config: Config): ReadonlyMap<string, string> {
     if (problem !== undefined) problems.set(name, problem);
   }
   return problems;
+}
+
+/** These pools of a file, and those that the ensembles among them ask. */
+export function withAsked(config: Config, names: Iterable<string>): ReadonlySet<string> {
+  const models = new ModelRepository(config.models);
+  const places = Object.entries(config.pools).map(([name, pool]) => placeOf(name, pool, models));
+  const wanted = new Set(names);
+  // What is added while it is gone through is gone through too.
+  for (const name of wanted) {
+    const { actor, model } = config.pools[name] ?? {};
+    const file = actor === ENSEMBLE && model !== undefined ? fileOf(model, models) : undefined;
+    if (file === undefined || isTroupeError(file)) continue;
+    for (const step of stepsOf(file.config)) {
+      const found = stepPool(step.model, places);
+      if (typeof found !== 'string') wanted.add(found.pool);
+    }
+  }
+  return wanted;
 }
 
 type Pools = Config['pools'];

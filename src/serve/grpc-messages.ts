@@ -10,7 +10,8 @@ import { ProtoWriter } from './proto-writer.js';
  * ModelInferRequest and its answer are in grpc-infer-message.ts.
  */
 
-type Scalar = 'string' | 'bool' | 'number' | 'numbers' | 'strings';
+/** `texts`: a map from texts to texts. */
+type Scalar = 'string' | 'bool' | 'number' | 'numbers' | 'strings' | 'texts';
 
 interface Field {
   readonly number: number;
@@ -40,6 +41,7 @@ const oneOf = (...values: readonly (readonly [string, number])[]): Omit<Field, '
 });
 
 export const EMPTY = table({});
+const TEXT_ENTRY = table({ key: [1, 'string'], value: [2, 'string'] });
 export const SERVER_LIVE = table({ live: [1, 'bool'] });
 export const READY = table({ ready: [1, 'bool'] });
 export const SERVER_METADATA = table({ name: [1, 'string'], version: [2, 'string'], extensions: [3, 'strings'] });
@@ -61,6 +63,12 @@ const CONFIG_TYPES = ['BOOL', 'UINT8', 'UINT16', 'UINT32', 'UINT64', 'INT8', 'IN
   .map((name, index) => [OIP_DATATYPES.get(name)?.configName ?? name, index + 1] as const);
 const CONFIG_TENSOR = { name: [1, 'string'], data_type: [2, oneOf(...CONFIG_TYPES)] } as const;
 const INSTANCE_KINDS = oneOf(['KIND_AUTO', 0], ['KIND_GPU', 1], ['KIND_CPU', 2], ['KIND_MODEL', 3]);
+const ENSEMBLE_STEP = table({
+  model_name: [1, 'string'],
+  model_version: [2, 'number'],
+  input_map: [3, 'texts'],
+  output_map: [4, 'texts'],
+});
 export const MODEL_CONFIG = table({
   config: [
     1,
@@ -83,6 +91,7 @@ export const MODEL_CONFIG = table({
             }),
           ),
         ],
+        ensemble_scheduling: [15, one(table({ step: [1, many(ENSEMBLE_STEP)], max_inflight_requests: [2, 'number'] }))],
         backend: [17, 'string'],
         model_transaction_policy: [19, one(table({ decoupled: [1, 'bool'] }))],
         response_cache: [24, one(table({ enable: [1, 'bool'] }))],
@@ -172,6 +181,10 @@ function writeField(writer: ProtoWriter, { number, kind, fields = EMPTY, values 
     case 'strings':
       for (const text of given as readonly string[]) writer.text(number, text);
       return;
+    case 'texts':
+      for (const [key, text] of Object.entries(given as object))
+        writer.message(number, encodeMessage(TEXT_ENTRY, { key, value: text }));
+      return;
     case 'messages':
       for (const part of given as readonly object[]) writer.message(number, encodeMessage(fields, part));
       return;
@@ -250,6 +263,7 @@ function defaultOf(kind: Field['kind']): unknown {
     case 'strings':
     case 'numbers':
     case 'messages':
+    case 'texts':
       return [];
     default:
       return kind satisfies never;
@@ -276,6 +290,8 @@ function valueOf(reader: ProtoReader, field: Field & { readonly name: string }, 
       return longer(before, shortText(reader, name), name);
     case 'messages':
       return longer(before, decodePlain(fields, reader.slice()), name);
+    case 'texts':
+      return longer(before, decodePlain(TEXT_ENTRY, reader.slice()), name);
     case 'numbers': {
       if (reader.wire !== BYTES) return longer(before, reader.int(), name);
       const packed = new ProtoReader(reader.slice());

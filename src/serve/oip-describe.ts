@@ -3,6 +3,7 @@
  * it. Plain data, to be sent as JSON; 64-bit fields are numbers there.
  */
 import type { System } from '../actor/system.js';
+import { ENSEMBLE_PLATFORM } from '../models/ensemble.js';
 import type { TensorSpec } from '../wire/tensor.js';
 import { datatypeOf } from './oip-datatype.js';
 import { allModels, PLAIN_VERSION, type ServedModel, signatureOf } from './served-models.js';
@@ -33,24 +34,33 @@ export async function modelMetadata(served: ServedModel): Promise<unknown> {
   return {
     name: served.name,
     versions: [versionOf(served)],
-    platform: PLATFORM,
+    platform: platformOf(served),
     inputs: inputs.map(tensor),
     outputs: outputs.map(tensor),
   };
 }
 
-/** As Triton would print it: a model with dynamic batching, or, where a request is one record, one without batches. */
+function platformOf({ pool }: ServedModel): string {
+  return pool.ensemble === undefined ? PLATFORM : ENSEMBLE_PLATFORM;
+}
+
+/** As Triton would print it: an ensemble, a model with dynamic batching, or, where a request is one record, one without batches. */
 export async function modelConfig(served: ServedModel): Promise<unknown> {
   const signature = await signatureOf(served);
   const { inputs = [], outputs = [], decoupled = false } = signature ?? {};
+  const { ensemble } = served.pool;
   const { stats, maxBatchSize } = served.pool.meters();
+  const batching = decoupled ? {} : { dynamic_batching: { preferred_batch_size: [maxBatchSize], ...PLAIN_BATCHING } };
+  const instances = [{ name: `${served.name}_0`, kind: 'KIND_CPU', count: stats.wanted }];
+  const scheduling =
+    ensemble === undefined ? { instance_group: instances, ...batching } : { ensemble_scheduling: ensemble };
   const tensor = ({ name, dtype, shape }: TensorSpec): object => {
     return { name, data_type: datatypeOf(dtype).configName, dims: shape };
   };
   return {
     name: served.name,
-    platform: PLATFORM,
-    backend: 'troupe',
+    platform: platformOf(served),
+    backend: ensemble === undefined ? 'troupe' : '',
     version_policy: { latest: { num_versions: 1 } },
     max_batch_size: decoupled ? 0 : maxBatchSize,
     input: inputs.map((spec) => ({
@@ -58,8 +68,7 @@ export async function modelConfig(served: ServedModel): Promise<unknown> {
       optional: signature === TEXT_SIGNATURE && TEXT_OPTIONAL.has(spec.name),
     })),
     output: outputs.map(tensor),
-    instance_group: [{ name: `${served.name}_0`, kind: 'KIND_CPU', count: stats.wanted }],
-    ...(decoupled ? {} : { dynamic_batching: { preferred_batch_size: [maxBatchSize], ...PLAIN_BATCHING } }),
+    ...scheduling,
     model_transaction_policy: { decoupled },
     response_cache: { enable: stats.cache !== undefined },
   };

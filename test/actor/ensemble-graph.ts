@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type Columns, defineActor, type Signature } from 'troupe';
+import { type Columns, defineActor, type Signature, type System } from 'troupe';
 import { makeTree } from '../models/model-tree.js';
 
 /** Tensors of two numbers each. */
@@ -64,3 +64,11 @@ export const CHAIN: readonly StepText[] = [
   { model: 'double', takes: { x: 'in' }, gives: { y: 'doubled' } },
   { model: 'inc', takes: { x: 'doubled' }, gives: { y: 'out' } },
 ];
+
+/** The pools of CHAIN; `batches` is told the sizes of the first. */
+export async function chain(system: System, batches: number[] = []): Promise<void> {
+  await system.spawn('double', { actor: numbers(['x'], (x) => 2 * x, batches) });
+  await system.spawn('inc', { actor: numbers(['x'], (x) => x + 1) });
+}
+
+export const chainDir = (t: ExecutionContext): string => ensembleDir(t, ensembleText(['in'], ['out'], CHAIN));

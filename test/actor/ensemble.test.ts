@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import {
   type Columns,
   createSystem,
@@ -8,23 +8,15 @@ import {
   isTroupeError,
   type Outcome,
   silentLog,
-  type System,
   type TensorRecord,
 } from 'troupe';
 import { type Deferred, deferred } from '../../src/kernel/deferred.js';
 import { addTree, makeTree } from '../models/model-tree.js';
-import { CHAIN, ensembleDir, ensembleText, numbers, pair, pairs } from './ensemble-graph.js';
+import { CHAIN, chain, chainDir, ensembleDir, ensembleText, numbers, pair, pairs } from './ensemble-graph.js';
 
 type Record = TensorRecord;
 
-async function chain(system: System, batches: number[] = []): Promise<void> {
-  await system.spawn('double', { actor: numbers(['x'], (x) => 2 * x, batches) });
-  await system.spawn('inc', { actor: numbers(['x'], (x) => x + 1) });
-}
-
 const floats = ({ columns }: Pick<Columns, 'columns'>): Float32Array => columns['x']?.data as Float32Array;
-
-const chainDir = (t: ExecutionContext): string => ensembleDir(t, ensembleText(['in'], ['out'], CHAIN));
 
 /** A step that answers what it took when its gate is opened; `seen` has the batches that came, and their signals. */
 function gated() {

@@ -85,6 +85,42 @@ test.serial('run reads, infers and writes, and --json prints one object whose co
   t.regex(err, /records +10\n/);
 });
 
+test.serial('a pipeline through an ensemble starts the pools that the ensemble asks, and no others', async (t) => {
+  mkdirSync(at('sum/1'), { recursive: true });
+  const io = (name: string): string => `{ name: "${name}" data_type: TYPE_FP64 dims: 1 reshape {} }`;
+  const step = 'model_name: "adder" input_map { key: "a" value: "n" } output_map { key: "sum" value: "total" }';
+  write(
+    'sum/config.pbtxt',
+    `platform: "ensemble" max_batch_size: 8 input ${io('n')} output ${io('total')}
+ensemble_scheduling { step { ${step} } }`,
+  );
+  write(
+    'record.js',
+    `export const asTensors = (n) => ({ n });\nexport const total = (n, { total }) => ({ n, total });\n`,
+  );
+  const inputs = '[{ name: a, dtype: float64, shape: [] }]';
+  const text = `
+pools:
+  sum: { actor: ensemble, model: ./sum }
+  adder: { actor: mock, options: { inputs: ${inputs}, answer: sum } }
+  idle: { actor: ./broken.js, isolation: thread }
+pipelines:
+  sums:
+    source: { file: in.txt }
+    steps:
+      - map: ./steps.js#number
+      - infer: { pool: sum, input: ./record.js#asTensors, output: ./record.js#total }
+    sink: { file: sums.ndjson }
+`;
+  const { code, err } = await troupe('run', write('sums.yaml', text), '--json');
+  t.is(code, 0, err);
+  const lines = readFileSync(at('sums.ndjson'), 'utf8').trimEnd().split('\n');
+  t.deepEqual(
+    lines.map((line) => JSON.parse(line)),
+    Array.from({ length: 20 }, (_, n) => ({ n, total: n })),
+  );
+});
+
 test.serial('a pool that does not load fails its own pipelines and no others, and the exit code says so', async (t) => {
   const both = CONFIG.replace(
     'pools:\n',
