@@ -28,7 +28,31 @@ export const mailboxSchema = z
     ageingMs: durationMs
       .default(1000)
       .describe('A waiting record gains one level of priority each time this long has passed; 0 turns ageing off.'),
+    maxWaitMs: durationMs
+      .min(1)
+      .optional()
+      .describe(
+        'How long a record that has a deadline waits to be sent to a replica for the first time, before it ends with DEADLINE_PASSED; without it until its deadline. None is held back for company for longer than half of it.',
+      ),
+    priorityLevels: count
+      .max(65_536)
+      .optional()
+      .describe(
+        'How many levels of priority clients of the inference protocol may name, 1 the highest. Needs defaultPriorityLevel. Without it every number is a level, above what names none.',
+      ),
+    defaultPriorityLevel: count
+      .max(65_536)
+      .optional()
+      .describe('The level of what names none, or one beyond priorityLevels; from code it is priority 0.'),
   })
+  .refine(
+    ({ priorityLevels: levels, defaultPriorityLevel: normal }) =>
+      (levels ?? 0) >= (normal ?? 0) && !(levels !== undefined && normal === undefined),
+    {
+      message: 'must be given together with priorityLevels, and be one of these',
+      path: ['defaultPriorityLevel'],
+    },
+  )
   .prefault({});
 
 export const batchingSchema = z

@@ -41,15 +41,22 @@ export interface PoolSpec<In> {
 export function limitsOf<In>({ name, options }: PoolSpec<In>): PoolLimits {
   const { mailbox, batching, restart, batchTimeoutMs, attempts, cancellation, models, loadTimeoutMs } = options;
   const { replicas } = options;
+  const { maxWaitMs = Infinity } = mailbox;
   return {
     name,
-    mailbox,
+    mailbox: {
+      capacity: mailbox.capacity,
+      capacityBytes: mailbox.capacityBytes,
+      ageingMs: mailbox.ageingMs,
+      maxWaitMs,
+    },
     batching: {
       adaptive: batching.adaptive,
       maxSize: batching.maxSize,
       maxBytes: batching.maxBytes,
       maxWeight: batching.maxWeight ?? Infinity,
-      maxDelayMs: batching.maxDelayMs,
+      // What is held back for company must be sent before it has waited too long.
+      maxDelayMs: Math.min(batching.maxDelayMs, maxWaitMs / 2),
       targetLatencyMs: batching.targetLatencyMs ?? Infinity,
     },
     maxInFlight: batching.maxInFlight,

@@ -179,6 +179,12 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
     return this.#spec.options.version;
   }
 
+  /** Levels of priority that clients of the inference protocol may name, 1 the highest; undefined where any number is one. */
+  get priorityLevels(): { readonly count: number; readonly normal: number } | undefined {
+    const { priorityLevels: count, defaultPriorityLevel: normal } = this.#spec.options.mailbox;
+    return count === undefined || normal === undefined ? undefined : { count, normal };
+  }
+
   /** Tensor signature, once a replica is up and if the actor has one. */
   get signature(): Signature | undefined {
     return this.#pump.links.description?.signature;

@@ -107,7 +107,7 @@ function fillFromModels(
     facts.set(name, modelFacts(found));
     const open = poolDefaults(found).filter(isOpen);
     for (const one of open) fromModels.set(pathText(['pools', name, ...one.path]), one);
-    const filled = { ...pool, batching: { ...pool.batching } };
+    const filled = { ...pool, batching: { ...pool.batching }, mailbox: { ...pool.mailbox } };
     for (const { path: option, value } of open) set(filled, option, value);
     return filled;
   });

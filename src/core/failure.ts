@@ -102,6 +102,12 @@ export function expiredWaiting(failure: Failure): TroupeError {
   return failed(failure, `${noResult(failure.request)} before a replica took it`, undefined);
 }
 
+export function waitedTooLong(failure: Failure): TroupeError {
+  const { dueAt, offeredAt } = failure.request;
+  const waitedMs = Math.round(dueAt - offeredAt);
+  return failed(failure, `No replica took the record within ${waitedMs} ms: mailbox.maxWaitMs passed`, undefined);
+}
+
 function noResult({ deadlineAt, offeredAt }: Request): string {
   return `No result within ${Math.round(deadlineAt - offeredAt)} ms: the deadline passed`;
 }

@@ -249,6 +249,7 @@ export class Feeder {
       request.sendCount++;
       if (request.callTimeoutMs !== Infinity)
         deadlines.move(request, Math.min(request.deadlineAt, now + request.callTimeoutMs));
+      else if (request.dueAt < request.deadlineAt) deadlines.move(request, request.deadlineAt); // It waits no more.
     }
     cell.solo = formed.trigger === 'quarantine'; // P4
     this.#counts.sent(requests.length, trigger);

@@ -33,6 +33,8 @@ export interface MailboxLimits {
   readonly capacity: number;
   readonly capacityBytes: number;
   readonly ageingMs: number;
+  /** How long a record that has a deadline waits to be sent for the first time. Default Infinity. */
+  readonly maxWaitMs?: number;
 }
 
 /** How an offer ended. `door`: it waits outside until there is room. `dropped`: the newcomer itself is the victim. */

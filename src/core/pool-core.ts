@@ -36,7 +36,7 @@ import { PoolCounts } from './pool-counts.js';
 import { ModelDesk } from './model-desk.js';
 import type { PoolLimits } from './pool-limits.js';
 import { Replies } from './replies.js';
-import type { Request } from './request.js';
+import { PROBE_BUCKET, type Request } from './request.js';
 import { RetryLane } from './retry-lane.js';
 import type { RollbackReason, RolloutRules } from './rollout.js';
 import { Salvage } from './salvage.js';
@@ -71,6 +71,7 @@ export class PoolCore implements SuccessionOwner {
   readonly #hangs: HangWatch;
   readonly #scaling: Scaling | undefined;
   readonly #victims: Request[] = [];
+  readonly #maxWaitMs: number;
   #drainedTold = false;
   /** What a version on trial told of its warm-up, by generation. */
   #warmUp: { readonly generation: number; readonly costs: WarmUpCosts } | undefined;
@@ -90,6 +91,7 @@ export class PoolCore implements SuccessionOwner {
     const judge = new TrialJudge(fleet, limits.batchTimeoutMs);
     const salvage = new Salvage(limits, { fleet, retries, settlement, judge, calls });
     this.mailbox = mailbox;
+    this.#maxWaitMs = mailbox.limits.maxWaitMs ?? Infinity;
     this.batcher = batcher;
     this.fleet = fleet;
     this.admission = new Admission(batcher, mailbox, fleet);
@@ -212,6 +214,8 @@ export class PoolCore implements SuccessionOwner {
       this.#settlement.drop(request, 'drop-newest dropped this record');
       return offer;
     }
+    if (request.deadlineAt !== Infinity && request.bucket !== PROBE_BUCKET)
+      request.dueAt = Math.min(request.deadlineAt, request.offeredAt + this.#maxWaitMs);
     this.#settlement.deadlines.add(request);
     if (this.#victims.length > 0) this.#settlement.dropAll(this.#victims);
     if (request.deadlineAt <= now) this.#settlement.expire(now);

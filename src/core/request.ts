@@ -48,7 +48,7 @@ export class Request {
   heapIndex = -1;
   dueBefore: Due | undefined = undefined;
   dueAfter: Due | undefined = undefined;
-  /** The earlier of its deadline and, while in flight, the end of this try. */
+  /** The earlier of its deadline and, until it was sent, the end of its wait; while in flight, the end of this try. */
   dueAt: number;
 
   // fate

@@ -15,6 +15,7 @@ import {
   expiredWaiting,
   Failure,
   tryTimedOut,
+  waitedTooLong,
 } from './failure.js';
 import type { Flight, Ledger } from './ledger.js';
 import type { Mailbox } from './mailbox.js';
@@ -123,8 +124,9 @@ export class Settlement {
       const inFlight = request.place === 'in-flight';
       if (inFlight) (request.flight as Flight).timedOut = true;
       this.#leave(request);
-      const ofTry = request.dueAt < request.deadlineAt;
-      const make = ofTry ? tryTimedOut : inFlight ? expiredInFlight : expiredWaiting;
+      const isEarly = request.dueAt < request.deadlineAt;
+      const [early, atEnd] = inFlight ? IN_FLIGHT_ENDS : WAITING_ENDS;
+      const make = isEarly ? early : atEnd;
       this.fail(request, 'DEADLINE_PASSED', ranOf(request), make, undefined);
     }
   }
@@ -163,6 +165,10 @@ export class Settlement {
     this.#outbox.settled(request);
   }
 }
+
+/** Words for what ends before the deadline, and at it. */
+const IN_FLIGHT_ENDS = [tryTimedOut, expiredInFlight] as const;
+const WAITING_ENDS = [waitedTooLong, expiredWaiting] as const;
 
 /** A record that was never sent cannot have run. */
 function ranOf(request: Request): Ran {

@@ -9,6 +9,7 @@ import {
   type ModelConfig,
   type Scalar,
 } from './model-config-fields.js';
+import { checkDynamicBatching } from './dynamic-batching.js';
 import { readWarmUps } from './warm-up.js';
 import { parseTextProto, type ProtoField, type ProtoValue, type TextPosition, TextProtoError } from './text-proto.js';
 
@@ -98,7 +99,7 @@ class Decoder {
       const known = Object.hasOwn(spec.fields, name) ? spec.fields[name] : undefined;
       if (known === undefined) throw new TextProtoError(at, unknownField(name, path, spec));
       const here = path === '' ? name : `${path}.${name}`;
-      this.#noteField(known, here, at);
+      if (known.moot === undefined) this.#noteField(known, here, at);
       if (known.oneof !== undefined) {
         const other = oneofs.get(known.oneof);
         if (other !== undefined && other !== name)
@@ -108,8 +109,10 @@ class Decoder {
       const isMany = known.repeated === true || known.key !== undefined;
       if (!isMany && message[name] !== undefined) throw new TextProtoError(at, `${here} stands here a second time`);
       const values = isMany && field.value.kind === 'list' ? field.value.items : [field.value];
-      if (!isMany) message[name] = this.#value(known.type, field.value, here);
-      else if (known.key === undefined) {
+      if (!isMany) {
+        message[name] = this.#value(known.type, field.value, here);
+        if (known.moot !== undefined) this.#noteField(message[name] === known.moot ? {} : known, here, at);
+      } else if (known.key === undefined) {
         const list = (message[name] ??= []) as unknown[];
         for (const value of values) {
           this.#noteEntry(list, list.length, value.at);
@@ -124,7 +127,7 @@ class Decoder {
     return message;
   }
 
-  #noteField({ effect }: FieldSpec, field: string, at: TextPosition): void {
+  #noteField({ effect }: Pick<FieldSpec, 'effect'>, field: string, at: TextPosition): void {
     if (!this.places.has(field)) this.places.set(field, at);
     // Of a message without effect its own name is enough.
     const isInside = this.ignored.some((one) => field.startsWith(`${one.field}.`) || field === one.field);
@@ -252,7 +255,7 @@ function validate(found: Pick<ModelConfigFile, 'config' | 'places' | 'entries'>,
   const refuse = (field: string, problem: string, holder?: object, key?: string | number): never => {
     throw new TextProtoError(positionOf(found, field, holder, key), `${field}: ${problem}`);
   };
-  const { name, max_batch_size: maxBatch = 0, version_policy: policy, dynamic_batching: batching } = config;
+  const { name, max_batch_size: maxBatch = 0, version_policy: policy } = config;
   if (name !== undefined && name !== '' && name !== model)
     refuse('name', `expected ${JSON.stringify(model)}, as the directory is called, found ${JSON.stringify(name)}`);
   if (maxBatch < 0) refuse('max_batch_size', `expected a number of at least 0, found ${maxBatch}`);
@@ -262,13 +265,7 @@ function validate(found: Pick<ModelConfigFile, 'config' | 'places' | 'entries'>,
     if (versions.length === 0 || versions.some((version) => version < 1))
       refuse('version_policy.specific', 'expected at least one version, each of at least 1');
   }
-  for (const size of batching?.preferred_batch_size ?? []) {
-    if (size < 1 || size > maxBatch)
-      refuse(
-        'dynamic_batching.preferred_batch_size',
-        `expected sizes from 1 to max_batch_size, which is ${maxBatch}; found ${size}`,
-      );
-  }
+  checkDynamicBatching(config, refuse);
   for (const { count = 1, kind = 'KIND_AUTO', gpus = [] } of config.instance_group ?? []) {
     if (count < 1) refuse('instance_group.count', `expected at least 1, found ${count}`);
     if (gpus.some((gpu) => gpu < 0)) refuse('instance_group.gpus', 'expected numbers of GPUs, from 0');

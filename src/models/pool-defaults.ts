@@ -1,3 +1,4 @@
+import { maxWaitMsOf } from './dynamic-batching.js';
 import { instancesOf, type ModelConfigFile } from './model-config.js';
 import type { ModelConfig } from './model-config-fields.js';
 import type { TextPosition } from './text-proto.js';
@@ -11,9 +12,10 @@ export interface PoolDefault {
   readonly at: TextPosition;
 }
 
-/** The most that `batching.maxSize` and `batching.maxDelayMs` take. */
+/** The most that `batching.maxSize` and `mailbox.priorityLevels` take, and the durations; and the least of a wait. */
 const SIZE_MAX = 65_536;
 const DELAY_MAX_MS = 2 ** 40;
+const WAIT_LEAST_MS = 1;
 const REPLICAS_MAX = 1024;
 
 type Say = (path: PoolDefault['path'], value: PoolDefault['value'], field: string) => void;
@@ -21,8 +23,13 @@ type Say = (path: PoolDefault['path'], value: PoolDefault['value'], field: strin
 /**
  * `max_batch_size` and the largest of `preferred_batch_size` bound the batches, `max_queue_delay_microseconds` is how long
  * a record waits for company, the counts of `instance_group` make the replicas. A `max_batch_size` of 0 says that the model
+<<<<<<< HEAD
  * takes one record at a time. `response_cache` says whether the pool keeps its answers; in an ensemble it says nothing, as the
  * steps change their versions without it.
+=======
+ * takes one record at a time. `default_queue_policy` bounds the mailbox and the wait in it, and levels of priority are those
+ * that clients may name.
+>>>>>>> 5795b6f (models, core: the queue policy and priorities of dynamic_batching act)
  */
 export function poolDefaults({ config, places, file }: ModelConfigFile): readonly PoolDefault[] {
   const defaults: PoolDefault[] = [];
@@ -44,12 +51,30 @@ export function poolDefaults({ config, places, file }: ModelConfigFile): readonl
       Math.min(DELAY_MAX_MS, delay / 1000),
       'dynamic_batching.max_queue_delay_microseconds',
     );
+  if (batching !== undefined) sayOfQueue(batching, say);
   if (config.ensemble_scheduling !== undefined) sayOfEnsemble(config, defaults, say);
   const count = instancesOf(config);
   if (count > 0) say(['replicas'], count, 'instance_group');
   if (cache?.enable !== undefined && config.ensemble_scheduling === undefined)
     say(['cache'], cache.enable, 'response_cache.enable');
   return defaults;
+}
+
+function sayOfQueue(batching: NonNullable<ModelConfig['dynamic_batching']>, say: Say): void {
+  const { max_queue_size: capacity = 0 } = batching.default_queue_policy ?? {};
+  if (capacity > 0) say(['mailbox', 'capacity'], capacity, 'dynamic_batching.default_queue_policy.max_queue_size');
+  const waitMs = maxWaitMsOf(batching);
+  if (waitMs !== undefined)
+    say(
+      ['mailbox', 'maxWaitMs'],
+      Math.min(DELAY_MAX_MS, Math.max(WAIT_LEAST_MS, waitMs)),
+      'dynamic_batching.default_queue_policy.default_timeout_microseconds',
+    );
+  const { priority_levels: levels = 0, default_priority_level: normal = 0 } = batching;
+  if (levels > 0) {
+    say(['mailbox', 'priorityLevels'], Math.min(SIZE_MAX, levels), 'dynamic_batching.priority_levels');
+    say(['mailbox', 'defaultPriorityLevel'], Math.min(SIZE_MAX, normal), 'dynamic_batching.default_priority_level');
+  }
 }
 
 /** Batches of an ensemble that are under way at the same time: each only waits, and while it is in one step others are in others. */

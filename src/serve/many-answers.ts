@@ -79,7 +79,7 @@ export async function answerMany(
   tell: Tell,
 ): Promise<boolean> {
   const deadlineAt = Math.min(callDeadlineAt, receivedAt + timeoutOf(ask, timeoutMs));
-  const priority = priorityOf(ask);
+  const priority = priorityOf(ask, served.pool.priorityLevels);
   const { values, versions } = await inferAll<unknown, unknown>(served.pool, [ask.record], {
     deadlineAt,
     priority,

@@ -47,7 +47,7 @@ export async function answerRequest(
   const wanted = wantedOutputs(request, signature);
   const { values, versions } = await inferAll(served.pool, records, {
     deadlineAt: Math.min(deadlineAt, receivedAt + timeoutOf(request, timeoutMs)),
-    priority: priorityOf(request),
+    priority: priorityOf(request, served.pool.priorityLevels),
     model: served.model,
     traceparent,
     signal,
@@ -80,10 +80,12 @@ export function timeoutOf({ parameters }: Parameters, otherwiseMs: number): numb
   return timeout === 0 ? otherwiseMs : Math.min(timeout / 1000, otherwiseMs);
 }
 
-/** 1 is the highest, 0 none of its own. */
-export function priorityOf({ parameters }: Parameters): number {
+/** 1 is the highest, 0 none of its own. Where the pool has levels, one that there is not is none either. */
+export function priorityOf({ parameters }: Parameters, levels: ServedModel['pool']['priorityLevels']): number {
   const priority = wholeOf(parameters.get('priority'), 'priority');
-  return priority === 0 ? 0 : Math.max(PRIORITY_LEAST, PRIORITY_TOP - priority);
+  if (levels === undefined) return priority === 0 ? 0 : Math.max(PRIORITY_LEAST, PRIORITY_TOP - priority);
+  if (priority === 0 || priority > levels.count) return 0;
+  return Math.max(PRIORITY_LEAST, Math.min(PRIORITY_TOP - 1, levels.normal - priority));
 }
 
 function wholeOf(value: unknown, name: string): number {

@@ -181,6 +181,8 @@ export class PoolOracle {
       if (record.deathCount >= limits.attempts)
         this.#violate('attempts', `record ${record.id} was sent after ${record.deathCount} deaths`);
       if (request.deadlineAt <= now) this.#violate('deadlines', `record ${record.id} was sent after its deadline`);
+      if (record.sendCount === 0 && this.#waitEndOf(request) <= now)
+        this.#violate('deadlines', `record ${record.id} was sent after it had waited too long`);
       if (record.sendCount++ === 0 && request.key === undefined) this.#firstSend(record);
     }
     if (size > 1 && (bytes > batching.maxBytes || weight > batching.maxWeight))
@@ -253,17 +255,24 @@ export class PoolOracle {
       this.#violate('ran', `record ${record.id} settled with ${code} as ${ran} after ${record.sendCount} sends`);
   }
 
+  /** Until it was sent: when it has waited for as long as it may. */
+  #waitEndOf({ offeredAt, deadlineAt }: Request): number {
+    return deadlineAt === Infinity ? Infinity : Math.min(deadlineAt, offeredAt + (this.#limits.maxWaitMs ?? Infinity));
+  }
+
   /** Every error has its cause in what the simulator did. */
   #because(request: Request, record: SimRecord, code: string): void {
     const world = this.#world;
     const { core } = this.#pool;
     const { overflow, limits, repeatable } = world.scenario;
     let isTrue: boolean;
+    let dueAt: number;
     switch (code) {
       case 'DEADLINE_PASSED':
-        isTrue = request.deadlineAt <= world.now;
-        if (world.now > Math.max(request.deadlineAt, request.offeredAt, world.stalledUntil) + EPSILON_MS)
-          this.#violate('deadlines', `record ${record.id} expired ${world.now - request.deadlineAt} ms late`);
+        dueAt = record.sendCount === 0 ? this.#waitEndOf(request) : request.deadlineAt;
+        isTrue = dueAt <= world.now;
+        if (world.now > Math.max(dueAt, request.offeredAt, world.stalledUntil) + EPSILON_MS)
+          this.#violate('deadlines', `record ${record.id} expired ${world.now - dueAt} ms late`);
         break;
       case 'CANCELLED':
         isTrue = record.wasCancelled;

@@ -14,7 +14,12 @@ function healthy(seed: number): Scenario {
   return {
     ...swarm,
     transfer: true,
-    limits: { ...swarm.limits, attempts: 5, batching: { ...swarm.limits.batching, maxSize: 8, maxWeight: Infinity } },
+    limits: {
+      ...swarm.limits,
+      mailbox: { ...swarm.limits.mailbox, maxWaitMs: Infinity },
+      attempts: 5,
+      batching: { ...swarm.limits.batching, maxSize: 8, maxWeight: Infinity },
+    },
     faults: noFaults(),
   };
 }

@@ -63,7 +63,7 @@ function calm(seed: number, changes: RowChanges = {}): Scenario {
     ...rest,
     limits: {
       ...swarm.limits,
-      mailbox: { ...swarm.limits.mailbox, capacityBytes: 64_000_000 },
+      mailbox: { ...swarm.limits.mailbox, capacityBytes: 64_000_000, maxWaitMs: Infinity },
       attempts: 100,
       batchTimeoutMs: 10_000,
       restartType: 'permanent',

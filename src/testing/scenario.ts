@@ -80,6 +80,7 @@ const CHOICES = {
   costMs: [0.1, 1, 5, 20],
   bytesHigh: [1, 100, 1000],
   ageingMs: [0, 5, 50, 1000],
+  maxWaitMs: [Infinity, Infinity, Infinity, 1000, 50, 5, 1],
   maxDelayMs: [0.5, 2, 10, 50],
   batchTimeoutMs: [50, 200, 1000],
   attempts: [1, 2, 3, 5, 5],
@@ -134,6 +135,8 @@ export function swarmScenario(seed: number): Scenario {
         capacity,
         capacityBytes: chance.next() < 0.3 ? Math.ceil(capacity * bytesHigh * between(chance, 0.3, 0.9)) : 64_000_000,
         ageingMs: pick(chance, CHOICES.ageingMs),
+        // A chance of its own: a seed runs what it ran before there was the choice.
+        maxWaitMs: pick(new Chance(seed, 16), CHOICES.maxWaitMs),
       },
       batching: {
         // A chance of its own: a seed runs what it ran before there was the choice.

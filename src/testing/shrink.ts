@@ -28,6 +28,10 @@ const SIMPLER: readonly ((scenario: Scenario) => Scenario | undefined)[] = [
   (s) => (s.priorities > 1 ? { ...s, priorities: 1 } : undefined),
   (s) => (s.buckets > 1 ? { ...s, buckets: 1 } : undefined),
   (s) => (s.timeoutMs > 0 ? { ...s, timeoutMs: 0 } : undefined),
+  (s) =>
+    s.limits.mailbox.maxWaitMs !== Infinity
+      ? { ...s, limits: { ...s.limits, mailbox: { ...s.limits.mailbox, maxWaitMs: Infinity } } }
+      : undefined,
   (s) => (s.burst > 1 ? { ...s, burst: 1 } : undefined),
   (s) => (s.limits.maxInFlight > 1 ? { ...s, limits: { ...s.limits, maxInFlight: 1 } } : undefined),
 ];

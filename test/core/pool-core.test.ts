@@ -135,6 +135,40 @@ test('a record whose deadline has come is not sent in the very turn in which a r
   t.is(p.outcome(2), 'DEADLINE_PASSED');
 });
 
+test('a record that has waited for as long as it may never runs; one that was sent has its whole deadline', (t) => {
+  const p = new PoolDriver({ maxSize: 1, mailbox: { maxWaitMs: 40 } });
+  p.offer({ deadlineAt: 1000 });
+  p.offer({ deadlineAt: 1000 });
+  p.offer({ deadlineAt: 20 });
+  p.offer({});
+  p.pump();
+  p.advanceTo(39);
+  t.deepEqual([p.outcome(1), p.outcome(2), p.outcome(3)], [undefined, undefined, 'DEADLINE_PASSED']);
+  p.advanceTo(40);
+  t.is(p.outcome(2), 'DEADLINE_PASSED');
+  t.regex(p.requests[1]?.error?.message ?? '', /No replica took the record within 40 ms: mailbox.maxWaitMs passed/);
+  t.is(p.requests[1]?.error?.ran, 'not-started');
+  p.advanceTo(500);
+  p.reply(p.batch(0));
+  p.pump();
+  t.is(p.outcome(1), 'y1', 'it was under way');
+  t.is(p.outcome(4), undefined, 'without a deadline it waits as long as it must, and is under way now');
+  p.reply(p.batch(0));
+  t.is(p.outcome(4), 'y4');
+});
+
+test('a record that comes back from a replica that died does not wait for its first time', (t) => {
+  const p = new PoolDriver({ maxSize: 1, mailbox: { maxWaitMs: 40 } });
+  p.offer({ deadlineAt: 1000 });
+  p.pump();
+  p.advanceTo(100);
+  p.crash(p.batch(0).cell);
+  p.advanceTo(900);
+  t.is(p.outcome(1), undefined);
+  p.reply(p.batch(0));
+  t.is(p.outcome(1), 'y1');
+});
+
 test('a record offered after its deadline settles at once and never runs', (t) => {
   const p = new PoolDriver();
   p.now = 50;
@@ -1074,7 +1108,11 @@ const settings = fc.record({
   maxDelayMs: fc.constantFrom(0, 30),
   batchTimeoutMs: fc.constantFrom(150, 10_000),
   attempts: fc.integer({ min: 1, max: 3 }),
-  mailbox: fc.record({ capacity: fc.integer({ min: 1, max: 8 }), ageingMs: fc.constantFrom(0, 50) }),
+  mailbox: fc.record({
+    capacity: fc.integer({ min: 1, max: 8 }),
+    ageingMs: fc.constantFrom(0, 50),
+    maxWaitMs: fc.constantFrom(Infinity, 40),
+  }),
   restart: fc.record({
     max: fc.constantFrom(2, 1000),
     quarantineMax: fc.constantFrom(0, 3),

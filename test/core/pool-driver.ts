@@ -227,6 +227,9 @@ export class PoolDriver {
     for (const request of requests) {
       if (request.place !== 'in-flight') throw new Error(`record ${request.id} was sent while it is ${request.place}`);
       if (request.deadlineAt <= this.now) throw new Error(`record ${request.id} was sent after its deadline`);
+      const waitsUntil = request.offeredAt + (this.core.mailbox.limits.maxWaitMs ?? Infinity);
+      if (request.sendCount === 1 && request.deadlineAt !== Infinity && waitsUntil <= this.now)
+        throw new Error(`record ${request.id} was sent after it had waited too long`);
       if (request.key !== undefined) this.#checkKey(request);
       if (request.model !== requests[0]?.model) throw new Error('a batch for two models');
     }

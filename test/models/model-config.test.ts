@@ -56,6 +56,25 @@ instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] host_policy: "p" } ]
   );
 });
 
+test('of a queue policy and its priorities is told what Troupe does otherwise, and nothing where it does not', (t) => {
+  const fields = (batching: string): string[] =>
+    read(`dynamic_batching { ${batching} }`).ignored.map(({ field, at }) => `${field} ${at.line}:${at.col}`);
+  const inner = 'timeout_action: DELAY allow_timeout_override: false';
+  t.deepEqual(fields(`preserve_ordering: true default_queue_policy { ${inner} }`), [
+    'dynamic_batching.preserve_ordering 1:20',
+    'dynamic_batching.default_queue_policy.timeout_action 1:67',
+    'dynamic_batching.default_queue_policy.allow_timeout_override 1:89',
+  ]);
+  t.deepEqual(
+    fields('preserve_ordering: false default_queue_policy { timeout_action: REJECT allow_timeout_override: true }'),
+    [],
+  );
+  t.deepEqual(
+    fields(`priority_levels: 1 default_priority_level: 1 priority_queue_policy { key: 1 value { ${inner} } }`),
+    ['dynamic_batching.priority_queue_policy 1:65'],
+  );
+});
+
 const wrong: readonly (readonly [string, string, RegExp])[] = [
   ['max_batch_sise: 4', '1:1', /no field max_batch_sise in a model configuration; it has name, platform/],
   ['input { nam: "a" }', '1:9', /no field nam in input/],
@@ -75,6 +94,30 @@ const wrong: readonly (readonly [string, string, RegExp])[] = [
     '1:38',
     /from 1 to max_batch_size, which is 4; found 8/,
   ],
+  [
+    'dynamic_batching { priority_levels: 2 }',
+    '1:20',
+    /default_priority_level from 1 to priority_levels, which is 2; found 0/,
+  ],
+  ['dynamic_batching { priority_levels: 2 default_priority_level: 3 }', '1:39', /which is 2; found 3/],
+  [
+    'dynamic_batching { priority_levels: 2 default_priority_level: 1 priority_queue_policy { key: 3 value {} } }',
+    '1:65',
+    /keys from 1 to priority_levels, which is 2; found 3/,
+  ],
+  [
+    'dynamic_batching { preserve_ordering: true priority_levels: 2 default_priority_level: 1 }',
+    '1:20',
+    /one level of priority beside it, found 2/,
+  ],
+  [
+    'dynamic_batching { preserve_ordering: true default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 1 } }',
+    '1:20',
+    /no timeout_action DELAY beside it/,
+  ],
+  ['dynamic_batching { default_queue_policy { max_queue_size: -1 } }', '1:59', /from 0 to 4294967295/],
+  ['dynamic_batching { default_queue_policy { timeout_action: WAIT } }', '1:59', /one of REJECT, DELAY/],
+  ['dynamic_batching { default_queue_policy { default_timeout_microseconds: "1" } }', '1:73', /a whole number/],
   ['dynamic_batching { max_queue_delay_microseconds: 18446744073709551615 }', '1:50', /from 0 to/],
   ['instance_group { count: 0 }', '1:18', /at least 1/],
   ['instance_group { count: 2000 }', '1:1', /at most 1024 instances/],
@@ -167,6 +210,29 @@ test('batching and instances of the config are what a pool starts from', (t) => 
       ['batching.maxDelayMs', 1.5, '4:2'],
     ],
   );
+  const policy = 'max_queue_size: 64\n default_timeout_microseconds: 2500';
+  t.deepEqual(
+    values(`dynamic_batching { default_queue_policy {\n ${policy} } priority_levels: 3 default_priority_level: 2 }`),
+    [
+      ['mailbox.capacity', 64, '2:2'],
+      ['mailbox.maxWaitMs', 2.5, '3:2'],
+      ['mailbox.priorityLevels', 3, '3:39'],
+      ['mailbox.defaultPriorityLevel', 2, '3:58'],
+    ],
+  );
+  t.deepEqual(
+    values('dynamic_batching { default_queue_policy { max_queue_size: 0 default_timeout_microseconds: 0 } }'),
+    [],
+    'as many as there are, and for as long as it takes',
+  );
+  t.deepEqual(
+    values('dynamic_batching { default_queue_policy { default_timeout_microseconds: 9 timeout_action: DELAY } }'),
+    [],
+    'what is delayed is not refused',
+  );
+  t.deepEqual(values('dynamic_batching { default_queue_policy { default_timeout_microseconds: 9 } }'), [
+    ['mailbox.maxWaitMs', 1, '1:43'],
+  ]);
   t.deepEqual(values('instance_group [ { count: 2 gpus: [0, 1] }, { count: 3 kind: KIND_CPU }, { passive: true } ]'), [
     ['replicas', 7, '1:1'],
   ]);

@@ -12,6 +12,7 @@ import {
 } from 'troupe';
 import { explainConfig, originText } from '../../src/config/explain.js';
 import { parseConfig } from '../../src/config/load.js';
+import { deferred } from '../../src/kernel/deferred.js';
 import { addTree, makeTree } from './model-tree.js';
 
 /** Answers with the directory it was given at load. */
@@ -153,6 +154,61 @@ pools:
   t.is(values.get('pools.b.batching.maxDelayMs'), `4 ${pbtxt}:3:20`);
   t.is(values.get('models.roots[0]'), `"${dir}/models" ${file}:2:11`);
   t.is(values.get('models.aliases.net.stable'), `"1" ${file}:3:29`);
+});
+
+test('a queue policy and levels of priority are options of the mailbox, seen in explain, and the file goes before them', (t) => {
+  const text = `dynamic_batching {
+  priority_levels: 3
+  default_priority_level: 2
+  default_queue_policy { max_queue_size: 64 default_timeout_microseconds: 20000 }
+}`;
+  const dir = makeTree(t, { 'net/1/m': '', 'net/config.pbtxt': text });
+  const file = path.join(dir, 'troupe.yaml');
+  const yaml = `pools:
+  a: { actor: mock, model: ./net }
+  b: { actor: mock, model: ./net, mailbox: { capacity: 8, maxWaitMs: 5 } }
+`;
+  const said = (pool: string): string[] =>
+    explainConfig(parseConfig(yaml, { file, env: {} }))
+      .filter((value) => value.path.startsWith(`pools.${pool}.mailbox.`))
+      .map(
+        (value) =>
+          `${value.path.split('.').at(-1)} ${String(value.value)} ${originText(file, value).slice(dir.length)}`,
+      );
+  t.deepEqual(
+    said('a')
+      .filter((line) => line.includes('config.pbtxt'))
+      .sort(),
+    [
+      'capacity 64 /net/config.pbtxt:4:26',
+      'defaultPriorityLevel 2 /net/config.pbtxt:3:3',
+      'maxWaitMs 20 /net/config.pbtxt:4:45',
+      'priorityLevels 3 /net/config.pbtxt:2:3',
+    ],
+  );
+  t.true(said('b').includes('capacity 8 /troupe.yaml:3:56'));
+  t.true(said('b').includes('maxWaitMs 5 /troupe.yaml:3:70'));
+});
+
+test('max_queue_size refuses what finds the queue full', async (t) => {
+  const text = 'dynamic_batching { default_queue_policy { max_queue_size: 2 } }';
+  const root = makeTree(t, { 'net/1/m': '', 'net/config.pbtxt': text });
+  const [began, goes] = [deferred<void>(), deferred<void>()];
+  const actor = defineActor<number, number, void>({
+    predict: async (batch: number[]) => {
+      began.resolve();
+      await goes.promise;
+      return batch;
+    },
+  });
+  await using system = createSystem({ log: silentLog });
+  const pool = await system.spawn('p', { actor, model: path.join(root, 'net'), batching: { maxSize: 1 } });
+  const first = pool.ask(1);
+  await began.promise;
+  const waiting = [pool.ask(2), pool.ask(3)];
+  await t.throwsAsync(pool.ask(4), { code: 'MAILBOX_FULL', message: /2 of 2 records/ });
+  goes.resolve();
+  t.deepEqual(await Promise.all([first, ...waiting]), [1, 2, 3]);
 });
 
 test('check tells a broken config.pbtxt at the model of the pool', (t) => {

@@ -32,6 +32,12 @@ const MUTANTS: readonly Mutant[] = [
     to: 'dispatch(now) {',
   },
   {
+    name: 'a record that was sent ends when it would have waited too long',
+    file: 'core/feeder.js',
+    from: 'else if (request.dueAt < request.deadlineAt)',
+    to: 'else if (false)',
+  },
+  {
     name: 'drained is told while retries are held',
     file: 'core/pool-core.js',
     from: "this.state !== 'draining' || this.heldCount > 0",
