@@ -5,11 +5,12 @@
  * and an answer that cannot be told, give the rest up. M3 the deadline is for the first answer, or for the whole where that is
  * wanted as one.
  */
-import { Refusal } from '../stream/http-body.js';
 import { TroupeError } from '../kernel/errors.js';
+import type { ModelLabels } from '../models/labels.js';
+import { Refusal } from '../stream/http-body.js';
 import type { Signature, TensorRecord, TensorSpec } from '../wire/tensor.js';
 import { inferAll } from './infer-call.js';
-import { priorityOf, type RequestTerms, timeoutOf, versionOf } from './oip-answer.js';
+import { labelsFor, priorityOf, type RequestTerms, timeoutOf, versionOf } from './oip-answer.js';
 import { recordsFrom, tensorsOf } from './oip-records.js';
 import type { OipRequest, RequestedOutput } from './oip-request.js';
 import type { OipResponse } from './oip-response.js';
@@ -91,9 +92,10 @@ export async function answerMany(
   signal.addEventListener('abort', pieces.giveUp); // M2
   try {
     const head = { modelName: served.name, modelVersion: versionOf(served, versions), id };
+    const labels = await labelsFor(served, wanted, versions);
     const answer = async (record: TensorRecord, isLast: boolean): Promise<void> => {
       refuseGone(signal);
-      await tell({ ...head, outputs: outputsOf(record, wanted) }, isLast);
+      await tell({ ...head, outputs: outputsOf(record, wanted, labels) }, isLast);
       refuseGone(signal);
     };
     refuseGone(signal);
@@ -166,8 +168,12 @@ class TensorPieces extends PieceStream<TensorRecord> implements Pieces {
 }
 
 /** As tensors of one record: a request without batches is answered without. */
-function outputsOf(record: TensorRecord, wanted: ManyRequest['wanted']): OipResponse['outputs'] {
-  return tensorsOf([record], wanted).map((output) => ({ ...output, shape: output.shape.slice(1) }));
+function outputsOf(
+  record: TensorRecord,
+  wanted: ManyRequest['wanted'],
+  labels: ModelLabels | undefined,
+): OipResponse['outputs'] {
+  return tensorsOf([record], wanted, labels).map((output) => ({ ...output, shape: output.shape.slice(1) }));
 }
 
 function refuseGone({ aborted }: RequestTerms['signal']): void {

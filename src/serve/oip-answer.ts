@@ -1,4 +1,5 @@
 import { TroupeError } from '../kernel/errors.js';
+import type { ModelLabels } from '../models/labels.js';
 import type { Signature, TensorRecord } from '../wire/tensor.js';
 import type { Gone } from './gone.js';
 import { inferAll } from './infer-call.js';
@@ -53,10 +54,19 @@ export async function answerRequest(
     signal,
   });
   const modelVersion = versionOf(served, versions);
-  const hasClasses = [...wanted.values()].some(({ classes }) => classes > 0);
-  const labels = hasClasses ? await labelsOf(served, versions) : undefined;
+  const labels = await labelsFor(served, wanted, versions);
   const outputs = tensorsOf(values as readonly TensorRecord[], wanted, labels);
   return { response: { modelName: served.name, modelVersion, id: request.id, outputs }, records: records.length };
+}
+
+/** Undefined where no output is wanted as classes. */
+export async function labelsFor(
+  served: ServedModel,
+  wanted: ReturnType<typeof wantedOutputs>,
+  versions: readonly (string | undefined)[],
+): Promise<ModelLabels | undefined> {
+  const hasClasses = [...wanted.values()].some(({ classes }) => classes > 0);
+  return hasClasses ? labelsOf(served, versions) : undefined;
 }
 
 /** As answers tell it. Throws VERSION_NOT_FOUND where it is not the one that was asked for. */

@@ -127,6 +127,36 @@ test('a decoupled model answers a request of a stream any number of times, none 
   t.deepEqual(of('wide'), [['input "x": shape begins with 2; at most 1 records a request', true]]);
 });
 
+test('outputs of a decoupled model come as classes too', async (t) => {
+  const { stream } = await counterStand(t);
+  const call = stream();
+  call.write(asked(2, { outputs: [{ name: 'y', parameters: { classification: { int64_param: 1 } } }] }));
+  call.end();
+  const texts: unknown[] = [];
+  for await (const { infer_response: got } of call as AsyncIterable<Message>)
+    texts.push(
+      got.outputs.map(({ shape }: Message) => shape),
+      Buffer.from(got.raw_output_contents[0] ?? []).subarray(4),
+    );
+  t.deepEqual(texts.map(String), ['1', '2.000000:0', '1', '1.000000:0', '', '']);
+});
+
+test('one of many models is loaded when it is asked, by generate and by a stream', async (t) => {
+  const { system, stream, post, get } = await counterStand(t);
+  await system.spawn('many', { actor: counter(), models: { list: ['one', 'two', 'three'], maxBytes: 1e6 } });
+  const call = stream();
+  call.write(asked(2, { id: 'a', model_name: 'one' }));
+  call.write(asked(1, { id: 'b', model_name: 'none' }));
+  call.end();
+  const all = await told(call);
+  const of = (id: string): unknown => all.filter(([own]) => own === id).map(([, what]) => what);
+  t.deepEqual(of('a'), [2, 1, 'end']);
+  t.deepEqual(of('b'), ['There is no model "none" here']);
+  t.like((await post('/v2/models/two/generate', { x: 1 })).json, { model_name: 'two', y: 1 });
+  t.is((await post('/v2/models/three/infer', { inputs: [] })).status, 501);
+  t.true((await get('/v2/models/two/config')).json.model_transaction_policy.decoupled);
+});
+
 test('generate_stream answers each, and generate where there is exactly one', async (t) => {
   const { post, seen } = await counterStand(t);
   const { status: code, text } = await post('/v2/models/count/generate_stream', { x: 2, id: 'a' });
