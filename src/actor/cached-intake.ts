@@ -4,11 +4,12 @@
  * cache has none of this.
  *
  * Q1 an answer is given for the version that serves, and kept only where a replica of the generation that served when the
- * record came has made it, and still serves (N3 of core/result-cache.ts). Q2 while a version is on trial, or two answer,
- * every record goes to the replicas: what is measured is the whole traffic. Q3 what may depend on more than the record is
- * neither looked for nor kept: records with a `key`, of actors that are not repeatable, told ones. Q4 receivers have copies:
- * the first as well as those who come later may change what they got. Q5 hits are told when timers and sockets have had
- * their turn, or whoever asks on and on would keep it from them; an operator has as many at once as the mailbox has room for.
+ * record came has made it, and still serves (N3 of core/result-cache.ts). Q2 while a version is on trial, or two answer, every
+ * record goes to the replicas: what is measured is the whole traffic; so while all of them end to load anew. Q3 what may depend
+ * on more than the record is neither looked for nor kept: records with a `key`, of actors that are not repeatable, told ones.
+ * Q4 receivers have copies: the first as well as those who come later may change what they got. Q5 hits are told when timers
+ * and sockets have had their turn, or whoever asks on and on would keep it from them; an operator has as many at once as the
+ * mailbox has room for.
  */
 
 import type { BatchCall, PoolNews } from '../core/effects.js';
@@ -123,14 +124,11 @@ export class CachedIntake<In> {
     for (const callback of waiters) callback();
   };
 
-  /** Nothing that was answered before this is given or kept any more. */
-  forget(): void {
-    this.#cache.forget();
-  }
-
   hear(news: PoolNews): void {
-    // What was unloaded by hand may be loaded again from other files.
-    if (news.name === 'stopped' || (news.name === 'model-evicted' && news.reason === 'asked')) this.forget();
+    const { name } = news;
+    // What every replica loads anew, or was unloaded by hand, may come from other files.
+    if (name === 'stopped' || name === 'held' || (name === 'model-evicted' && news.reason === 'asked'))
+      this.#cache.forget();
   }
 
   /** True: the sender was refused because of hits that are to be told, and is called then. */
@@ -163,7 +161,7 @@ export class CachedIntake<In> {
     const { fleet } = this.#core;
     const generation = fleet.servingGeneration;
     if (terms.key !== undefined || owner === NOBODY) return undefined; // Q3
-    if (fleet.rollout?.bakes === true || generation === 0) return undefined; // Q2
+    if (fleet.rollout?.bakes === true || generation === 0 || fleet.isHeld) return undefined; // Q2
     if (this.#links.description?.repeatable === false) return undefined; // Q3
     let model: string | undefined;
     if (this.#models !== undefined || terms.model !== undefined) {

@@ -310,7 +310,6 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
   async restart(): Promise<void> {
     const { links } = this.#pump;
     await links.checkFiles(this.#core.fleet.servingGeneration);
-    this.#cached?.forget();
     await this.#life.restart();
   }
 

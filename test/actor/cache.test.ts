@@ -1,4 +1,5 @@
 import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
 import {
   createSystem,
   defineActor,
@@ -342,6 +343,73 @@ test('after a swap no answer is of another version, however busy the pool was', 
   await Promise.all(askers);
   t.deepEqual(wrong, []);
   t.true((pool.stats().cache?.hits ?? 0) > 0 && asked > 0);
+});
+
+test('no order of swaps, trials, ways back and restarts gives an answer of a load that was gone when it was asked for', async (t) => {
+  let hits = 0;
+  const operations = ['swap', 'keep', 'promote', 'give up', 'back', 'restart', 'fail'] as const;
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.constantFrom(...operations), { maxLength: 8 }), async (list) => {
+      const gone = new Set<number>();
+      let loads = 0;
+      const actor = defineActor<string, { load: number }, number>({
+        load: ({ version }) => {
+          if (version === '13') throw new Error('it cannot be loaded');
+          return ++loads;
+        },
+        predict: async (batch: string[], { state }) => {
+          await turn();
+          return batch.map(() => ({ load: state }));
+        },
+        unload: (load) => void gone.add(load),
+      });
+      const system = createSystem({ log: silentLog });
+      const pool = await system.spawn<string, { load: number }>('p', {
+        actor,
+        version: 1,
+        cache: true,
+        batching: { maxSize: 2 },
+      });
+      let isOver = false;
+      const wrong: string[] = [];
+      const asker = async (): Promise<void> => {
+        for (let n = 0; !isOver; n++) {
+          const goneBefore = new Set(gone);
+          const [outcome] = await pool.askMany([`r${n % 3}`]);
+          if (outcome?.ok !== true) wrong.push(outcome?.error.message ?? 'none');
+          else if (goneBefore.has(outcome.value.load)) wrong.push(`an answer of load ${outcome.value.load}`);
+        }
+      };
+      const askers = [asker(), asker(), asker(), asker()];
+      const trial = async (end: () => Promise<void>): Promise<void> => {
+        const baking = new Promise<void>((resolve) => {
+          pool.on('rollout', ({ step }) => step === 'baking' && resolve());
+        });
+        const swap = pool.swap(2, { canary: 0.5, bakeMs: 600_000 }).catch(() => undefined);
+        await baking;
+        await pool.ask('r0');
+        await end();
+        await swap;
+      };
+      for (const operation of list) {
+        if (operation === 'swap') await pool.swap(1);
+        else if (operation === 'keep') await pool.swap(3, { keepPreviousMs: 600_000 });
+        else if (operation === 'promote') await trial(() => pool.promote());
+        else if (operation === 'give up') await trial(() => pool.rollback());
+        else if (operation === 'back') await pool.rollback().catch(() => undefined);
+        else if (operation === 'restart') await pool.restart();
+        else await t.throwsAsync(pool.swap(13));
+        await pool.askMany(['r0', 'r1', 'r2']);
+      }
+      isOver = true;
+      await Promise.all(askers);
+      hits += pool.stats().cache?.hits ?? 0;
+      await system.stop();
+      t.deepEqual(wrong, [], list.join());
+    }),
+    { numRuns: 25 },
+  );
+  t.true(hits > 0);
 });
 
 test('what the old version answers after the swap is given to its asker and to nobody else', async (t) => {
