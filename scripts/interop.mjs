@@ -24,6 +24,7 @@ const PYTRITON = 'nvidia-pytriton==0.7.0';
 /** Without compiled modules: half of its 450 MB. */
 const KSERVE = '--no-compile kserve==0.21.0';
 const TOKEN = 'a-token-for-interop-0123456789';
+const ADMIN = 'a-token-that-may-load-0123456789';
 const DTYPES = {
   BOOL: 'bool',
   UINT8: 'uint8',
@@ -98,12 +99,12 @@ async function besideTriton() {
 }
 
 async function tritonclient({ bin, versions }) {
-  await serving({ tokens: { infer: [TOKEN] } }, async (ports) => {
+  await serving({ tokens: { infer: [TOKEN], admin: [ADMIN] } }, async (ports) => {
     for (const [index, [name, script]] of [
       ['tritonclient', 'tritonclient_http.py'],
       ['tritonclient over gRPC', 'tritonclient_grpc.py'],
     ].entries()) {
-      const lines = await calls(bin, script, [`127.0.0.1:${ports[index]}`, TOKEN]);
+      const lines = await calls(bin, script, [`127.0.0.1:${ports[index]}`, TOKEN, ADMIN]);
       if (lines === undefined) process.exitCode = 1;
       else if (process.argv.includes('--page')) toPage(name, versions, lines);
     }

@@ -1,6 +1,7 @@
-"""Calls a server of Troupe with tritonclient over gRPC, as its users do. Arguments: host:port, token. One JSON line per call."""
+"""Calls a server of Troupe with tritonclient over gRPC, as its users do. Arguments: host:port, token, token of an admin. One JSON line per call."""
 
 import asyncio
+import json
 import queue
 import sys
 
@@ -10,7 +11,7 @@ import tritonclient.grpc.aio as triton_aio
 from mirror_values import FILES, VALUES, check, classes, same, texts, told
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-URL, TOKEN = sys.argv[1:3]
+URL, TOKEN, ADMIN = sys.argv[1:4]
 BEARER = {"authorization": "Bearer " + TOKEN}
 FP32 = VALUES["FP32"]
 
@@ -197,6 +198,20 @@ def fail(client):
     told("register_system_shared_memory", refused(register, "UNIMPLEMENTED", "shared memory"))
 
 
+def load(client):
+    admin = {"authorization": "Bearer " + ADMIN}
+    versions = lambda: list(client.get_model_metadata("filetype", headers=BEARER).versions)
+    config = client.get_model_config("filetype", headers=BEARER, as_json=True)["config"]
+    config["version_policy"] = {"specific": {"versions": ["1"]}}
+    client.load_model("filetype", headers=admin, config=json.dumps(config))
+    check(versions() == ["1"], versions())
+    client.load_model("filetype", headers=admin)
+    check(versions() == ["2"], versions())
+    told("load_model with config", "version_policy specific 1, the rest as get_model_config told it")
+    files = lambda: client.load_model("filetype", headers=admin, config="{}", files={"file:1/model.onnx": b"x"})
+    told("load_model with files", refused(files, "UNIMPLEMENTED", "files"))
+
+
 async def asynchronous():
     async with triton_aio.InferenceServerClient(URL) as client:
         check(await client.is_server_ready(), "ready")
@@ -225,4 +240,5 @@ with triton.InferenceServerClient(URL) as one:
     stream(one)
     decoupled(one)
     fail(one)
+    load(one)
 asyncio.run(asynchronous())

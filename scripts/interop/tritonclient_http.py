@@ -1,6 +1,7 @@
-"""Calls a server of Troupe with tritonclient, as its users do. Arguments: host:port, token. One JSON line per call."""
+"""Calls a server of Troupe with tritonclient, as its users do. Arguments: host:port, token, token of an admin. One JSON line per call."""
 
 import asyncio
+import json
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import tritonclient.http.aio as triton_aio
 from mirror_values import FILES, VALUES, check, classes, same, texts, told
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-URL, TOKEN = sys.argv[1:3]
+URL, TOKEN, ADMIN = sys.argv[1:4]
 
 
 def bearer():
@@ -45,6 +46,21 @@ def classify(client):
     told("infer with class_count", "binary and JSON, %s" % ", ".join(texts(ask(1, True))[0] + texts(ask(1, True))[1]))
     send = lambda: client.infer("mirror_fp16", [tensor("FP16", VALUES["FP16"])], outputs=[triton.InferRequestedOutput("out_FP16", class_count=1)], headers=bearer())
     told("infer with class_count of FP16", refused(send, 400, "classes"))
+
+
+def load(client):
+    admin = lambda: {"Authorization": "Bearer " + ADMIN}
+    versions = lambda: client.get_model_metadata("filetype", headers=bearer())["versions"]
+    config = client.get_model_config("filetype", headers=bearer())
+    config["version_policy"] = {"specific": {"versions": [1]}}
+    client.load_model("filetype", headers=admin(), config=json.dumps(config))
+    check(versions() == ["1"], versions())
+    client.load_model("filetype", headers=admin())
+    check(versions() == ["2"], versions())
+    told("load_model with config", "version_policy specific 1, the rest as get_model_config told it")
+    config["max_batch_size"] = 1
+    told("load_model with another max_batch_size", refused(lambda: client.load_model("filetype", headers=admin(), config=json.dumps(config)), 501, "max_batch_size"))
+    told("load_model with files", refused(lambda: client.load_model("filetype", headers=admin(), config="{}", files={"file:1/model.onnx": b"x"}), 501, "files"))
 
 
 def refused(call, status, words):
@@ -111,6 +127,7 @@ def sync():
     told("infer with the wrong shape", refused(lambda: client.infer("mirror_fp32", [tensor("FP32", fp32[:, :2])], headers=bearer()), 400, "shape"))
     told("infer without a token", refused(lambda: client.infer("mirror_fp32", [tensor("FP32", fp32)]), 401, "token"))
     told("load_model with a token that may not", refused(lambda: client.load_model("mirror", headers=bearer()), 403, "may not"))
+    load(client)
     client.close()
 
 
