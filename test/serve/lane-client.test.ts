@@ -354,3 +354,25 @@ test('a question that was answered is not counted any more, nor one that could n
   t.true(isTroupeError(await t.throwsAsync(uncopied, { code: 'INPUT_INVALID' })));
   t.is(changes, 2);
 });
+
+test('F3 a server that falls silent is taken for gone within two beats, and one that speaks is not', async (t) => {
+  let isMute = false;
+  const server = await new HandServer(t, (_, { index }) => isMute && index === 0).listen();
+  const { clock, pool } = await clientStand(t, server);
+  const beat = async (): Promise<void> => {
+    clock.advance(HEARTBEAT_MS);
+    // What came meanwhile is read before it is judged.
+    for (let round = 0; round < 2; round++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  for (let count = 0; count < 3; count++) {
+    await beat();
+    t.deepEqual(await pool.health(), { ready: true });
+  }
+  t.is(server.peers.length, 1);
+  isMute = true;
+  await beat();
+  await beat();
+  clock.advance(1000); // Longer than it waits before its first try, and less than a beat.
+  while (server.peers.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  t.deepEqual(await pool.health(), { ready: true });
+});

@@ -298,6 +298,7 @@ test('tokens have scopes: infer may not load, and health needs none', async (t) 
   }
   t.is((await post(INFER, pairs([1, 2]), bearer(tokens.infer[0] ?? ''))).status, 200);
   t.is((await post(INFER, pairs([1, 2]), bearer(`Bearer ${tokens.infer[0]}`))).status, 200);
+  t.is((await post(`${INFER}?token=${tokens.infer[0]}`, pairs([1, 2]))).status, 401, 'an address is no place for it');
   t.is((await post(load, '', bearer(tokens.infer[0] ?? ''))).status, 403);
   t.is((await post(load, '', bearer(tokens.admin[0] ?? ''))).status, 200);
   t.is((await post(INFER, pairs([1, 2]), bearer(tokens.admin[0] ?? ''))).status, 200);
