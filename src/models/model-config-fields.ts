@@ -18,8 +18,8 @@ export interface FieldSpec {
   /** Fields of one name here exclude each other. */
   readonly oneof?: string;
   readonly effect?: 'later' | 'kept';
-  /** With this value, a field that has no effect needs none: it is as Troupe does it. */
-  readonly moot?: string | boolean;
+  /** With one of these values, a field that has no effect needs none: it is as Troupe does it. */
+  readonly moot?: readonly (string | boolean)[];
 }
 
 export interface EnumSpec {
@@ -35,7 +35,8 @@ const many = <Type extends FieldSpec['type']>(type: Type) => ({ type, repeated: 
 const map = <Key extends 'string' | 'uint64', Type extends FieldSpec['type']>(key: Key, type: Type) =>
   ({ type, key }) as const;
 const later = <Spec extends FieldSpec>(spec: Spec) => ({ ...spec, effect: 'later' }) as const;
-const unless = <Spec extends FieldSpec>(moot: string | boolean, spec: Spec) => ({ ...later(spec), moot }) as const;
+const unless = <Spec extends FieldSpec>(moot: readonly (string | boolean)[], spec: Spec) =>
+  ({ ...later(spec), moot }) as const;
 const kept = <Spec extends FieldSpec>(spec: Spec) => ({ ...spec, effect: 'kept' }) as const;
 const message = <Fields extends MessageSpec['fields']>(fields: Fields) => ({ fields }) as const;
 const names = <Values extends EnumSpec['values']>(values: Values) => ({ values }) as const;
@@ -89,16 +90,16 @@ const VERSION_POLICY = message({
 });
 
 const QUEUE_POLICY = message({
-  timeout_action: unless('REJECT', one(names({ REJECT: 0, DELAY: 1 }))),
+  timeout_action: unless(['REJECT'], one(names({ REJECT: 0, DELAY: 1 }))),
   default_timeout_microseconds: one('uint64'),
-  allow_timeout_override: unless(true, one('bool')),
+  allow_timeout_override: unless([true], one('bool')),
   max_queue_size: one('uint32'),
 });
 
 const DYNAMIC_BATCHING = message({
   preferred_batch_size: many('int32'),
   max_queue_delay_microseconds: one('uint64'),
-  preserve_ordering: unless(false, one('bool')),
+  preserve_ordering: unless([false], one('bool')),
   priority_levels: one('uint64'),
   default_priority_level: one('uint64'),
   default_queue_policy: one(QUEUE_POLICY),
@@ -165,7 +166,7 @@ const SEQUENCE_BATCHING = message({
 
 const INSTANCE_GROUP = message({
   name: later(one('string')),
-  kind: one(names({ KIND_AUTO: 0, KIND_GPU: 1, KIND_CPU: 2, KIND_MODEL: 3 })),
+  kind: unless(['KIND_AUTO', 'KIND_CPU'], one(names({ KIND_AUTO: 0, KIND_GPU: 1, KIND_CPU: 2, KIND_MODEL: 3 }))),
   count: one('int32'),
   rate_limiter: later(
     one(

@@ -111,7 +111,8 @@ class Decoder {
       const values = isMany && field.value.kind === 'list' ? field.value.items : [field.value];
       if (!isMany) {
         message[name] = this.#value(known.type, field.value, here);
-        if (known.moot !== undefined) this.#noteField(message[name] === known.moot ? {} : known, here, at);
+        if (known.moot !== undefined)
+          this.#noteField(known.moot.includes(message[name] as string | boolean) ? {} : known, here, at);
       } else if (known.key === undefined) {
         const list = (message[name] ??= []) as unknown[];
         for (const value of values) {
@@ -327,6 +328,12 @@ function holdsAsMany(dims: readonly number[], shape: readonly number[]): boolean
 export function instancesOf({ instance_group: groups = [] }: ModelConfig): number {
   const active = groups.filter(({ passive = false }) => !passive);
   return active.reduce((sum, { count = 1, gpus = [] }) => sum + count * Math.max(1, gpus.length), 0);
+}
+
+/** Every group that takes records is to compute on the CPU. */
+export function isForCpu({ instance_group: groups = [] }: ModelConfig): boolean {
+  const active = groups.filter(({ passive = false }) => !passive);
+  return active.length > 0 && active.every(({ kind }) => kind === 'KIND_CPU');
 }
 
 /** One step of a path, not a way out of the directory. */

@@ -1,5 +1,5 @@
 import { maxWaitMsOf } from './dynamic-batching.js';
-import { instancesOf, type ModelConfigFile } from './model-config.js';
+import { instancesOf, isForCpu, type ModelConfigFile } from './model-config.js';
 import type { ModelConfig } from './model-config-fields.js';
 import type { TextPosition } from './text-proto.js';
 
@@ -7,7 +7,7 @@ import type { TextPosition } from './text-proto.js';
 export interface PoolDefault {
   /** Path in the options of `spawn`: `['batching', 'maxSize']`. */
   readonly path: readonly [string, ...string[]];
-  readonly value: number | boolean;
+  readonly value: number | boolean | string;
   readonly file: string;
   readonly at: TextPosition;
 }
@@ -22,7 +22,8 @@ type Say = (path: PoolDefault['path'], value: PoolDefault['value'], field: strin
 
 /**
  * `max_batch_size` and the largest of `preferred_batch_size` bound the batches, `max_queue_delay_microseconds` is how long
- * a record waits for company, the counts of `instance_group` make the replicas. A `max_batch_size` of 0 says that the model
+ * a record waits for company, the counts of `instance_group` make the replicas, and where
+ * all are for the CPU that is the device. A `max_batch_size` of 0 says that the model
 <<<<<<< HEAD
  * takes one record at a time. `response_cache` says whether the pool keeps its answers; in an ensemble it says nothing, as the
  * steps change their versions without it.
@@ -55,6 +56,7 @@ export function poolDefaults({ config, places, file }: ModelConfigFile): readonl
   if (config.ensemble_scheduling !== undefined) sayOfEnsemble(config, defaults, say);
   const count = instancesOf(config);
   if (count > 0) say(['replicas'], count, 'instance_group');
+  if (isForCpu(config)) say(['device'], 'cpu', 'instance_group.kind');
   if (cache?.enable !== undefined && config.ensemble_scheduling === undefined)
     say(['cache'], cache.enable, 'response_cache.enable');
   return defaults;

@@ -51,6 +51,7 @@ instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] host_policy: "p" } ]
       ['sequence_batching', 7, 'later'],
       ['optimization', 11, 'kept'],
       ['metric_tags', 12, 'later'],
+      ['instance_group.kind', 13, 'later'],
       ['instance_group.host_policy', 13, 'kept'],
     ],
   );
@@ -236,6 +237,11 @@ test('batching and instances of the config are what a pool starts from', (t) => 
   t.deepEqual(values('instance_group [ { count: 2 gpus: [0, 1] }, { count: 3 kind: KIND_CPU }, { passive: true } ]'), [
     ['replicas', 7, '1:1'],
   ]);
+  t.deepEqual(values('instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU passive: true } ]'), [
+    ['replicas', 1, '1:1'],
+    ['device', 'cpu', '1:20'],
+  ]);
+  t.deepEqual(values('instance_group { passive: true kind: KIND_CPU }'), []);
   t.deepEqual(values('response_cache { enable: true }'), [['cache', true, '1:18']]);
   t.deepEqual(values('response_cache { enable: false }'), [['cache', false, '1:18']]);
   t.deepEqual(values('response_cache {}'), []);
