@@ -2,6 +2,7 @@ import { TroupeError } from '../kernel/errors.js';
 import type { TextPart } from '../wire/served-kinds.js';
 import { partOf } from './openai-answer.js';
 import { PieceStream } from './piece-stream.js';
+import { ToolCalls } from './tool-calls.js';
 
 /** What an actor answered as the pieces of one text. */
 export class TextStream extends PieceStream<TextPart> {
@@ -12,7 +13,7 @@ export class TextStream extends PieceStream<TextPart> {
   /** All of it as one. `charsMax`: more is not held. */
   async whole(deadlineAt: number, charsMax: number): Promise<TextPart> {
     const texts: string[] = [];
-    const toolCalls: unknown[] = [];
+    const calls = new ToolCalls();
     let chars = 0;
     let last: TextPart = {};
     try {
@@ -21,9 +22,9 @@ export class TextStream extends PieceStream<TextPart> {
         if (part === undefined) break;
         const { text = '', finishReason = last.finishReason, usage = last.usage } = part;
         texts.push(text);
-        toolCalls.push(...(part.toolCalls ?? []));
+        for (const call of part.toolCalls ?? []) calls.add(call);
         chars += text.length;
-        if (chars > charsMax)
+        if (chars + calls.chars > charsMax)
           throw new TroupeError('RECORD_TOO_LARGE', `The answer has more than ${charsMax} characters`);
         last = { ...(finishReason === undefined ? {} : { finishReason }), ...(usage === undefined ? {} : { usage }) };
       }
@@ -31,6 +32,7 @@ export class TextStream extends PieceStream<TextPart> {
       this.giveUp();
       throw error;
     }
-    return { text: texts.join(''), ...last, ...(toolCalls.length === 0 ? {} : { toolCalls }) };
+    const toolCalls = calls.whole();
+    return { text: texts.join(''), ...last, ...(toolCalls === undefined ? {} : { toolCalls }) };
   }
 }

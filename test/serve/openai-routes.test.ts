@@ -161,6 +161,17 @@ test('calls of tools go through as they are, streamed ones with their places', a
   t.like(sent([{ index: 7 }]), [{ choices: [{ delta: { tool_calls: [{ index: 7 }] } }] }]);
 });
 
+test('calls of tools that an actor gives in pieces are whole in an answer that is', async (t) => {
+  const { client } = await openAiStand(t);
+  const { choices } = await client.chat.completions.create({ model: 'echo', messages: user('CALLS') });
+  t.is(choices[0]?.finish_reason, 'tool_calls');
+  t.deepEqual(choices[0]?.message.tool_calls as unknown, [
+    { id: 'c0', type: 'function', function: { name: 'f', arguments: '{"x":1}' } },
+    { id: 'c1', type: 'custom', custom: { name: 'g', input: 'ab' } },
+    { id: 'c2', type: 'function', function: {} },
+  ]);
+});
+
 test('completions are answered one choice for each prompt, and streamed one at a time', async (t) => {
   const { client, chat } = await openAiStand(t);
   const { choices, usage, object } = await client.completions.create({

@@ -60,11 +60,21 @@ export function echo(witness: Witness) {
             finishReason: 'tool_calls',
             toolCalls: [{ id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' } }],
           };
+        if (text === 'CALLS') return callsInPieces();
         if (record.stream === true || text.startsWith('STREAM')) return wordsOf(text, witness, signal, 4);
         return { text, usage: { promptTokens: 4, completionTokens: text.split(' ').length } };
       });
     },
   });
+}
+
+/** As OpenAI streams two calls of tools, side by side, and a whole one. */
+async function* callsInPieces() {
+  yield { toolCalls: [{ index: 0, id: 'c0', type: 'function', function: { name: 'f', arguments: '' } }] };
+  yield { toolCalls: [{ index: 1, id: 'c1', type: 'custom', custom: { name: 'g', input: 'a' } }] };
+  yield { toolCalls: [{ index: 0, function: { arguments: '{"x"' } }, { id: 'c2', type: 'function', function: {} }] };
+  yield { toolCalls: [{ index: 1, id: null, custom: { input: 'b' } }, { index: 0, function: { arguments: ':1}' } }] };
+  yield { finishReason: 'tool_calls' };
 }
 
 /** The vector of a text is its length and its first character; of tokens, how many there are. */
