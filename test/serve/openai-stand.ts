@@ -72,8 +72,18 @@ export function echo(witness: Witness) {
 async function* callsInPieces() {
   yield { toolCalls: [{ index: 0, id: 'c0', type: 'function', function: { name: 'f', arguments: '' } }] };
   yield { toolCalls: [{ index: 1, id: 'c1', type: 'custom', custom: { name: 'g', input: 'a' } }] };
-  yield { toolCalls: [{ index: 0, function: { arguments: '{"x"' } }, { id: 'c2', type: 'function', function: {} }] };
-  yield { toolCalls: [{ index: 1, id: null, custom: { input: 'b' } }, { index: 0, function: { arguments: ':1}' } }] };
+  yield {
+    toolCalls: [
+      { index: 0, function: { arguments: '{"x"' } },
+      { id: 'c2', type: 'function', function: {} },
+    ],
+  };
+  yield {
+    toolCalls: [
+      { index: 1, id: null, custom: { input: 'b' } },
+      { index: 0, function: { arguments: ':1}' } },
+    ],
+  };
   yield { finishReason: 'tool_calls' };
 }
 
