@@ -208,7 +208,10 @@ export const FAMILIES = {
   nv_cache_num_misses_per_model: counter(MODEL, 'Records that the cache was asked for in vain.'),
   nv_cache_hit_duration_per_model: counter(MODEL, 'Microseconds to find and to copy the answers to its hits.'),
   nv_cache_miss_duration_per_model: counter(MODEL, 'Microseconds to look for its misses and to keep their answers.'),
-  nv_cpu_utilization: gauge([], 'Part of the CPUs of the machine that was busy since the scrape before, from 0 to 1.'),
+  nv_cpu_utilization: gauge(
+    [],
+    'Part of the CPUs of the machine that was busy since the scrape before, or since it started, from 0 to 1.',
+  ),
   nv_cpu_memory_total_bytes: gauge([], 'Memory of the machine.'),
   nv_cpu_memory_used_bytes: gauge([], 'Memory of the machine that is not available.'),
 } as const satisfies Record<string, Family>;

@@ -16,7 +16,7 @@ interface CpuTicks {
  */
 export class MachineWatch {
   readonly #read: (name: string) => string;
-  #before: CpuTicks | undefined;
+  #before: CpuTicks = { busy: 0, all: 0 };
   #share: number | undefined;
 
   /** `read`: the text of a file of /proc, '' for none. */
@@ -24,15 +24,15 @@ export class MachineWatch {
     this.#read = read;
   }
 
-  /** Which part of the time of all CPUs was not idle, from 0 to 1, since the call before; undefined at the first. */
+  /** Which part of the time of all CPUs was not idle, from 0 to 1, since the call before, or since the machine began. */
   cpuShare(): number | undefined {
     const now = ticksIn(this.#read('stat'));
+    if (now === undefined) return undefined;
     const before = this.#before;
     this.#before = now;
-    if (now === undefined) return undefined;
-    const all = now.all - (before ?? now).all;
+    const all = now.all - before.all;
     // A tick is 10 ms: calls may come faster.
-    if (before !== undefined && all > 0) this.#share = Math.min(1, Math.max(0, (now.busy - before.busy) / all));
+    if (all > 0) this.#share = Math.min(1, Math.max(0, (now.busy - before.busy) / all));
     return this.#share;
   }
 
