@@ -7,7 +7,7 @@ import type { BreakerState } from '../core/breaker.js';
 import type { RollbackReason, RolloutStep } from '../core/rollout.js';
 import type { ErrorCode } from '../kernel/errors.js';
 import { type Exposition, OTHER } from '../telemetry/exposition.js';
-import { FAMILIES } from '../telemetry/families.js';
+import { FAMILIES, type LabelsOf, type TaggedName } from '../telemetry/families.js';
 import type { LatencyWindow } from '../telemetry/latency.js';
 import type { AsyncBatchMeter } from './async-batch.js';
 import type { CacheMeter, CacheStats } from './cache-meter.js';
@@ -19,6 +19,8 @@ import type { ModelStats, PoolStats } from './stats.js';
 /** Of one pool: its snapshot, and what a snapshot only sums up. */
 export interface PoolMeters {
   readonly stats: PoolStats;
+  /** Of its model, as text: behind the labels of Triton's families. */
+  readonly tags: string;
   readonly maxBatchSize: number;
   readonly latencyMs: LatencyWindow;
   readonly queueWaitMs: LatencyWindow;
@@ -239,26 +241,28 @@ const REASON_OF: Partial<Record<ErrorCode, (typeof REASONS)[number]>> = {
  * Under Triton's names. A record's compute is what is left of its latency after the queue, so the three durations add
  * up; they are counted for records with a result. One that the cache answers has waited and was not computed.
  */
-function collectAliases(into: Exposition, { stats, latencyMs, queueWaitMs, cache }: PoolMeters): void {
+function collectAliases(into: Exposition, { stats, latencyMs, queueWaitMs, cache, tags }: PoolMeters): void {
   const of = { model: stats.name, version: stats.version ?? '' };
   const failures = { REJECTED: stats.refused + (stats.breaker?.refused ?? 0), CANCELED: 0, BACKEND: 0, OTHER: 0 };
   for (const [code, count] of Object.entries(stats.errors)) failures[REASON_OF[code as ErrorCode] ?? 'OTHER'] += count;
-  into.add('nv_inference_request_success', of, stats.results);
-  for (const reason of REASONS) into.add('nv_inference_request_failure', { ...of, reason }, failures[reason]);
-  into.add('nv_inference_count', of, stats.results - (cache?.total.hits ?? 0));
-  into.add('nv_inference_exec_count', of, stats.asyncBatch.totalBatchesProcessed);
-  into.add('nv_inference_pending_request_count', of, stats.mailbox.held + stats.mailbox.waitingAtDoor);
-  into.add('nv_inference_request_duration_us', of, Math.round(latencyMs.sum * 1000));
-  into.add('nv_inference_queue_duration_us', of, Math.round(queueWaitMs.sum * 1000));
-  into.add(
+  const add = <Name extends TaggedName>(name: Name, labels: LabelsOf<Name>, value: number): void =>
+    into.addTagged(name, labels, tags, value);
+  add('nv_inference_request_success', of, stats.results);
+  for (const reason of REASONS) add('nv_inference_request_failure', { ...of, reason }, failures[reason]);
+  add('nv_inference_count', of, stats.results - (cache?.total.hits ?? 0));
+  add('nv_inference_exec_count', of, stats.asyncBatch.totalBatchesProcessed);
+  add('nv_inference_pending_request_count', of, stats.mailbox.held + stats.mailbox.waitingAtDoor);
+  add('nv_inference_request_duration_us', of, Math.round(latencyMs.sum * 1000));
+  add('nv_inference_queue_duration_us', of, Math.round(queueWaitMs.sum * 1000));
+  add(
     'nv_inference_compute_infer_duration_us',
     of,
     Math.round(latencyMs.sum * 1000) - Math.round(queueWaitMs.sum * 1000),
   );
   if (cache === undefined) return;
   const { hits, hitMs, misses, missMs } = cache.total;
-  into.add('nv_cache_num_hits_per_model', of, hits);
-  into.add('nv_cache_num_misses_per_model', of, misses);
-  into.add('nv_cache_hit_duration_per_model', of, Math.round(hitMs * 1000));
-  into.add('nv_cache_miss_duration_per_model', of, Math.round(missMs * 1000));
+  add('nv_cache_num_hits_per_model', of, hits);
+  add('nv_cache_num_misses_per_model', of, misses);
+  add('nv_cache_hit_duration_per_model', of, Math.round(hitMs * 1000));
+  add('nv_cache_miss_duration_per_model', of, Math.round(missMs * 1000));
 }

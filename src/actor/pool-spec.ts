@@ -33,6 +33,8 @@ export interface PoolSpec<In> {
   readonly isolation: Isolation;
   /** Weight of one record, for batching.maxWeight. Default 1 each. */
   readonly weigh: ((input: In) => number) | undefined;
+  /** `metric_tags` of its model's config.pbtxt, as it was read when the pool was spawned. */
+  readonly metricTags?: Readonly<Record<string, string>> | undefined;
   /** Where the actor is an ensemble: those of its system. */
   readonly ensembles?: Ensembles;
 }

@@ -18,6 +18,7 @@ import { Request } from '../core/request.js';
 import type { ModelLabels } from '../models/labels.js';
 import { checkName, LATEST } from '../models/names.js';
 import { ModelRepository } from '../models/repository.js';
+import { tagText } from '../telemetry/exposition.js';
 import type { MetricsRegistry } from '../telemetry/registry.js';
 import type { ServedKind } from '../wire/served-kinds.js';
 import type { Signature } from '../wire/tensor.js';
@@ -391,6 +392,7 @@ export class Pool<In = unknown, Out = unknown> implements PoolClient<In, Out>, A
   meters(): PoolMeters {
     return {
       stats: this.stats(),
+      tags: tagText(this.#spec.metricTags ?? {}),
       maxBatchSize: this.#spec.options.batching.maxSize,
       latencyMs: this.#callers.latency,
       queueWaitMs: this.#callers.queueWait,

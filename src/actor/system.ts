@@ -19,6 +19,7 @@ import { MetricsRegistry } from '../telemetry/registry.js';
 import type { Tracing } from '../telemetry/tracing.js';
 import type { ActorDefinition } from '../wire/definition.js';
 import { nameSchema, type ModelsOptions, modelsSchema } from '../models/options.js';
+import type { ModelConfigFile } from '../models/model-config.js';
 import { poolDefaults, withPoolDefaults } from '../models/pool-defaults.js';
 import { ModelRepository } from '../models/repository.js';
 import { ensembleActor } from './ensemble.js';
@@ -266,25 +267,27 @@ export class System implements AsyncDisposable {
     const { actor, weigh, ...said } = options;
     if (weigh !== undefined && typeof weigh !== 'function')
       throw new TypeError(`spawn "${name}": weigh must be a function, got ${typeof weigh}`);
-    if (typeof actor === 'object' && actor !== null) {
-      if (typeof actor.predict !== 'function')
-        throw new TypeError(`spawn "${name}": actor must be a definition with a predict function`);
-      const plain = this.#withModelDefaults(name, said);
+    const isDefinition = typeof actor === 'object' && actor !== null;
+    if (isDefinition && typeof actor.predict !== 'function')
+      throw new TypeError(`spawn "${name}": actor must be a definition with a predict function`);
+    const file = this.#modelConfig(name, said.model);
+    const plain = file === undefined ? said : withPoolDefaults(said, poolDefaults(file));
+    const spec = { name, weigh, metricTags: file?.config.metric_tags };
+    if (isDefinition) {
       const resolved = check(`spawn "${name}"`, poolOptionsSchema, { isolation: 'inline', ...plain, actor: 'inline' });
       if (resolved.isolation !== 'inline')
         throw new TypeError(
           `spawn "${name}": a definition object runs inline only; for isolation ${resolved.isolation} pass the URL of its module, since functions cannot cross to a ${resolved.isolation}`,
         );
-      return { name, options: resolved, actor, isolation: 'inline', weigh };
+      return { ...spec, options: resolved, actor, isolation: 'inline' };
     }
-    const plain = this.#withModelDefaults(name, said);
     const resolved = check(`spawn "${name}"`, poolOptionsSchema, { ...plain, actor });
     if (actor === ENSEMBLE) {
       const ensembles = this.#ensembles;
-      return { name, options: resolved, actor: ensembleActor(ensembles), isolation: 'inline', weigh, ensembles };
+      return { ...spec, options: resolved, actor: ensembleActor(ensembles), isolation: 'inline', ensembles };
     }
     const located = locateActor(name, resolved.actor);
-    return { name, options: resolved, actor: located.url, isolation: resolved.isolation ?? located.isolation, weigh };
+    return { ...spec, options: resolved, actor: located.url, isolation: resolved.isolation ?? located.isolation };
   }
 
   /** An ensemble comes after the pools of its steps: it starts when they are up, and stops before them. */
@@ -308,12 +311,11 @@ export class System implements AsyncDisposable {
     }
   }
 
-  /** What the user did not say and the model's config.pbtxt does; tells once what of it has no effect. */
-  #withModelDefaults<Options extends { readonly model?: unknown }>(pool: string, said: Options): Options {
-    const { model } = said;
-    if (typeof model !== 'string' || model === '') return said;
+  /** The config.pbtxt of the model, where there is one; tells once what of it has no effect. */
+  #modelConfig(pool: string, model: unknown): ModelConfigFile | undefined {
+    if (typeof model !== 'string' || model === '') return undefined;
     const file = modelDefaults(pool, this.models, model);
-    if (file === undefined) return said;
+    if (file === undefined) return undefined;
     for (const { field, at, effect } of file.ignored) {
       const place = `${file.file}:${at.line}:${at.col}`;
       if (this.#toldFields.has(place)) continue;
@@ -321,7 +323,7 @@ export class System implements AsyncDisposable {
       const level = effect === 'later' ? 'warn' : 'info';
       this.#log({ level, message: `${place}: ${field} is read and has no effect here`, pool });
     }
-    return withPoolDefaults(said, poolDefaults(file));
+    return file;
   }
 
   /** Also a pool whose own `stop` was called: its name is free again, and nobody starts it anew. */

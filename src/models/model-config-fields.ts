@@ -288,7 +288,7 @@ export const MODEL_CONFIG = message({
   instance_group: many(INSTANCE_GROUP),
   default_model_filename: one('string'),
   cc_model_filenames: kept(map('string', 'string')),
-  metric_tags: later(map('string', 'string')),
+  metric_tags: map('string', 'string'),
   parameters: map('string', message({ string_value: one('string') })),
   model_warmup: many(WARM_UP),
   model_operations: kept(one(message({ op_library_filename: many('string') }))),

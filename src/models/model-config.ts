@@ -10,6 +10,7 @@ import {
   type Scalar,
 } from './model-config-fields.js';
 import { checkDynamicBatching } from './dynamic-batching.js';
+import { checkMetricTags } from './metric-tags.js';
 import { readWarmUps } from './warm-up.js';
 import { parseTextProto, type ProtoField, type ProtoValue, type TextPosition, TextProtoError } from './text-proto.js';
 
@@ -267,6 +268,7 @@ function validate(found: Pick<ModelConfigFile, 'config' | 'places' | 'entries'>,
       refuse('version_policy.specific', 'expected at least one version, each of at least 1');
   }
   checkDynamicBatching(config, refuse);
+  checkMetricTags(config, refuse);
   for (const { count = 1, kind = 'KIND_AUTO', gpus = [] } of config.instance_group ?? []) {
     if (count < 1) refuse('instance_group.count', `expected at least 1, found ${count}`);
     if (gpus.some((gpu) => gpu < 0)) refuse('instance_group.gpus', 'expected numbers of GPUs, from 0');

@@ -24,13 +24,9 @@ type Say = (path: PoolDefault['path'], value: PoolDefault['value'], field: strin
  * `max_batch_size` and the largest of `preferred_batch_size` bound the batches, `max_queue_delay_microseconds` is how long
  * a record waits for company, the counts of `instance_group` make the replicas, and where
  * all are for the CPU that is the device. A `max_batch_size` of 0 says that the model
-<<<<<<< HEAD
- * takes one record at a time. `response_cache` says whether the pool keeps its answers; in an ensemble it says nothing, as the
- * steps change their versions without it.
-=======
  * takes one record at a time. `default_queue_policy` bounds the mailbox and the wait in it, and levels of priority are those
- * that clients may name.
->>>>>>> 5795b6f (models, core: the queue policy and priorities of dynamic_batching act)
+ * that clients may name. `response_cache` says whether the pool keeps its answers; in an ensemble it says nothing, as the
+ * steps change their versions without it.
  */
 export function poolDefaults({ config, places, file }: ModelConfigFile): readonly PoolDefault[] {
   const defaults: PoolDefault[] = [];

@@ -5,9 +5,10 @@
  * second time, in instruments of its own, and cannot be given a finished histogram. promtool and a Prometheus check it.
  *
  * X1 one series for each family and label set; what is added twice adds up. X2 never more than SERIES_MAX series,
- * whatever names there are: label sets beyond it share one whose values are all `_other`. X3 names come from FAMILIES.
+ * whatever names there are: label sets beyond it share one whose values are all `_other`, without tags. X3 names come from
+ * FAMILIES, but those of tags.
  */
-import { FAMILY_TABLE, type FamilyName, type LabelsOf } from './families.js';
+import { FAMILY_TABLE, type FamilyName, type LabelsOf, type TaggedName } from './families.js';
 import type { Distribution } from './latency.js';
 
 export const SERIES_MAX = 10_000;
@@ -28,6 +29,11 @@ export class Exposition {
 
   add<Name extends FamilyName>(name: Name, labels: LabelsOf<Name>, value: number): void {
     this.#put(name, labelText(name, labels), { kind: 'value', value });
+  }
+
+  /** As `add`, with the tags of the model behind the labels: what `tagText` made of them. */
+  addTagged<Name extends TaggedName>(name: Name, labels: LabelsOf<Name>, tags: string, value: number): void {
+    this.#put(name, joined(labelText(name, labels), tags), { kind: 'value', value });
   }
 
   addDistribution<Name extends FamilyName>(name: Name, labels: LabelsOf<Name>, distribution: Distribution): void {
@@ -116,13 +122,27 @@ function labelText<Name extends FamilyName>(name: Name, labels: LabelsOf<Name>):
   return text;
 }
 
+/** `metric_tags` of a model as labels, each with an underscore before its name, as Triton writes them. Without a value none. */
+export function tagText(tags: Readonly<Record<string, string>>): string {
+  const valued = Object.entries(tags).filter(([, value]) => value !== '');
+  return valued.map(([name, value]) => `_${name}="${quotable(value)}"`).join(',');
+}
+
+function joined(labels: string, tags: string): string {
+  return labels === '' || tags === '' ? `${labels}${tags}` : `${labels},${tags}`;
+}
+
 const PLAIN = /^[\w.:/ -]{1,128}$/;
 
 /** A pipeline may have any name, a path of 4,096 characters too; nearly all are plain. */
 function escaped(value: string): string {
   if (PLAIN.test(value)) return value;
   const short = value.length > VALUE_LENGTH_MAX ? `${value.slice(0, VALUE_LENGTH_MAX - 1)}…` : value;
-  return short.replace(/[\p{Cc}\p{Surrogate}]/gu, ' ').replace(/["\\]/g, '\\$&');
+  return quotable(short);
+}
+
+function quotable(value: string): string {
+  return value.replace(/[\p{Cc}\p{Surrogate}]/gu, ' ').replace(/["\\]/g, '\\$&');
 }
 
 function braced(labels: string): string {

@@ -1,6 +1,7 @@
 /**
  * Every metric there is: its name, what it counts and its labels. docs/metrics.md is made from this table, and a sample
- * of a name or a label that does not stand here cannot be written. Labels hold names of pools, pipelines and versions,
+ * of a name or a label that does not stand here cannot be written; only the tags of a model, which its config.pbtxt names,
+ * are more labels of what Triton gives them. Labels hold names of pools, pipelines and versions,
  * and words of fixed lists; never anything that came in a record, an error's message or the environment.
  */
 
@@ -219,6 +220,9 @@ export const FAMILIES = {
 export type FamilyName = keyof typeof FAMILIES;
 /** Of one family: a value for each of its labels, in any order. */
 export type LabelsOf<Name extends FamilyName> = Readonly<Record<(typeof FAMILIES)[Name]['labels'][number], string>>;
+
+/** Those that are told of one model, and have its tags. */
+export type TaggedName = Extract<FamilyName, `nv_${'inference' | 'cache'}_${string}`>;
 
 /** The same table without its exact types, for those who go through it. */
 export const FAMILY_TABLE: Readonly<Record<FamilyName, Family>> = FAMILIES;

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
@@ -60,6 +60,44 @@ test('the counters of a scrape are those of stats and of the report, also when t
   is('nv_inference_request_failure{model="shout",reason="BACKEND"}', stats.errors.PREDICT_FAILED ?? 0);
   t.is(stats.results, 80);
   t.true((metrics?.retries ?? 0) > 0, 'there was something to count');
+});
+
+test('the tags of a model are labels of its nv_ families and of no others, until the pool is spawned anew', async (t) => {
+  const root = mkdtempSync(path.join(tmpdir(), 'troupe-metrics-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  const write = (model: string, tags: string): void => {
+    mkdirSync(path.join(root, model, '1'), { recursive: true });
+    writeFileSync(path.join(root, model, 'config.pbtxt'), tags);
+  };
+  write('one', 'metric_tags { key: "team" value: "search" } metric_tags { key: "tier" value: "\\"1\\"" }');
+  write('other', 'metric_tags { key: "cost" value: "42" }');
+  const told: string[] = [];
+  await using system = createSystem({ models: { roots: [root] }, log: ({ message }) => void told.push(message) });
+  const one = await system.spawn<string, string>('one', { actor: shout, model: 'one', cache: true });
+  const other = await system.spawn<string, string>('other', { actor: shout, model: 'other' });
+  await system.spawn<string, string>('none', { actor: shout });
+  t.deepEqual(told, [], 'nothing of the files is without effect');
+  await Promise.all([one.ask('a'), other.ask('bad').catch(() => undefined)]);
+  const samples = samplesOf(system.metrics());
+  const tags = '_team="search",_tier="\\"1\\""';
+  t.is(samples.get(`nv_inference_request_success{model="one",version="1",${tags}}`), 1);
+  t.is(samples.get(`nv_cache_num_misses_per_model{model="one",version="1",${tags}}`), 1);
+  t.is(samples.get('nv_inference_request_failure{model="other",version="1",reason="BACKEND",_cost="42"}'), 1);
+  t.is(samples.get('nv_inference_request_success{model="none"}'), 0);
+  for (const name of samples.keys()) {
+    const model = /^nv_.*model="(one|other)"/.exec(name)?.[1];
+    t.is(name.includes('_team="search",_tier='), model === 'one', name);
+    t.is(name.includes('_cost="42"'), model === 'other', name);
+  }
+  write('other', 'metric_tags { key: "cost" value: "43" }');
+  await other.restart();
+  t.true(system.metrics().includes('nv_inference_count{model="other",version="1",_cost="42"} 0'));
+  await system.stopPool('other');
+  const again = await system.spawn<string, string>('other', { actor: shout, model: 'other' });
+  await again.ask('a');
+  const after = samplesOf(system.metrics());
+  t.is(after.get('nv_inference_count{model="other",version="1",_cost="43"}'), 1);
+  t.is(after.get('nv_inference_request_failure{model="other",version="1",reason="BACKEND",_cost="42"}'), 1);
 });
 
 test('a scrape amid a run shows what is held, what waits and what is with replicas', async (t) => {

@@ -1,9 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
-import { createSystem, fromIterable, serveMetrics, silentLog, stream, toArray } from 'troupe';
-import { Exposition } from '../../src/telemetry/exposition.js';
+import { createSystem, defineActor, fromIterable, serveMetrics, silentLog, stream, toArray } from 'troupe';
+import { Exposition, tagText } from '../../src/telemetry/exposition.js';
 import { FAMILY_TABLE, type FamilyName, isAlias } from '../../src/telemetry/families.js';
 import { lint, startPrometheus } from './prometheus.js';
 import { findServer, notRun } from './servers.js';
@@ -60,13 +60,35 @@ test('promtool reads a scrape of hostile names, and sees when a scrape is wrong'
   for (const pipeline of ['a"b\\c\nd', '\u0000\u001b[31m', '🎭'.repeat(100), '{}=,', '\ud800', 'é'])
     scrape.add('troupe_pipelines_running', { pipeline }, 1);
   t.deepEqual(lint(scrape.text()), { status: 0, complaints: [] });
+  const scrapeOf = (...tagged: Record<string, string>[]): string => {
+    const one = new Exposition();
+    for (const [model, tags] of tagged.entries())
+      one.addTagged('nv_inference_count', { model: String(model), version: '' }, tagText(tags), 1);
+    return one.text();
+  };
+  const tagged = [{ team: 'a"b\\c\nd' }, { cost: '{}=,\ud800', tier: '🎭'.repeat(128) }];
+  t.deepEqual(lint(scrapeOf({}, ...tagged)), lint(scrapeOf({})), 'tags add no complaint to that of the name');
   t.not(lint('troupe_x{a="b} 1\n')?.status, 0);
 });
 
 test('a real Prometheus scrapes it with the token, and its counters are those of the report', async (t) => {
   if (findServer('prometheus') === undefined) return notRun(t, 'prometheus');
   const token = 'a-token-of-a-test-0123456789';
-  await using system = createSystem({ log: silentLog });
+  const root = mkdtempSync(path.join(tmpdir(), 'troupe-metrics-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  await using system = createSystem({ log: silentLog, models: { roots: [root] } });
+  for (const [model, tags] of [
+    ['one', '{ key: "team" value: "a \\"b\\"" }'],
+    ['other', '[ { key: "team" value: "c" }, { key: "cost" value: "1" } ]'],
+  ] as const) {
+    mkdirSync(path.join(root, model, '1'), { recursive: true });
+    writeFileSync(path.join(root, model, 'config.pbtxt'), `metric_tags ${tags}`);
+    const tagged = await system.spawn<string, string>(model, {
+      actor: defineActor({ predict: (batch: string[]) => batch }),
+      model,
+    });
+    await tagged.ask('a');
+  }
   const { address } = await serveMetrics(system, { port: 0, token });
   const target = `127.0.0.1:${address.port}`;
   const prometheus = await startPrometheus(t, [{ address: target, token }, { address: target }]);
@@ -96,6 +118,10 @@ test('a real Prometheus scrapes it with the token, and its counters are those of
     ['async_batch_totalBatchesProcessed{pipeline="loud"}', report.metrics[0]?.totalBatchesProcessed],
     ['troupe_latency_seconds_count{pool="echo"}', report.results],
     ['nv_inference_request_success{model="echo"}', report.results],
+    ['nv_inference_request_success{model="one",_team="a \\"b\\"",_cost=""}', 1],
+    ['nv_inference_request_success{model="other",_team="c",_cost="1"}', 1],
+    ['count(nv_inference_request_success{_team!=""})', 2],
+    ['count({__name__!~"nv_(inference|cache)_.*",_team!=""}) or vector(0)', 0],
   ] as const) {
     const [sample] = await prometheus.query(promql);
     t.is(sample?.value, value, promql);

@@ -34,7 +34,7 @@ parameters { key: "k" value: { string_value: "v" } }
 parameters: [ { key: "l" value { string_value: "w" } } ]
 model_warmup [ { name: "zeros" batch_size: 2 inputs { key: "a" value { data_type: TYPE_FP32 dims: [1, 3] zero_data: true } } } ]
 optimization { cuda { graphs: true } priority: PRIORITY_MAX gather_kernel_buffer_threshold: 0x10 }
-metric_tags { key: "t" value: "u" }
+metric_tags { key: "t" value: "u" } model_metrics { }
 instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] host_policy: "p" } ]
 `);
   t.deepEqual(
@@ -50,7 +50,7 @@ instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] host_policy: "p" } ]
       ['input.format', 4, 'later'],
       ['sequence_batching', 7, 'later'],
       ['optimization', 11, 'kept'],
-      ['metric_tags', 12, 'later'],
+      ['model_metrics', 12, 'later'],
       ['instance_group.kind', 13, 'later'],
       ['instance_group.host_policy', 13, 'kept'],
     ],
@@ -134,6 +134,22 @@ const wrong: readonly (readonly [string, string, RegExp])[] = [
   ['name: "\\377"', '1:7', /UTF-8/],
   ['parameters { key: "a" } parameters { key: "a" }', '1:36', /"a" a second time/],
   ['metric_tags: "a"', '1:14', /expected { key/],
+  ['metric_tags { key: "a" }\nmetric_tags { key: "_a" }', '2:13', /begin with a letter, found "_a"/],
+  ['metric_tags { key: "__name__" value: "up" }', '1:13', /begin with a letter, found "__name__"/],
+  ['metric_tags { key: "1a" }', '1:13', /begin with a letter, found "1a"/],
+  ['metric_tags { key: "a-b" }', '1:13', /letters, digits and _ .* found "a-b"/],
+  ['metric_tags { value: "a" }', '1:13', /begin with a letter, found ""/],
+  ['metric_tags { key: "a=\\"b\\",\\n" }', '1:13', /letters, digits and _/],
+  [`metric_tags { key: "${'n'.repeat(129)}" }`, '1:13', /letters, digits and _/],
+  ...['model', 'version', 'reason', 'gpu_uuid', 'le', 'quantile'].map(
+    (name) => [`metric_tags { key: "${name}" value: "a" }`, '1:13', /expected none of model, version/] as const,
+  ),
+  [`metric_tags { key: "a" value: "${'v'.repeat(257)}" }`, '1:13', /"a": .* at most 256 characters, found 257/],
+  [
+    `metric_tags [ ${Array.from({ length: 9 }, (_, tag) => `{ key: "t${tag}" }`).join(', ')} ]`,
+    '1:135',
+    /at most 8 tags, found 9/,
+  ],
   ['model_transaction_policy { decoupled: yes }', '1:39', /true or false/],
   ['dynamic_batching: 3', '1:19', /expected { … }, found 3/],
 ];
@@ -144,6 +160,21 @@ for (const [text, place, message] of wrong) {
     t.true(error?.message.startsWith(`/m/net/config.pbtxt:${place}: `), error?.message);
   });
 }
+
+test('eight tags of names for labels, with values of any text, are taken as written, and are told to nobody', (t) => {
+  const names = ['team', 'Tier', 'a1_', 'constructor', 'modelx', 'cost_center', 'x', 'n'.repeat(128)];
+  const value = `"\\ä🎭${'v'.repeat(251)}`;
+  t.is(value.length, 256);
+  const written = value.replace(/["\\]/g, '\\$&');
+  const { config, ignored } = read(
+    names.map((name) => `metric_tags { key: "${name}" value: "${written}" }`).join('\n'),
+  );
+  t.deepEqual(
+    Object.entries(config.metric_tags ?? {}),
+    names.map((name) => [name, value]),
+  );
+  t.deepEqual(ignored, []);
+});
 
 test('keys of maps that every object has are plain keys', (t) => {
   const { config } = read(

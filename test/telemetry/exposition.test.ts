@@ -1,5 +1,5 @@
 import test from 'ava';
-import { Exposition, OTHER, SERIES_MAX } from '../../src/telemetry/exposition.js';
+import { Exposition, OTHER, SERIES_MAX, tagText } from '../../src/telemetry/exposition.js';
 import { FAMILIES, FAMILY_TABLE, type FamilyName } from '../../src/telemetry/families.js';
 import { LatencyWindow } from '../../src/telemetry/latency.js';
 
@@ -64,6 +64,21 @@ test('label values cannot leave their quotes or their line, and long ones are cu
   t.deepEqual(samplesOf(scrape.text()).slice(0, 2), [
     'troupe_pipelines_running{pipeline="a\\"} 1 troupe_results_total{pool=\\"b\\\\  "} 1',
     `troupe_pipelines_running{pipeline="${'x'.repeat(127)}…"} 2`,
+  ]);
+});
+
+test('tags are labels behind those of their family, each model its own, and what cannot stand in quotes is escaped', (t) => {
+  const scrape = new Exposition();
+  const long = 'v'.repeat(256);
+  const hostile = 'a"} 1\nnv_inference_count{model="b\\';
+  scrape.addTagged('nv_inference_count', { model: 'a', version: '2' }, tagText({ team: 'search', Tier: '1' }), 3);
+  scrape.addTagged('nv_inference_count', { model: 'b', version: '' }, tagText({ cost: hostile, long, none: '' }), 4);
+  scrape.addTagged('nv_inference_count', { model: 'c', version: '' }, tagText({}), 5);
+  scrape.addTagged('nv_inference_count', { model: 'a', version: '2' }, tagText({ team: 'search', Tier: '1' }), 6);
+  t.deepEqual(samplesOf(scrape.text()).slice(1), [
+    'nv_inference_count{model="a",version="2",_team="search",_Tier="1"} 9',
+    `nv_inference_count{model="b",_cost="a\\"} 1 nv_inference_count{model=\\"b\\\\",_long="${long}"} 4`,
+    'nv_inference_count{model="c"} 5',
   ]);
 });
 
