@@ -1,8 +1,8 @@
 /**
  * Every metric there is: its name, what it counts and its labels. docs/metrics.md is made from this table, and a sample
  * of a name or a label that does not stand here cannot be written; only the tags of a model, which its config.pbtxt names,
- * are more labels of what Triton gives them. Labels hold names of pools, pipelines and versions,
- * and words of fixed lists; never anything that came in a record, an error's message or the environment.
+ * are more labels of what Triton gives them. Labels hold names of pools, pipelines and versions, and words of fixed lists;
+ * never anything that came in a record, an error's message or the environment.
  */
 
 interface Family {
