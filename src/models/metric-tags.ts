@@ -8,9 +8,6 @@ const VALUE_LENGTH_MAX = 256;
 /** The label has an underscore before it, and names with two are kept for Prometheus itself. */
 const NAME = /^[a-zA-Z][a-zA-Z0-9_]{0,127}$/;
 
-/** Labels that there are, here, at Triton or in the format: with an underscore before it one would be taken for the other. */
-const RESERVED = ['model', 'version', 'reason', 'gpu_uuid', 'le', 'quantile'];
-
 /** `refuse` throws, with the place of a field or of an entry of its map. */
 export function checkMetricTags(
   { metric_tags: tags = {} }: ModelConfig,
@@ -29,8 +26,6 @@ export function checkMetricTags(
         tags,
         name,
       );
-    if (RESERVED.includes(name))
-      refuse('metric_tags', `expected none of ${RESERVED.join(', ')} as a name, found ${told}`, tags, name);
     if (value.length > VALUE_LENGTH_MAX)
       refuse(
         'metric_tags',
