@@ -9,6 +9,7 @@ import type { TensorSpec } from '../wire/tensor.js';
 import { datatypeOf } from './oip-datatype.js';
 import { invalid, shownName, shownValue } from './oip-invalid.js';
 import {
+  countNames,
   idFrom,
   type OipParameter,
   type OipRequest,
@@ -33,6 +34,9 @@ export interface GenerateRequest {
 export function readGenerate(body: Buffer): GenerateRequest {
   const root = readJson(body, 'the request');
   const nested = objectOf(root[PARAMETERS] ?? {}, PARAMETERS);
+  // Of inputs there are no more either.
+  refuseMany(countNames(root), 'the request');
+  refuseMany(countNames(nested), 'the request');
   const outer = Object.entries(root).filter(([name]) => name !== PARAMETERS && name !== ID);
   const fields = new Map<string, unknown>();
   for (const [name, value] of [...outer, ...Object.entries(nested)]) {
@@ -40,7 +44,6 @@ export function readGenerate(body: Buffer): GenerateRequest {
     refuseReserved(name, 'the request');
     fields.set(name, value);
   }
-  // Of inputs there are no more either.
   refuseMany(fields.size, 'the request');
   return { id: idFrom(root[ID] ?? ''), fields };
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { MAX_REQUEST_BRACKETS, parseJson } from '../stream/parse-json.js';
+import { MAX_REQUEST_BRACKETS, MAX_REQUEST_NAMES, parseJson } from '../stream/parse-json.js';
 
 /**
  * JSON as clients of the Open Inference Protocol write it: whole numbers of 64 bits keep every digit, as bigint where a
@@ -41,7 +41,7 @@ export function parseOipJson(text: string): unknown {
 }
 
 function parse(text: string): unknown {
-  return parseJson(text, OIP_DEPTH_MAX, MAX_REQUEST_BRACKETS);
+  return parseJson(text, OIP_DEPTH_MAX, MAX_REQUEST_BRACKETS, MAX_REQUEST_NAMES);
 }
 
 function marked(text: string, mark: string): string {

@@ -35,7 +35,7 @@ export interface OipRequest {
 
 /** What there may be of each in one request. */
 export const TENSORS_MAX = 256;
-const PARAMETERS_MAX = 256;
+export const PARAMETERS_MAX = 256;
 export const TEXT_CHARS_MAX = 65_536;
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
 
@@ -223,9 +223,9 @@ export function datatypeFrom(value: unknown, where: string): OipDatatype {
 function readParameters(value: unknown, where: string): ReadonlyMap<string, OipParameter> {
   const parameters = new Map<string, OipParameter>();
   if (value === undefined) return parameters;
-  const entries = Object.entries(objectOf(value, `parameters of ${where}`));
-  refuseMany(entries.length, where);
-  for (const [name, given] of entries) {
+  const fields = objectOf(value, `parameters of ${where}`);
+  refuseMany(countNames(fields), where);
+  for (const [name, given] of Object.entries(fields)) {
     // The headers of the request, as some clients put them there.
     if (typeof given === 'object' && given !== null && name === 'headers') continue;
     if (
@@ -241,6 +241,16 @@ function readParameters(value: unknown, where: string): ReadonlyMap<string, OipP
     parameters.set(name, given);
   }
   return parameters;
+}
+
+/** How many names an object has, or one more than `PARAMETERS_MAX`: a list of them would be long before it is refused. */
+export function countNames(fields: object): number {
+  let count = 0;
+  for (const _ in fields) {
+    count++;
+    if (count > PARAMETERS_MAX) break;
+  }
+  return count;
 }
 
 /** Of parameters. */

@@ -1,7 +1,8 @@
-import { MAX_REQUEST_BRACKETS, parseJson } from '../stream/parse-json.js';
+import { MAX_REQUEST_BRACKETS, MAX_REQUEST_NAMES, parseJson } from '../stream/parse-json.js';
 import type { ChatMessage, ChatRecord, CompletionRecord, EmbeddingRecord, TextWishes } from '../wire/served-kinds.js';
 import { Refusal } from '../stream/http-body.js';
 import { shownValue } from './oip-invalid.js';
+import { countNames, PARAMETERS_MAX } from './oip-request.js';
 import { FieldRefusal } from './openai-error.js';
 
 /**
@@ -31,12 +32,19 @@ export interface TextRequest<Record> {
 export function fieldsOf(body: Buffer): Fields {
   let value: unknown;
   try {
-    value = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(body), DEPTH_MAX, MAX_REQUEST_BRACKETS);
+    value = parseJson(
+      new TextDecoder('utf-8', { fatal: true }).decode(body),
+      DEPTH_MAX,
+      MAX_REQUEST_BRACKETS,
+      MAX_REQUEST_NAMES,
+    );
   } catch (error) {
     throw new Refusal(400, `the body is not JSON in UTF-8: ${error instanceof Error ? error.message : String(error)}`);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new Refusal(400, 'the body must be a JSON object');
+  if (countNames(value) > PARAMETERS_MAX)
+    throw new Refusal(400, `the body: more than ${PARAMETERS_MAX} fields are not served`);
   return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null));
 }
 
@@ -92,18 +100,28 @@ function textTerms(fields: Fields): TextTerms {
   return { model: modelOf(fields), stream, includeUsage, wishes: textWishes(fields) };
 }
 
+/** Of a text; the rest is `more`. */
+const KNOWN: ReadonlySet<string> = new Set([
+  'model',
+  'stream',
+  'stream_options',
+  'stop',
+  'n',
+  'best_of',
+  'max_tokens',
+  'max_completion_tokens',
+  'temperature',
+  'top_p',
+  'seed',
+  'presence_penalty',
+  'frequency_penalty',
+  'user',
+]);
+
 /** What a text is to be made by; names that are not known are under `more`. */
 export function textWishes(fields: Fields): TextWishes {
-  const { model: _, stream, stream_options: _o, stop, n, best_of: bestOf, ...others } = fields;
-  const {
-    max_tokens: _max,
-    max_completion_tokens: _most,
-    temperature: _t,
-    top_p: _p,
-    seed: _s,
-    ...afterNumbers
-  } = others;
-  const { presence_penalty: _pp, frequency_penalty: _fp, user: _u, ...more } = afterNumbers;
+  const { stream, stop, n, best_of: bestOf } = fields;
+  const more = Object.entries(fields).filter(([name]) => !KNOWN.has(name));
   for (const [name, count] of Object.entries({ n, best_of: bestOf }))
     if (count !== undefined && count !== 1) throw wrong(name, '1: more than one choice is not served', count);
   const wishes = {
@@ -116,7 +134,7 @@ export function textWishes(fields: Fields): TextWishes {
     presencePenalty: numberOf(fields, 'presence_penalty', { least: -2, most: 2 }),
     frequencyPenalty: numberOf(fields, 'frequency_penalty', { least: -2, most: 2 }),
     stop: stopsOf(stop),
-    more: Object.keys(more).length === 0 ? undefined : more,
+    more: more.length === 0 ? undefined : Object.fromEntries(more),
     stream: stream === true ? true : undefined,
   };
   return Object.fromEntries(Object.entries(wishes).filter(([, wish]) => wish !== undefined)) as TextWishes;

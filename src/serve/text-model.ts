@@ -2,12 +2,12 @@
  * An actor of texts (its `kinds` have completions or chat) as a model of Triton: the tensors are those of Triton's vLLM
  * backend, and a request, which is one text to go on from, has any number of answers.
  */
-import { MAX_REQUEST_BRACKETS, parseJson } from '../stream/parse-json.js';
+import { MAX_REQUEST_BRACKETS, MAX_REQUEST_NAMES, parseJson } from '../stream/parse-json.js';
 import type { ServedKind, TextRecord } from '../wire/served-kinds.js';
 import type { Signature } from '../wire/tensor.js';
 import { invalid, shownValue } from './oip-invalid.js';
 import { recordsFrom } from './oip-records.js';
-import type { OipRequest } from './oip-request.js';
+import { countNames, type OipRequest, refuseMany } from './oip-request.js';
 import { textWishes } from './openai-request.js';
 
 const TEXT_INPUT = 'text_input';
@@ -111,12 +111,13 @@ function samplingOf(text: unknown): readonly (readonly [string, unknown])[] {
   if (typeof text !== 'string') throw wrong(SAMPLING, 'a JSON object as text', text);
   let value: unknown;
   try {
-    value = parseJson(text, SAMPLING_DEPTH_MAX, MAX_REQUEST_BRACKETS);
+    value = parseJson(text, SAMPLING_DEPTH_MAX, MAX_REQUEST_BRACKETS, MAX_REQUEST_NAMES);
   } catch {
     throw wrong(SAMPLING, 'a JSON object as text', text);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw wrong(SAMPLING, 'a JSON object as text', text);
+  refuseMany(countNames(value), SAMPLING);
   return Object.entries(value).map(([name, one]) => [name, NUMBERS.has(name) ? numberIn(one) : one]);
 }
 

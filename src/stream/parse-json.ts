@@ -7,17 +7,32 @@ export const MAX_JSON_DEPTH = 1000;
  */
 export const MAX_REQUEST_BRACKETS = 1_000_000;
 
-/** JSON.parse takes any depth; here what is nested deeper than `maxDepth`, or has more objects and arrays, is a SyntaxError too. */
-export function parseJson(text: string, maxDepth = MAX_JSON_DEPTH, maxBrackets = Infinity): unknown {
+/**
+ * Names of all objects together. One object of so many is 0.1 s to parse, and as much each time that its names are listed; one
+ * of a million is ten times as much.
+ */
+export const MAX_REQUEST_NAMES = 100_000;
+
+/**
+ * JSON.parse takes any depth; here what is nested deeper than `maxDepth`, or has more objects and arrays, or names, is a
+ * SyntaxError too.
+ */
+export function parseJson(
+  text: string,
+  maxDepth = MAX_JSON_DEPTH,
+  maxBrackets = Infinity,
+  maxNames = Infinity,
+): unknown {
   // Shorter than the brackets it would take.
-  if (text.length > 2 * maxDepth) countBrackets(text, maxDepth, maxBrackets);
+  if (text.length > 2 * maxDepth) countBrackets(text, maxDepth, maxBrackets, maxNames);
   return JSON.parse(text);
 }
 
 /** How many objects and arrays a text of JSON has. Throws a SyntaxError as `parseJson`, which is not called where it throws. */
-export function countBrackets(text: string, maxDepth: number, maxBrackets = Infinity): number {
+export function countBrackets(text: string, maxDepth: number, maxBrackets = Infinity, maxNames = Infinity): number {
   let depth = 0;
   let count = 0;
+  let names = 0;
   let isString = false;
   for (let index = 0; index < text.length; index += 1) {
     const code = text.charCodeAt(index);
@@ -31,6 +46,10 @@ export function countBrackets(text: string, maxDepth: number, maxBrackets = Infi
       if (depth > maxDepth) throw new SyntaxError(`it is nested deeper than ${maxDepth}`);
       if (count > maxBrackets) throw new SyntaxError(`it has more than ${maxBrackets} objects and arrays`);
     } else if (code === 0x5d || code === 0x7d) depth -= 1;
+    else if (code === 0x3a) {
+      names += 1;
+      if (names > maxNames) throw new SyntaxError(`it has more than ${maxNames} names`);
+    }
   }
   return count;
 }

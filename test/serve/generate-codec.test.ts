@@ -86,6 +86,20 @@ test('whatever a body holds, it is a request, or a mistake that is told as one',
   t.is(({} as { max_tokens?: number }).max_tokens, undefined);
 });
 
+test('a request of too many names is refused before they are looked at, wherever they are', (t) => {
+  const wide = Object.fromEntries(Array.from({ length: 257 }, (_, n) => [`triton_${n}`, n]));
+  for (const request of [wide, { parameters: wide }])
+    t.throws(() => readGenerate(Buffer.from(JSON.stringify(request))), {
+      code: 'INPUT_INVALID',
+      message: /^the request: more than 256 parameters/,
+    });
+  const names = Array.from({ length: 100_001 }, (_, n) => `"n${n}":1`).join();
+  t.throws(() => readGenerate(Buffer.from(`{"x":{${names}}}`)), {
+    code: 'PARSE_FAILED',
+    message: /it has more than 100000 names/,
+  });
+});
+
 test('the shape of an input holds exactly the values that were given, the innermost unknown dimension all that is left', (t) => {
   fc.assert(
     fc.property(

@@ -157,6 +157,7 @@ test('what is no request of generate is refused in words', async (t) => {
   await system.spawn('double', { actor: doubler });
   await system.spawn('embed', { actor: embedder(witness()) });
   await system.spawn('rows', { actor: defineActor({ predict: (batch: unknown[]) => batch }) });
+  const wide = JSON.stringify(Object.fromEntries(Array.from({ length: 257 }, (_, n) => [`p${n}`, n])));
   const wrong: readonly (readonly [body: string | object, model: string, words: RegExp, status?: number])[] = [
     ['', 'echo', /not JSON/],
     ['[1]', 'echo', /must be an object/],
@@ -177,6 +178,7 @@ test('what is no request of generate is refused in words', async (t) => {
     [{ text_input: 'a', exclude_input_in_output: false }, 'echo', /exclude_input_in_output must be true/],
     [{ text_input: 'x'.repeat(10_000) }, 'echo', /bytes/, 413],
     [Object.fromEntries(Array.from({ length: 300 }, (_, n) => [`p${n}`, n])), 'echo', /more than 256/],
+    [{ text_input: 'a', sampling_parameters: wide }, 'echo', /sampling_parameters: more than 256 parameters/],
     [{ x: [1, 2, 3] }, 'double', /shape \[-1, 2\] cannot be made of 3 values/],
     [{ x: [] }, 'double', /one record at least/],
     [{ x: ['1', '2'] }, 'double', /must be a number/],

@@ -235,6 +235,7 @@ test("errors have OpenAI's shape and the status that clients go by", async (t) =
 test('every field that cannot be right is refused by its name', async (t) => {
   const { post } = await openAiStand(t, { maxRecords: 3 });
   const chat = { model: 'echo', messages: user('x') };
+  const wide = Object.fromEntries(Array.from({ length: 256 }, (_, n) => [`p${n}`, null]));
   const wrong: [path: string, body: object, param: string | null][] = [
     ['embeddings', { input: 'x' }, 'model'],
     ['embeddings', { model: 'embed' }, 'input'],
@@ -260,6 +261,9 @@ test('every field that cannot be right is refused by its name', async (t) => {
     ['chat/completions', { ...chat, top_p: '1' }, 'top_p'],
     ['chat/completions', { ...chat, stop: [1] }, 'stop'],
     ['chat/completions', [], null],
+    ['embeddings', { model: 'embed', input: 'x', ...wide }, null],
+    ['completions', { model: 'echo', prompt: 'x', ...wide }, null],
+    ['chat/completions', { ...chat, ...wide }, null],
   ];
   for (const [path, body, param] of wrong) {
     const { status, json } = await post(`/v1/${path}`, body, auth);
