@@ -10,8 +10,8 @@ import { datatypeOf } from './oip-datatype.js';
 import { invalid, shownName } from './oip-invalid.js';
 import { elementsOf, type OipTensor } from './oip-tensor.js';
 
-/** Of one output of a request: each becomes a text, so that an answer of bytes could become many times its size. */
-const CLASSES_MAX = 2 ** 17;
+/** Of all outputs of an answer: each becomes a text, of up to 309 digits that are worked out one by one. */
+export const CLASSES_MAX = 2 ** 14;
 const DECIMALS = 6;
 /** From here on toFixed writes no digits. */
 const TO_FIXED_END = 1e21;
@@ -25,18 +25,23 @@ export function refuseClasses({ name, dtype }: TensorSpec): void {
   throw invalid(`output ${shownName(name)}: ${datatype} has no classes; classification is for numbers, FP16 excepted`);
 }
 
-/** A tensor whose first dimension is the records: of each the `count` highest values, or all where there are fewer. */
+/**
+ * A tensor whose first dimension is the records: of each the `count` highest values, or all where there are fewer. `room` is
+ * what the outputs before it have left of `CLASSES_MAX`. Throws INPUT_INVALID where that is not enough.
+ */
 export function classified(
   { name, datatype, shape, data }: OipTensor,
   count: number,
   labels: readonly string[] = [],
+  room = CLASSES_MAX,
 ): OipTensor {
   const [records = 0, ...own] = shape;
   const size = elementsOf(own);
   const classes = Math.min(count, size);
-  if (records * classes > CLASSES_MAX)
+  const all = CLASSES_MAX - room + records * classes;
+  if (all > CLASSES_MAX)
     throw invalid(
-      `output ${shownName(name)}: ${records * classes} classes are more than ${CLASSES_MAX}; ask for fewer`,
+      `output ${shownName(name)}: with its classes the answer has ${all}, more than ${CLASSES_MAX}; ask for fewer`,
     );
   const texts: string[] = [];
   for (let record = 0; record < records; record++) {

@@ -8,7 +8,7 @@
 import { TroupeError } from '../kernel/errors.js';
 import { type ModelLabels, NO_LABELS } from '../models/labels.js';
 import type { NumericArray, Signature, TensorRecord, TensorSpec } from '../wire/tensor.js';
-import { classified, refuseClasses } from './classification.js';
+import { CLASSES_MAX, classified, refuseClasses } from './classification.js';
 import { datatypeOf, makeValues } from './oip-datatype.js';
 import { invalid, shownName } from './oip-invalid.js';
 import type { OipRequest, RequestedOutput } from './oip-request.js';
@@ -95,9 +95,12 @@ export function tensorsOf(
   wanted: ReadonlyMap<TensorSpec, RequestedOutput>,
   labels: ModelLabels = NO_LABELS,
 ): readonly OutputTensor[] {
+  let room = CLASSES_MAX;
   return [...wanted].map(([spec, { name, isBinary, classes }]) => {
     const tensor = tensorOf(results, spec, name);
-    const made = classes === 0 ? tensor : classified(tensor, classes, labels.get(spec.name));
+    if (classes === 0) return { ...tensor, isBinary };
+    const made = classified(tensor, classes, labels.get(spec.name), room);
+    room -= made.data.length;
     return { ...made, isBinary };
   });
 }

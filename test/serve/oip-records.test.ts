@@ -109,6 +109,22 @@ test('a request may have so many records and no more, however little they hold',
   );
 });
 
+test('the classes of all outputs of an answer together are bounded', (t) => {
+  const spec = { dtype: 'uint8', shape: [2 ** 13] } as const;
+  const outputs = ['a', 'b', 'c'].map((name) => ({ name, ...spec }));
+  const values = new Uint8Array(2 ** 13);
+  const told = (...counts: number[]): readonly number[] => {
+    const asked = counts.map((classes, at) => ({ name: 'abc'.charAt(at), isBinary: false, classes }));
+    const wanted = wantedOutputs({ outputs: asked, binaryOutputs: false }, { inputs: [], outputs });
+    return tensorsOf([{ a: values, b: values, c: values }], wanted).map(({ data }) => data.length);
+  };
+  t.deepEqual(told(2 ** 13, 2 ** 13, 0), [2 ** 13, 2 ** 13, 2 ** 13]);
+  t.regex(
+    refusal(() => told(2 ** 13, 2 ** 13, 1)),
+    /output "c": with its classes the answer has 16385, more than 16384/,
+  );
+});
+
 test('outputs whose sizes differ, or cannot be told, are refused and never guessed', (t) => {
   const of = (shape: readonly number[]): Signature => ({
     inputs: [],
