@@ -36,8 +36,9 @@ export function poolDefaults({ config, places, file }: ModelConfigFile): readonl
   const { max_batch_size: maxBatch, dynamic_batching: batching, response_cache: cache } = config;
   const preferred = batching?.preferred_batch_size ?? [];
   if (preferred.length > 0) {
-    const largest = Math.min(SIZE_MAX, Math.max(...preferred));
-    say(['batching', 'maxSize'], largest, 'dynamic_batching.preferred_batch_size');
+    // As arguments of one call they could be too many.
+    const largest = preferred.reduce((most, size) => Math.max(most, size));
+    say(['batching', 'maxSize'], Math.min(SIZE_MAX, largest), 'dynamic_batching.preferred_batch_size');
   } else if (maxBatch !== undefined) {
     say(['batching', 'maxSize'], Math.min(SIZE_MAX, Math.max(1, maxBatch)), 'max_batch_size');
   }

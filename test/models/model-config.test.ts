@@ -239,6 +239,10 @@ test('batching and instances of the config are what a pool starts from', (t) => 
       ['batching.maxDelayMs', 1.5, '4:2'],
     ],
   );
+  const sizes = Array.from({ length: 300_000 }, (_, n) => 1 + (n % 70_000)).join();
+  t.like(poolDefaults(read(`max_batch_size: 70000 dynamic_batching { preferred_batch_size: [${sizes}] }`)), [
+    { path: ['batching', 'maxSize'], value: 65_536 },
+  ]);
   const policy = 'max_queue_size: 64\n default_timeout_microseconds: 2500';
   t.deepEqual(
     values(`dynamic_batching { default_queue_policy {\n ${policy} } priority_levels: 3 default_priority_level: 2 }`),
