@@ -207,7 +207,7 @@ class Run {
     return record as TensorRecord;
   }
 
-  #answered(index: number, { step }: BoundStep, outcome: Outcome<TensorRecord>): void {
+  #answered(index: number, { step, pool, signature }: BoundStep, outcome: Outcome<TensorRecord>): void {
     if (!outcome.ok) {
       this.#failed(index, step, outcome.error);
       return;
@@ -216,6 +216,12 @@ class Run {
     if (step.version !== undefined && outcome.version !== step.version) {
       const what = `version ${outcome.version ?? 'none'} answered, and the step wants ${step.version}`;
       this.#failed(index, step, new TroupeError('VERSION_NOT_FOUND', what));
+      return;
+    }
+    // Another version or pool may have answered than the one that was looked at, and rows of a relay are not checked.
+    const problem = recordProblem(outcome.value, signature.outputs, 'output');
+    if (problem !== undefined) {
+      this.#failed(index, step, mismatch(pool, problem));
       return;
     }
     for (const [key, tensor] of step.outputs) (this.#values.get(tensor) as unknown[])[index] = outcome.value[key];
@@ -247,12 +253,25 @@ function gone({ pool }: BoundStep): TroupeError {
   return new TroupeError('NO_REPLICA', `there is no pool "${pool}" any more`);
 }
 
-/** Another pool of that name may have come, with another signature. */
-function changed({ pool: name, model, signature }: BoundStep, pool: Pool<any, any>): TroupeError | undefined {
-  const now = pool.signature;
-  if (model !== undefined || now === signature || now === undefined) return undefined;
-  const [difference] = signatureDifferences(signature, now);
-  if (difference === undefined) return undefined;
-  const message = `pool "${name}" has changed since the ensemble was loaded: ${difference}; restart the ensemble`;
+/** Another pool of that name may have come, or in a pool of many another version of the model, with another signature. */
+function changed(bound: BoundStep, pool: Pool<any, any>): TroupeError | undefined {
+  const now = signatureNow(bound, pool);
+  if (now === bound.signature || now === undefined) return undefined;
+  const [difference] = signatureDifferences(bound.signature, now);
+  return difference === undefined ? undefined : mismatch(bound.pool, difference);
+}
+
+function signatureNow({ model }: BoundStep, pool: Pool<any, any>): Signature | undefined {
+  if (model === undefined || !pool.holdsManyModels) return pool.signature;
+  try {
+    return pool.signatureOf(model);
+  } catch {
+    // A model that is not there any more is told by the pool when it is asked.
+    return undefined;
+  }
+}
+
+function mismatch(pool: string, difference: string): TroupeError {
+  const message = `pool "${pool}" has changed since the ensemble was loaded: ${difference}; restart the ensemble`;
   return new TroupeError('SIGNATURE_MISMATCH', message);
 }

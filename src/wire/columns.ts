@@ -19,6 +19,9 @@ export interface PackedColumns {
 /** More than this in one column is refused: typed arrays of this size could not be allocated twice on most machines. */
 export const COLUMN_BYTES_MAX = 2 ** 31;
 
+/** What the tensors are called in words. */
+type Side = 'input' | 'output';
+
 interface NumericClass {
   readonly name: string;
   readonly bytes: number;
@@ -138,12 +141,16 @@ export function unpackColumns(columns: Columns, copied?: (data: NumericArray) =>
   return records as TensorRecord[];
 }
 
-/** Why a record does not fit these inputs, by the rules of `packColumns`; undefined where it does. */
-export function recordProblem(record: unknown, specs: readonly TensorSpec[]): string | undefined {
+/**
+ * Why a record does not fit these inputs, by the rules of `packColumns`; undefined where it does. Of outputs more than one
+ * dimension may be of unknown size.
+ */
+export function recordProblem(record: unknown, specs: readonly TensorSpec[], side: Side = 'input'): string | undefined {
   return problemOf(
     record,
     specs,
     specs.map((spec) => new Target(spec, 1, unzeroed)),
+    side,
   );
 }
 
@@ -271,23 +278,28 @@ class Target {
 }
 
 /** Why a record does not fit, or undefined. */
-function problemOf(record: unknown, specs: readonly TensorSpec[], targets: readonly Target[]): string | undefined {
+function problemOf(
+  record: unknown,
+  specs: readonly TensorSpec[],
+  targets: readonly Target[],
+  side: Side = 'input',
+): string | undefined {
   if (!isObject(record) || Array.isArray(record) || ArrayBuffer.isView(record)) {
-    return `expected an object with the inputs ${namesOf(specs)}, got ${kindOf(record)}`;
+    return `expected an object with the ${side}s ${namesOf(specs)}, got ${kindOf(record)}`;
   }
   try {
     for (let i = 0; i < targets.length; i++) {
       const target = targets[i] as Target;
       const { name } = target.spec;
-      if (!Object.hasOwn(record, name)) return `input "${name}" is missing`;
+      if (!Object.hasOwn(record, name)) return `${side} "${name}" is missing`;
       target.value = (record as Record<string, unknown>)[name];
-      const problem = problemOfValue(target.value, target);
-      if (problem !== undefined) return `input "${name}" ${problem}`;
+      const problem = problemOfValue(target.value, target, side);
+      if (problem !== undefined) return `${side} "${name}" ${problem}`;
     }
     const keys = Object.keys(record);
     if (keys.length !== specs.length) {
       const unknown = keys.find((key) => !specs.some((spec) => spec.name === key));
-      if (unknown !== undefined) return `input "${unknown}" is not in the signature (${namesOf(specs)})`;
+      if (unknown !== undefined) return `${side} "${unknown}" is not in the signature (${namesOf(specs)})`;
     }
     return undefined;
   } catch (error) {
@@ -295,9 +307,10 @@ function problemOf(record: unknown, specs: readonly TensorSpec[], targets: reado
   }
 }
 
-function problemOfValue(value: unknown, target: Target): string | undefined {
+function problemOfValue(value: unknown, target: Target, side: Side): string | undefined {
   const { spec, numericClass } = target;
-  if (target.unknownCount > 1)
+  // Outputs come with their shape; only of inputs it has to be inferred.
+  if (target.unknownCount > 1 && side === 'input')
     return `has ${target.unknownCount} dimensions of unknown size; at most one can be inferred`;
   if (typeof value !== 'object' || value === null) return problemOfScalar(value, spec);
   if (numericClass === undefined) {

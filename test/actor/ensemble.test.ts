@@ -356,3 +356,67 @@ test('a step may be one model of a pool of many', async (t) => {
   });
   t.deepEqual(await old.ask({ in: pair(1, 2) }), { out: pair(3, 5) });
 });
+
+const OTHER_TENSORS: Readonly<{
+  [what: string]: (count: number) => [name: string, column: Columns['columns'][string]];
+}> = {
+  name: (count) => ['z', { dtype: 'float32', shape: [2], data: new Float32Array(2 * count) }],
+  type: (count) => ['y', { dtype: 'int32', shape: [2], data: new Int32Array(2 * count) }],
+  shape: (count) => ['y', { dtype: 'float32', shape: [3], data: new Float32Array(3 * count) }],
+};
+
+for (const [what, other] of Object.entries(OTHER_TENSORS)) {
+  const wrong = /^step 1 \(double\): pool "zoo" has changed since the ensemble was loaded: output "[yz]" .*; restart/;
+
+  test(`a version with an output of another ${what}, in a pool of many models, is SIGNATURE_MISMATCH`, async (t) => {
+    await using system = createSystem({ log: silentLog });
+    const root = makeTree(t, { 'double/1/': '' });
+    const actor = defineActor({
+      load: ({ version }) => ({ isOther: version === '2' }),
+      signature: ({ isOther }) => {
+        const [name, { dtype, shape }] = other(1);
+        return { inputs: pairs('x'), outputs: isOther ? [{ name, dtype, shape }] : pairs('y') };
+      },
+      predict: ({ count, columns }: Columns, { state }): Columns => {
+        const own: ReturnType<typeof other> = [
+          'y',
+          { dtype: 'float32', shape: [2], data: floats({ columns }).slice() },
+        ];
+        return { count, columns: Object.fromEntries([state.isOther ? other(count) : own]) };
+      },
+    });
+    const zoo = await system.spawn('zoo', { actor, models: { root, maxBytes: 1e9 } });
+    const steps = [{ model: 'double', takes: { x: 'in' }, gives: { y: 'out' } }];
+    const model = ensembleDir(t, ensembleText(['in'], ['out'], steps));
+    const pool = await system.spawn<Record, Record>('e', { actor: 'ensemble', model });
+    t.deepEqual(await pool.ask({ in: pair(1, 2) }), { out: pair(1, 2) });
+    addTree(root, { 'double/2/': '' });
+    await zoo.swap('latest', { model: 'double' });
+    const outcomes = await pool.askMany([{ in: pair(1, 2) }, { in: pair(3, 4) }]);
+    for (const outcome of outcomes) {
+      t.is(errorOf(outcome).code, 'SIGNATURE_MISMATCH');
+      t.regex(errorOf(outcome).message, wrong);
+    }
+  });
+
+  test(`an answer of a relay whose output has another ${what} is SIGNATURE_MISMATCH`, async (t) => {
+    await using system = createSystem({ log: silentLog });
+    const [name, { data }] = other(1);
+    const relay = defineActor({
+      relays: true,
+      signature: { inputs: pairs('x'), outputs: pairs('y') },
+      predict: (batch: unknown) =>
+        (batch as readonly Record[]).map(({ x }) =>
+          (x as Float32Array)[0] === 0 ? { [name]: data } : { y: x },
+        ) as never,
+    });
+    await system.spawn('zoo', { actor: relay });
+    const steps = [{ model: 'zoo', takes: { x: 'in' }, gives: { y: 'out' } }];
+    const model = ensembleDir(t, ensembleText(['in'], ['out'], steps));
+    const pool = await system.spawn<Record, Record>('e', { actor: 'ensemble', model });
+    const [right, bad] = await pool.askMany([{ in: pair(1, 2) }, { in: pair(0, 4) }]);
+    t.deepEqual(right?.ok && right.value, { out: pair(1, 2) });
+    t.is(errorOf(bad).code, 'SIGNATURE_MISMATCH');
+    t.regex(errorOf(bad).message, /^step 1 \(zoo\): pool "zoo" has changed .*: output "y" .*; restart the ensemble$/);
+  });
+}
