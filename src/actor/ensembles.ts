@@ -86,6 +86,20 @@ export class Ensembles {
     return [...new Set(found.flatMap((place) => (typeof place === 'string' ? [] : place.pool)))];
   }
 
+  /** The pools there are, each after those that it asks, else in the order of their spawning. */
+  inOrder(): readonly string[] {
+    const order = new Set<string>();
+    const links = [...this.#links];
+    // No circle: `enter` lets none in.
+    const visit = (name: string): void => {
+      if (order.has(name)) return;
+      for (const { from, to } of links) if (from === name) for (const asked of to) visit(asked);
+      order.add(name);
+    };
+    for (const name of this.#pools.keys()) visit(name);
+    return [...order].filter((name) => this.#pools.has(name));
+  }
+
   /** Until `leave`, `from` asks these. Throws MODEL_CONFIG_INVALID where it would come to ask itself. */
   enter(from: string, to: readonly string[]): EnsembleLink {
     const link = { from, to };

@@ -2,7 +2,7 @@
  * A system: the named pools of one application under one supervisor.
  *
  * Owns the pools by name and the supervisor core that says which of them restart together. Does not own what happens
- * inside a pool. Pools stop in reverse order of their spawning.
+ * inside a pool. Pools stop in reverse order of their spawning, ensembles before the pools that they ask.
  */
 
 import { systemClock } from '../kernel/clock.js';
@@ -236,7 +236,10 @@ export class System implements AsyncDisposable {
     return { ready, pools: Object.fromEntries(pools) };
   }
 
-  /** Stops all pools, the last spawned first; each drains for at most timeoutMs. May be called again, with 0 to end now. */
+  /**
+   * Stops all pools, the last spawned first and ensembles before the pools that they ask; each drains for at most timeoutMs.
+   * May be called again, with 0 to end now.
+   */
   stop(options: StopOptions = {}): Promise<SystemStopReport> {
     stopTimeoutOf(options);
     this.#stopOptions = options;
@@ -396,9 +399,13 @@ export class System implements AsyncDisposable {
   }
 
   async #stopAll(): Promise<SystemStopReport> {
+    // A pool that an ensemble asks may have been stopped and spawned again after it.
+    const order = this.#ensembles.inOrder();
+    this.#supervisor.arrange(order);
     // Failed pools are no longer supervised but still hold their place; they go with the rest.
+    const pools = order.map((name) => [name, this.#pools.get(name) as Pool<any, any>] as const).reverse();
     this.#carryOut(this.#supervisor.stopAll());
-    for (const [name, pool] of [...this.#pools].reverse()) this.#reports[name] = await pool.stop(this.#stopOptions);
+    for (const [name, pool] of pools) this.#reports[name] = await pool.stop(this.#stopOptions);
     await Promise.all([...this.#endings].map((end) => end()));
     this.registry.close();
     return { pools: { ...this.#reports } };

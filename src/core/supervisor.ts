@@ -88,7 +88,7 @@ export class SupervisorCore {
   readonly #strategy: Strategy;
   readonly #max: number;
   readonly #withinMs: number;
-  /** In start order, which is the order of `add`. */
+  /** In start order, which is the order of `add` until `arrange`. */
   #children: Child[] = [];
   /** Instants of the restarts that still count, oldest first; never more than max. */
   #restarts: number[] = [];
@@ -182,6 +182,11 @@ export class SupervisorCore {
     if (child.leaves || this.#isEnding) this.#down(child, effects);
     else child.phase = 'due';
     return this.#advance(effects);
+  }
+
+  /** Has the children in the order of these ids from now on; those that are not named come first. */
+  arrange(ids: readonly string[]): void {
+    this.#children.sort((one, other) => ids.indexOf(one.id) - ids.indexOf(other.id));
   }
 
   /** Stops every child in reverse order; `stopped` after the last. May be called again. */

@@ -300,6 +300,23 @@ test('ensembles start after the pools of their steps, in whatever order they are
   await stopped;
 });
 
+test('an ensemble stops before a pool that was stopped and spawned again after it', async (t) => {
+  const system = createSystem({ log: silentLog });
+  const { actor, next } = gated();
+  await chain(system);
+  const pool = await system.spawn<Record, Record>('e', { actor: 'ensemble', model: chainDir(t) });
+  await system.stopPool('double');
+  await system.stopPool('inc');
+  await system.spawn('double', { actor });
+  await system.spawn('inc', { actor: numbers(['x'], (x) => x + 1) });
+  const asked = pool.askMany([{ in: pair(1, 2) }]);
+  const running = await next();
+  const stopped = system.stop();
+  running.gate.resolve();
+  t.deepEqual(await asked, [{ ok: true, value: { out: pair(2, 3) }, version: '1' }]);
+  await stopped;
+});
+
 test('ensembles that are stopped, or whose step does not start, while they wait for it leave nothing behind', async (t) => {
   await using system = createSystem({ log: silentLog });
   const opened = deferred<void>();

@@ -316,6 +316,18 @@ test('stopAll stops everyone in reverse order, one at a time, and may be called 
   t.is(core.state, 'stopped');
 });
 
+test('stopAll goes by the order that the children were given last', (t) => {
+  const core = new SupervisorCore({ strategy: 'one-for-all', intensity: { max: 3, withinMs: 1000 } });
+  for (const id of ['a', 'b', 'c']) {
+    core.add(id, 'permanent');
+    core.started(id);
+  }
+  core.arrange(['c', 'a']);
+  t.deepEqual(kinds(core.stopAll()), ['stop a']);
+  t.deepEqual(kinds(core.stopped('a')), ['stop c']);
+  t.deepEqual(kinds(core.stopped('c')), ['stop b'], 'one that was not named is first in the order');
+});
+
 test('stopAll of a supervisor without children is stopped at once', (t) => {
   const core = new SupervisorCore({ strategy: 'one-for-all', intensity: { max: 3, withinMs: 1000 } });
   core.stopAll();
