@@ -51,6 +51,18 @@ export function withAsked(config: Config, names: Iterable<string>): ReadonlySet<
   return wanted;
 }
 
+/** 0 for a pool that is no ensemble; for an ensemble more than for any ensemble that it asks. */
+export function ensembleRank(config: Config, name: string): number {
+  if (config.pools[name]?.actor !== ENSEMBLE) return 0;
+  try {
+    return withAsked(config, [name]).size;
+  } catch (error) {
+    // Models that cannot be looked at are told where they are used.
+    if (isTroupeError(error)) return 1;
+    throw error;
+  }
+}
+
 type Pools = Config['pools'];
 
 function placeOf(name: string, pool: Pools[string], models: ModelRepository): PoolPlace {

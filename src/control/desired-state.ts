@@ -1,4 +1,4 @@
-import { ENSEMBLE } from '../actor/ready-made.js';
+import { ensembleRank } from '../config/ensembles.js';
 import type { Config } from '../config/schema.js';
 
 /**
@@ -70,11 +70,11 @@ export function planOf(followed: Config | undefined, wanted: Config, running: Re
   const { pools: _before, ...restBefore } = followed ?? { pools: {} };
   const { pools: _wanted, ...rest } = wanted;
   if (followed !== undefined) nextStart.push(...changedKeys(restBefore, rest, ''));
-  const rank = ({ action, pool }: PlanStep): number => {
-    const isEnsemble = (action === 'stop' ? before : wanted.pools)[pool]?.actor === ENSEMBLE;
-    return 2 * ORDER.indexOf(action) + (isEnsemble === (action === 'stop') ? 0 : 1);
-  };
-  steps.sort((one, other) => rank(one) - rank(other));
+  const rankOf = ({ action, pool }: PlanStep): number =>
+    action === 'stop' ? -ensembleRank(followed ?? wanted, pool) : ensembleRank(wanted, pool);
+  const ranks = new Map(steps.map((step) => [step, rankOf(step)]));
+  const rank = (step: PlanStep): number => ranks.get(step) ?? 0;
+  steps.sort((one, other) => ORDER.indexOf(one.action) - ORDER.indexOf(other.action) || rank(one) - rank(other));
   return { steps, nextStart: nextStart.slice(0, KEYS_MAX) };
 }
 

@@ -2,6 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { type Config, configSchema } from '../../src/config/schema.js';
 import { changedKeys, followedAfter, type Plan, planOf, type RunningPool } from '../../src/control/desired-state.js';
+import { ensembleDir, ensembleText } from '../actor/ensemble-graph.js';
 
 type Entry = Readonly<{
   actor?: string;
@@ -42,6 +43,22 @@ test('an ensemble is spawned after the pools that it may ask, and stopped before
   const all = running({ a: {}, e: {}, z: {} });
   const turned = config({ a: {}, e: { actor: 'ensemble', model: 'm' }, z: {} });
   t.deepEqual(texts(planOf(turned, config({}), all)), ['stop e', 'stop a', 'stop z']);
+});
+
+test('an ensemble of ensembles is spawned after those that it asks, and stopped before them', (t) => {
+  const one = (model: string): string =>
+    ensembleDir(t, ensembleText(['in'], ['out'], [{ model, takes: { in: 'in' }, gives: { out: 'out' } }]));
+  const ensemble = (model: string): Entry => ({ actor: 'ensemble', model: one(model) });
+  const pools = { top: ensemble('outer'), outer: ensemble('inner'), inner: ensemble('leaf'), leaf: {} };
+  const outerFirst = config(pools);
+  const innerFirst = config(Object.fromEntries(Object.entries(pools).reverse()));
+  const spawns = ['spawn leaf', 'spawn inner', 'spawn outer', 'spawn top'];
+  const stops = ['stop top', 'stop outer', 'stop inner', 'stop leaf'];
+  const all = running({ leaf: {}, inner: {}, outer: {}, top: {} });
+  for (const file of [outerFirst, innerFirst]) {
+    t.deepEqual(texts(planOf(config({}), file, running({}))), spawns);
+    t.deepEqual(texts(planOf(file, config({}), all)), stops);
+  }
 });
 
 test('what was changed by hand, has moved with an alias, failed or went away is drift, and the file is right', (t) => {
