@@ -16,8 +16,10 @@ type WrittenInput = NonNullable<Written['inputs']>[string];
 
 /** All inputs of one run together; more is a mistake, and would take the memory of what is to be served. */
 const RUN_BYTES_MAX = 2 ** 30;
-/** Of a text in a run: the length before it. */
-const TEXT_BYTES = 4;
+/** All texts of one run together. */
+const RUN_TEXTS_MAX = 1_000_000;
+/** What a text takes at least, empty as it may be. */
+const TEXT_BYTES = 32;
 
 /** `placeOf`: where a message begins. Those with a `batch_size` of 0 are left out, as Triton does. Throws TextProtoError. */
 export function readWarmUps(
@@ -37,6 +39,8 @@ export function readWarmUps(
     if (batchSize > most)
       refuse('batch_size', `expected at most ${most}, as max_batch_size is ${maxBatch}; found ${batchSize}`);
     const read = Object.entries(inputs).map(([input, value]) => readInput(config, name, input, value, placeOf(value)));
+    const texts = read.reduce((sum, { dtype, dims }) => sum + textsOf(dtype, dims), 0) * batchSize;
+    if (texts > RUN_TEXTS_MAX) refuse('inputs', `expected at most ${RUN_TEXTS_MAX} texts in a run, found ${texts}`);
     const bytes = read.reduce((sum, { dtype, dims }) => sum + bytesOf(dtype, dims), 0) * batchSize;
     if (bytes > RUN_BYTES_MAX) refuse('inputs', `expected at most ${RUN_BYTES_MAX} bytes in a run, found ${bytes}`);
     return [
@@ -106,4 +110,8 @@ function isDType(word: string): word is DType {
 
 function bytesOf(dtype: DType, dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, numericClassOf(dtype)?.bytes ?? TEXT_BYTES);
+}
+
+function textsOf(dtype: DType, dims: readonly number[]): number {
+  return dtype === 'string' ? dims.reduce((product, dim) => product * dim, 1) : 0;
 }

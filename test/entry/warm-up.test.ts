@@ -117,6 +117,31 @@ test('where the model has no max_batch_size the dims may begin with the records'
   await rejects(t, two.run(warmUp(inputs, { mayHoldBatch: true })), 'SIGNATURE_MISMATCH', /hold 5 records and 4/);
 });
 
+test('many random numbers are made in turns, so that who stops the replica is heard meanwhile', async (t) => {
+  const stop = new AbortController();
+  const { signal } = stop;
+  let drawn = 0;
+  const random = (): number => {
+    if (++drawn === 1) setImmediate(() => stop.abort());
+    return 0.5;
+  };
+  const inputs = [spec('uint8', [2 ** 22])];
+  const run: WarmUpRun = {
+    definition: { predict: () => t.fail('it was stopped before') },
+    signature: { inputs, outputs: [] },
+    context: { state: undefined, signal, version: '1' },
+    modelDir: undefined,
+    maxBatchSize: 1,
+    where: { actor: 'p' },
+    noteCost: () => {},
+    inTurn: async (turn) => await turn(),
+  };
+  const ended = runWarmUps([warmUp([input('uint8', [2 ** 22], 'random')])], run, random);
+  const error = await t.throwsAsync(ended, { message: /stopped while it warmed up/ });
+  t.true(isTroupeError(error) && error.code === 'CANCELLED');
+  t.true(drawn < 2 ** 22, `${drawn} numbers`);
+});
+
 test('random data are numbers that the type has, and not all the same', async (t) => {
   const dtypes = [
     'uint8',

@@ -69,6 +69,16 @@ const wrong: readonly (readonly [text: string, place: string, message: RegExp])[
   ],
   [`max_batch_size: 4 ${one('data_type: 1 dims: 1 zero_data: true', 'batch_size: 5')}`, '1:32', /at most 4/],
   [one('data_type: TYPE_FP32 dims: [65536, 65536] zero_data: true'), '1:14', /at most 1073741824 bytes in a run/],
+  [
+    one('data_type: TYPE_STRING dims: 1000001 zero_data: true'),
+    '1:14',
+    /at most 1000000 texts in a run, found 1000001/,
+  ],
+  [
+    `max_batch_size: 8 ${one('data_type: TYPE_STRING dims: [500, 501] zero_data: true', 'batch_size: 4')}`,
+    '1:32',
+    /at most 1000000 texts in a run, found 1002000/,
+  ],
   [one(`data_type: TYPE_FP32 dims: [${'9007199254740991,'.repeat(30)} 1] zero_data: true`), '1:14', /found Infinity/],
   [one('data_type: TYPE_FP32 dims: 1 zero_data: true', 'batch_size: -1'), '1:38', /from 0 to/],
   [one('data_type: TYPE_FP32 dims: 1 zero_data: true', 'batch_size: 1 count: 4294967296'), '1:47', /from 0 to/],
