@@ -545,7 +545,7 @@ test('wrong options are refused with what was expected', async (t) => {
 });
 
 test('a scrape has what stats has, and Triton names without the hits among what ran', async (t) => {
-  const { system, pool } = await cached(t, { cache: { maxBytes: 1000 } });
+  const { system, pool } = await cached(t, { cache: { maxBytes: 2000 } });
   await pool.ask('a');
   for (let times = 0; times < 3; times++) await pool.ask('a');
   await pool.ask('b');
@@ -561,7 +561,7 @@ test('a scrape has what stats has, and Triton names without the hits among what 
     'troupe_cache_evictions_total{pool="p",reason="ttl"} 0',
     'troupe_cache_records{pool="p"} 1',
     `troupe_cache_bytes{pool="p"} ${cache?.bytes}`,
-    'troupe_cache_limit_bytes{pool="p"} 1000',
+    'troupe_cache_limit_bytes{pool="p"} 2000',
     'troupe_results_total{pool="p"} 6',
     'nv_inference_request_success{model="p"} 6',
     'nv_inference_count{model="p"} 3',

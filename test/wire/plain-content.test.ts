@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import fc from 'fast-check';
 import { ContentKeys, copyPlain } from '../../src/wire/plain-content.js';
@@ -76,6 +78,44 @@ test('a copy has the key of what it was copied from, shares no memory with it, a
     }),
     { numRuns: 300 },
   );
+});
+
+test('copies hold no more of the heap than they say', (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const named = (count: number, nameOf: (at: number) => string): object =>
+    Object.fromEntries(Array.from({ length: count }, (_, at) => [nameOf(at), at]));
+  const kinds: Record<string, (index: number) => unknown> = {
+    mixed: (index) => ['a', ...Array.from({ length: 999 }, (_, at) => index + at + 0.5)],
+    bigints: (index) => Array.from({ length: 1000 }, (_, at) => BigInt(index * 1000 + at)),
+    'long bigints': (index) => Array.from({ length: 1000 }, (_, at) => 2n ** 64n + BigInt(index * 1000 + at)),
+    dates: (index) => Array.from({ length: 1000 }, (_, at) => new Date(1.7e12 + index * 1000 + at)),
+    texts: (index) => Array.from({ length: 1000 }, (_, at) => `${index}, ${at}`),
+    empty: () => Array.from({ length: 1000 }, () => ({})),
+    bare: () => Array.from({ length: 1000 }, () => Object.create(null) as object),
+    'empty arrays': () => Array.from({ length: 1000 }, () => []),
+    'many names': (index) => named(1000, (at) => `k${index * 1000 + at}`),
+    'some names': (index) => Array.from({ length: 20 }, (_, part) => named(50, (at) => `p${index}-${part}-${at}`)),
+    'one name': (index) => Array.from({ length: 1000 }, (_, at) => ({ [`n${index * 1000 + at}`]: 1 })),
+    'far indices': (index) => named(1000, (at) => `${at * 100_000 + index}`),
+  };
+  for (const [kind, make] of Object.entries(kinds)) {
+    copyPlain(make(-1), Infinity);
+    const kept: unknown[] = [];
+    let told = 0;
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    for (let index = 0; index < 100; index++) {
+      const { value, bytes } = copyPlain(make(index), Infinity) ?? { bytes: 0 };
+      kept.push(value);
+      told += bytes;
+    }
+    collect();
+    const held = process.memoryUsage().heapUsed - before;
+    t.is(kept.length, 100);
+    // What the engine compiles meanwhile is within it too.
+    t.true(held <= told + 1_000_000, `${kind}: ${held} held, ${told} told`);
+  }
 });
 
 test('the order of names does not count, that of values does, and the model does', (t) => {
