@@ -15,9 +15,11 @@ const DEPTH_MAX = 64;
 
 type Kind = 'view' | 'buffer' | 'memory' | 'date' | 'array' | 'object';
 
-function kindOf(value: object): Kind | undefined {
+/** An array of more than `valuesLeft` is told by its length, before it is looked through. */
+function kindOf(value: object, valuesLeft: number): Kind | undefined {
   const prototype: unknown = Object.getPrototypeOf(value);
   if (Array.isArray(value)) {
+    if (value.length > valuesLeft) return undefined;
     if (prototype !== Array.prototype || Object.getOwnPropertySymbols(value).length > 0) return undefined;
     // Indices come first: with as many keys as values, and the last index as the last of them, it has no gaps and no names.
     const keys = Object.keys(value);
@@ -133,7 +135,7 @@ export class ContentKeys {
   }
 
   #object(value: object, depth: number): boolean {
-    const kind = kindOf(value);
+    const kind = kindOf(value, this.#valuesLeft);
     switch (kind) {
       case 'view':
         this.#bytes((CODES[arrayClassName(value) as string] as { code: number }).code, value as ArrayBufferView);
@@ -154,7 +156,9 @@ export class ContentKeys {
         return true;
       }
       case 'object': {
-        const names = Object.keys(value).sort();
+        const names = Object.keys(value);
+        if (names.length > this.#valuesLeft) return false;
+        names.sort();
         this.#head(OBJECT, names.length);
         for (const name of names) {
           this.#text(name);
@@ -271,7 +275,7 @@ class Copier {
 
   #object(value: object, depth: number): unknown {
     if (depth > DEPTH_MAX) throw new RangeError('too deep');
-    const kind = kindOf(value);
+    const kind = kindOf(value, this.#valuesLeft);
     switch (kind) {
       case 'view':
       case 'buffer': {
@@ -299,7 +303,9 @@ class Copier {
         const isBare = Object.getPrototypeOf(value) === null;
         this.#holds(isBare ? BARE_OBJECT_BYTES : OBJECT_BYTES);
         const copy = (isBare ? Object.create(null) : {}) as Record<string, unknown>;
-        for (const name of Object.keys(value)) {
+        const names = Object.keys(value);
+        if (names.length > this.#valuesLeft) throw new RangeError('too many values');
+        for (const name of names) {
           this.#holds(NAME_BYTES + 2 * name.length);
           const inner = this.copy((value as Readonly<Record<string, unknown>>)[name], depth);
           if (name !== '__proto__') copy[name] = inner;

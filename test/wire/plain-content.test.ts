@@ -200,6 +200,35 @@ test('what is no plain data has neither key nor copy', (t) => {
   t.not(keyOf(Array.from({ length: 65_535 }, () => 0)), undefined);
 });
 
+test('of what has too many values none is looked at', (t) => {
+  const looked: PropertyKey[] = [];
+  const watched = <Value extends object>(value: Value): Value =>
+    new Proxy(value, {
+      ownKeys: (target) => {
+        if (Array.isArray(target)) looked.push('keys');
+        return Reflect.ownKeys(target);
+      },
+      get: (target, name) => {
+        if (name !== 'length') looked.push(name);
+        return Reflect.get(target, name) as unknown;
+      },
+    });
+  const values = Array.from({ length: 65_536 }, () => 0);
+  const names = Object.fromEntries(values.map((value, at) => [`n${at}`, value]));
+  for (const value of [watched(values), watched(names)]) {
+    t.is(keyOf(value), undefined);
+    t.is(copyPlain(value, Infinity), undefined);
+    t.deepEqual(looked, []);
+  }
+  const rest = watched(values.slice(0, 40_000));
+  const before = values.slice(0, 40_000);
+  t.is(keyOf([before, rest]), undefined, 'what is left for an array is what those before it leave');
+  t.is(copyPlain([before, rest], Infinity), undefined);
+  t.deepEqual(looked, []);
+  t.not(keyOf(watched({ x: 1 })), undefined);
+  t.deepEqual(looked, ['x']);
+});
+
 test('a record whose getter asks for another key has one itself', (t) => {
   const inner: (string | undefined)[] = [];
   const record = {
