@@ -11,10 +11,13 @@ import { ENSEMBLE } from './ready-made.js';
  */
 
 const count = z.number().int().min(1);
-const durationMs = z
-  .number()
-  .min(0)
-  .max(2 ** 40);
+/** With a bound of its own, as a second one would be told beside the first. */
+const durationFrom = (leastMs: number) =>
+  z
+    .number()
+    .min(leastMs)
+    .max(2 ** 40);
+const durationMs = durationFrom(0);
 const sizeBytes = z.number().int().min(1);
 
 export const mailboxSchema = z
@@ -28,8 +31,7 @@ export const mailboxSchema = z
     ageingMs: durationMs
       .default(1000)
       .describe('A waiting record gains one level of priority each time this long has passed; 0 turns ageing off.'),
-    maxWaitMs: durationMs
-      .min(1)
+    maxWaitMs: durationFrom(1)
       .optional()
       .describe(
         'How long a record that has a deadline waits to be sent to a replica for the first time, before it ends with DEADLINE_PASSED; without it until its deadline. None is held back for company for longer than half of it.',
@@ -132,7 +134,7 @@ export const restartSchema = z
   .prefault({});
 
 export const breakerSchema = z.strictObject({
-  windowMs: durationMs.min(1).default(BREAKER_DEFAULTS.windowMs).describe('How far back calls count.'),
+  windowMs: durationFrom(1).default(BREAKER_DEFAULTS.windowMs).describe('How far back calls count.'),
   minCalls: count
     .default(BREAKER_DEFAULTS.minCalls)
     .describe('Fewer calls than this in the window never open the breaker.'),
@@ -163,8 +165,7 @@ export const scalingSchema = z
       .max(1024)
       .optional()
       .describe('Most replicas; without it as many as there are CPUs that the process may use.'),
-    targetWaitMs: durationMs
-      .min(1)
+    targetWaitMs: durationFrom(1)
       .default(100)
       .describe('More replicas, when records wait longer than this all the time while every replica works.'),
     targetUtilization: z
@@ -173,18 +174,13 @@ export const scalingSchema = z
       .max(1)
       .default(0.8)
       .describe('Share of their time that replicas are to work: more are added above it, fewer are kept below it.'),
-    upAfterMs: durationMs
-      .min(10)
+    upAfterMs: durationFrom(10)
       .default(2000)
       .describe('How long the load must last before replicas are added, and again before more are.'),
-    downAfterMs: durationMs
-      .min(10)
+    downAfterMs: durationFrom(10)
       .default(60_000)
       .describe('How long fewer replicas must have done before some are taken away.'),
-    idleAfterMs: durationMs
-      .min(10)
-      .default(300_000)
-      .describe('With min 0: how long without work before the last goes.'),
+    idleAfterMs: durationFrom(10).default(300_000).describe('With min 0: how long without work before the last goes.'),
   })
   .refine(({ min, max }) => max === undefined || min <= max, { message: 'min must be at most max', path: ['min'] });
 
@@ -192,8 +188,7 @@ export const cacheSchema = z.strictObject({
   maxBytes: sizeBytes
     .default(64_000_000)
     .describe('How many bytes the answers may hold, with what they are found by; those used longest ago go first.'),
-  ttlMs: durationMs
-    .min(1)
+  ttlMs: durationFrom(1)
     .optional()
     .describe('An answer older than this is not given any more; without it, only others that need its room end it.'),
 });
@@ -217,8 +212,7 @@ export const residentModelsSchema = z.strictObject({
   maxBytes: sizeBytes.describe(
     'How many bytes of models each replica may hold. A model counts with the bytes of its files, or with what load() says by usesBytes().',
   ),
-  ttlMs: durationMs
-    .min(1)
+  ttlMs: durationFrom(1)
     .optional()
     .describe('A model that nobody has used for this long is unloaded; without it, only when another needs its room.'),
   pin: z.array(modelRefSchema).default([]).describe('Models that every replica loads at the start and never unloads.'),
@@ -288,13 +282,11 @@ export const poolOptionsSchema = z
     timeoutMs: durationMs
       .default(30_000)
       .describe('Default deadline of an ask, queueing included. Stream operators have none unless they set one.'),
-    batchTimeoutMs: durationMs
-      .min(1)
+    batchTimeoutMs: durationFrom(1)
       .default(30_000)
       .describe('A replica that does not answer a batch for this long is hung, and is replaced.'),
-    loadTimeoutMs: durationMs.min(1).default(60_000).describe('Start-up deadline: import, load and warm-up together.'),
-    heartbeatMs: durationMs
-      .min(50)
+    loadTimeoutMs: durationFrom(1).default(60_000).describe('Start-up deadline: import, load and warm-up together.'),
+    heartbeatMs: durationFrom(50)
       .default(1000)
       .describe('Beat of the watchdog thread in child processes; two missed beats mean hung.'),
     stopTimeoutMs: durationMs.default(5000).describe('Budget of each rung of the stop ladder: drain, unload, SIGTERM.'),

@@ -83,6 +83,13 @@ test('a wrong value is refused with what was expected and what stood there', (t)
   );
 });
 
+test('a duration below its least is told once, negative or not', (t) => {
+  const of = (ms: number): string => refused(t, `pools:\n  a:\n    actor: onnx\n    loadTimeoutMs: ${ms}\n`);
+  const expected = 'troupe.yaml:4:20 pools.a.loadTimeoutMs: expected a number, at least 1, at most 1099511627776';
+  t.is(of(-5), `${expected}; found -5 (a number)`);
+  t.is(of(0), `${expected}; found 0 (a number)`);
+});
+
 test('a step that is no module reference is told how one looks', (t) => {
   const text =
     'pipelines:\n  p:\n    source: { file: a }\n    steps: [{ map: { module: ./a.js } }]\n    sink: { file: b }\n';
