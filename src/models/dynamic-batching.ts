@@ -4,6 +4,9 @@ import type { ModelConfig } from './model-config-fields.js';
 
 type Batching = NonNullable<ModelConfig['dynamic_batching']>;
 
+/** The most that `mailbox.priorityLevels` takes. */
+const LEVELS_MAX = 65_536;
+
 /** `refuse` throws, with the place of a field. */
 export function checkDynamicBatching(
   { max_batch_size: maxBatch = 0, dynamic_batching: batching = {} }: ModelConfig,
@@ -18,6 +21,8 @@ export function checkDynamicBatching(
   }
   const { priority_levels: levels = 0, default_priority_level: normal = 0, preserve_ordering: isOrdered } = batching;
   const policies = Object.keys(batching.priority_queue_policy ?? {}).map(Number);
+  if (levels > LEVELS_MAX)
+    refuse('dynamic_batching.priority_levels', `expected at most ${LEVELS_MAX} levels, found ${levels}`);
   if (levels > 0) {
     if (normal < 1 || normal > levels)
       refuse(

@@ -12,7 +12,7 @@ export interface PoolDefault {
   readonly at: TextPosition;
 }
 
-/** The most that `batching.maxSize` and `mailbox.priorityLevels` take, and the durations; and the least of a wait. */
+/** The most that `batching.maxSize` takes, and the durations; and the least of a wait. */
 const SIZE_MAX = 65_536;
 const DELAY_MAX_MS = 2 ** 40;
 const WAIT_LEAST_MS = 1;
@@ -71,8 +71,8 @@ function sayOfQueue(batching: NonNullable<ModelConfig['dynamic_batching']>, say:
     );
   const { priority_levels: levels = 0, default_priority_level: normal = 0 } = batching;
   if (levels > 0) {
-    say(['mailbox', 'priorityLevels'], Math.min(SIZE_MAX, levels), 'dynamic_batching.priority_levels');
-    say(['mailbox', 'defaultPriorityLevel'], Math.min(SIZE_MAX, normal), 'dynamic_batching.default_priority_level');
+    say(['mailbox', 'priorityLevels'], levels, 'dynamic_batching.priority_levels');
+    say(['mailbox', 'defaultPriorityLevel'], normal, 'dynamic_batching.default_priority_level');
   }
 }
 

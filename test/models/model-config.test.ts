@@ -100,6 +100,11 @@ const wrong: readonly (readonly [string, string, RegExp])[] = [
     '1:20',
     /default_priority_level from 1 to priority_levels, which is 2; found 0/,
   ],
+  [
+    'dynamic_batching { priority_levels: 65537 default_priority_level: 1 }',
+    '1:20',
+    /priority_levels.*at most 65536 levels, found 65537/,
+  ],
   ['dynamic_batching { priority_levels: 2 default_priority_level: 3 }', '1:39', /which is 2; found 3/],
   [
     'dynamic_batching { priority_levels: 2 default_priority_level: 1 priority_queue_policy { key: 3 value {} } }',
