@@ -105,16 +105,16 @@ test('copies hold no more of the heap than they say', (t) => {
     let told = 0;
     collect();
     const before = process.memoryUsage().heapUsed;
-    for (let index = 0; index < 100; index++) {
+    for (let index = 0; index < 300; index++) {
       const { value, bytes } = copyPlain(make(index), Infinity) ?? { bytes: 0 };
       kept.push(value);
       told += bytes;
     }
     collect();
     const held = process.memoryUsage().heapUsed - before;
-    t.is(kept.length, 100);
+    t.is(kept.length, 300);
     // What the engine compiles meanwhile is within it too.
-    t.true(held <= told + 1_000_000, `${kind}: ${held} held, ${told} told`);
+    t.true(held <= told + 1_500_000, `${kind}: ${held} held, ${told} told`);
   }
 });
 
