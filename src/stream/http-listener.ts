@@ -486,11 +486,10 @@ export function servedNames(host: string, hosts: readonly string[]): (authority:
 }
 
 export async function readTls({ cert, key, ca }: NonNullable<ListenWays['tls']>): Promise<Record<string, unknown>> {
-  const [certificate, secret, authority] = await Promise.all([
-    readFile(cert),
-    readFile(key),
-    ca === undefined ? undefined : readFile(ca),
-  ]);
+  // One after another: of files that are missing the first is told, not any.
+  const certificate = await readFile(cert);
+  const secret = await readFile(key);
+  const authority = ca === undefined ? undefined : await readFile(ca);
   const clients = authority === undefined ? {} : { ca: authority, requestCert: true, rejectUnauthorized: true };
   return { cert: certificate, key: secret, minVersion: 'TLSv1.2', ...clients };
 }
